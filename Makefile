@@ -1,0 +1,59 @@
+# Jikimi. `make help` lists what can be asked for.
+
+PYTHON ?= python3
+VENV := .venv/bin
+TOOLS := .tools/bin
+BASELINE := protos/baseline.binpb
+LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help setup environments protos models test test-slow test-all lint up down status lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: environments protos models ## Make .venv and .tools, the generated contracts, the model files
+
+environments:
+	@$(PYTHON) bootstrap/environments.py
+
+protos: environments ## Generate the Python of protos/misuse (protos/gen)
+	@$(PYTHON) bootstrap/protos.py
+
+models: environments ## Fetch and check the model files and the demo's pictures (.cache)
+	@$(PYTHON) bootstrap/assets.py models pictures
+
+test: setup ## Run the fast suite; it prints what it skipped and why
+	@$(VENV)/python -m pytest -m "not slow"
+
+test-slow: setup ## Run the slow suite alone
+	@$(VENV)/python -m pytest -m slow
+
+test-all: setup ## Run every test
+	@$(VENV)/python -m pytest
+
+lint: protos ## ruff, mypy strict, import contracts, buf lint and breaking
+	@failed=0; \
+	$(TOOLS)/ruff check --quiet bootstrap services tests || failed=1; \
+	$(TOOLS)/mypy --python-executable $(VENV)/python services || failed=1; \
+	PYTHONPATH=.:protos/gen $(TOOLS)/lint-imports --no-logo --cache-dir .cache/import_linter || failed=1; \
+	(cd protos && ../$(TOOLS)/buf lint) || failed=1; \
+	if [ -f $(BASELINE) ]; then (cd protos && ../$(TOOLS)/buf breaking --against $(notdir $(BASELINE))) || failed=1; fi; \
+	exit $$failed
+
+up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
+	@$(VENV)/python -m services.console.supervisor up
+
+down: ## Stop what `make up` or `make demo` started
+	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor down; fi
+
+status: ## Show what runs
+	@$(VENV)/python -m services.console.supervisor status
+
+lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
+	@cd requirements && for name in installer runtime embedded dev tools; do \
+		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
+
+clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
+	@rm -rf .venv .tools protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What every service needs and none owns: config, server, calls, tokens, keys, bus, database, telemetry."""

@@ -1,0 +1,370 @@
+"""How do events come in?
+
+A consumer keeps one cursor per (publisher, partition), reads every event of the partition in order, skips what
+it does not use, applies batches in one transaction and moves the cursor in that same transaction. So there is no
+inbox, nothing is applied twice, and a gap in the positions means loss: the publisher is asked to publish again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from google.protobuf.message import DecodeError, Message
+from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis import dead_letters
+from services.chassis.broker import HEAD, Broker, Delivery, Envelope, StreamPlace, Subscription
+from services.chassis.database import TABLES, Database, is_transient
+from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput
+from services.chassis.leases import Leases
+from services.chassis.outbox import event_name
+from services.chassis.telemetry import inject_traceparent, logger, meter, span_from
+
+log = logger(__name__)
+
+BATCH = 200
+"""Events applied in one transaction."""
+REJECTIONS_IN_A_ROW = 50
+"""More than this and the consumer stops: a bad release must not put everything aside."""
+REBALANCE_SECONDS = 2.0
+
+CURSOR = Table(
+    "bus_cursor",
+    TABLES,
+    Column("publisher", Text, primary_key=True, comment="publisher of the events"),
+    Column("partition", SmallInteger, primary_key=True, autoincrement=False, comment="partition"),
+    Column("position", BigInteger, nullable=False, comment="last position applied"),
+    Column("stream_id", Text, nullable=False, comment="incarnation of the stream that stream_seq belongs to"),
+    Column("stream_seq", BigInteger, nullable=False, comment="where to go on reading; a hint only"),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event as a handler gets it."""
+
+    publisher: str
+    partition: int
+    position: int
+    event_id: str
+    type_name: str
+    traceparent: str
+    message: Message = field(repr=False)
+
+
+Handler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
+"""Applies a run of events of one type, in order, in the given transaction."""
+Republish = Callable[[int, int], Awaitable[None]]
+"""Asks the publisher for a partition again, from a position on."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An event that has a handler, decoded; `message` is None where it cannot be decoded."""
+
+    envelope: Envelope
+    message: Message | None = field(repr=False)
+
+
+class Consumer:
+    """Applies the events of one publisher to this service's database."""
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        publisher: str,
+        handlers: Mapping[type[Message], Handler],
+        republish: Republish,
+        *,
+        service: str,
+        partitions: int,
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self.publisher = publisher
+        self._types = {event_name(message_type): message_type for message_type in handlers}
+        self._handlers = {event_name(message_type): handler for message_type, handler in handlers.items()}
+        self._republish = republish
+        self._name = f"{service}_{publisher}"
+        self._partitions = partitions
+        self._readers: dict[int, _PartitionReader] = {}
+        self._applied = meter().create_counter("jikimi_events_applied", description="events applied")
+        self._rejected = meter().create_counter("jikimi_events_rejected", description="events put aside")
+
+    async def run(self) -> None:
+        """Reads the partitions that this instance leases, until cancelled."""
+        while True:
+            try:
+                await self._run_leased()
+            except Exception as error:
+                if not (is_transient(error) or self._broker.is_trouble(error)):
+                    raise
+                log.warning("consumer_interrupted", publisher=self.publisher, error=type(error).__name__)
+                await asyncio.sleep(0.5)
+
+    async def _run_leased(self) -> None:
+        """Holds leases on a connection of its own; readers end with it."""
+        readers: dict[int, asyncio.Task[None]] = {}
+        async with self._database.lock_holder() as connection:
+            leases = Leases(connection, self.publisher, self._partitions)
+            await leases.join()
+            try:
+                while True:
+                    taken, surplus = await leases.balance()
+                    for partition in taken:
+                        readers[partition] = asyncio.create_task(self._read_partition(partition))
+                    for partition in surplus:
+                        await _end(readers.pop(partition))
+                        await leases.give_back(partition)
+                    for task in readers.values():
+                        if task.done():
+                            task.result()
+                    if readers:
+                        await asyncio.wait(readers.values(), timeout=REBALANCE_SECONDS)
+                    else:
+                        await asyncio.sleep(REBALANCE_SECONDS)
+            finally:
+                for task in readers.values():
+                    await _end(task)
+
+    async def _read_partition(self, partition: int) -> None:
+        reader = self._readers[partition] = _PartitionReader(self, partition)
+        pause = 0.05
+        while True:
+            try:
+                await reader.read()
+                pause = 0.05
+            except Exception as error:
+                if not (is_transient(error) or self._broker.is_trouble(error)):
+                    raise
+                log.info("reader_interrupted", consumer=self._name, partition=partition, error=type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    # -- what a reader needs of its consumer --
+
+    async def follow(self, partition: int, after: StreamPlace | None) -> Subscription:
+        """A subscription of the partition."""
+        return await self._broker.follow(self.publisher, self._name, partition, after)
+
+    async def ask_again(self, partition: int, position: int) -> None:
+        """Asks the publisher for what is missing."""
+        log.warning("gap", consumer=self._name, partition=partition, from_position=position)
+        await self._republish(partition, position)
+
+    async def load_cursor(self, partition: int) -> tuple[int, StreamPlace, set[bytes]]:
+        """(position, place in the stream, entities that are blocked)."""
+        async with self._database.begin() as session:
+            blank = {"position": 0, "stream_id": "", "stream_seq": 0}
+            await session.execute(
+                insert(CURSOR).values(publisher=self.publisher, partition=partition, **blank).on_conflict_do_nothing()
+            )
+            query = select(CURSOR).where(CURSOR.c.publisher == self.publisher, CURSOR.c.partition == partition)
+            row = (await session.execute(query)).one()
+            blocked = await dead_letters.blocked_entities(session, self.publisher, partition)
+        return row.position, StreamPlace(row.stream_id, row.stream_seq), blocked
+
+    async def move_cursor(
+        self, session: AsyncSession, partition: int, from_position: int, to_position: int, place: StreamPlace
+    ) -> None:
+        """Moves the cursor in the transaction of the effects. Raises Aborted when another instance moved it."""
+        result = await session.execute(
+            update(CURSOR)
+            .where(
+                CURSOR.c.publisher == self.publisher,
+                CURSOR.c.partition == partition,
+                CURSOR.c.position == from_position,
+            )
+            .values(position=to_position, stream_id=place.stream_id, stream_seq=place.sequence)
+            .returning(CURSOR.c.position)
+        )
+        if result.one_or_none() is None:
+            raise Aborted("CURSOR_MOVED", "Another instance reads this partition.")
+
+    def read(self, envelope: Envelope) -> _Read | None:
+        """The event decoded, or None where nobody here uses it."""
+        message_type = self._types.get(envelope.event)
+        if message_type is None:
+            return None
+        try:
+            return _Read(envelope, message_type.FromString(envelope.payload))
+        except DecodeError:
+            return _Read(envelope, None)
+
+    async def apply(self, session: AsyncSession, reads: Sequence[_Read]) -> None:
+        """Hands runs of one type to their handler, in order; log records after all the others."""
+        events = [self._event(read) for read in reads]
+        domain = [event for event in events if not isinstance(event.message, LogRecord)]
+        records = [event for event in events if isinstance(event.message, LogRecord)]
+        for run in (*_runs(domain), *_runs(records)):
+            await self._handlers[event_name(type(run[0].message))](session, run)
+        self._applied.add(len(events), {"publisher": self.publisher})
+
+    def _event(self, read: _Read) -> Event:
+        envelope, message = read.envelope, read.message
+        if message is None:
+            raise InvalidInput("EVENT_UNREADABLE", "The event cannot be decoded.")
+        event = Event(
+            publisher=envelope.publisher,
+            partition=envelope.partition,
+            position=envelope.position,
+            event_id=envelope.event_id,
+            type_name=message.DESCRIPTOR.full_name,
+            traceparent=envelope.traceparent,
+            message=message,
+        )
+        if isinstance(message, LogRecord) or not envelope.traceparent:
+            return event
+        with span_from(envelope.traceparent, f"consume {envelope.event}", {"publisher": self.publisher}):
+            return replace(event, traceparent=inject_traceparent() or envelope.traceparent)
+
+    def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A transaction of the service's database."""
+        return self._database.begin()
+
+    def count_rejection(self) -> None:
+        """Counts an event that was put aside."""
+        self._rejected.add(1, {"publisher": self.publisher})
+
+    def unblock(self, partition: int) -> None:
+        """Makes the reader of a partition look again at which entities are blocked; after a replay."""
+        if partition in self._readers:
+            self._readers[partition].look_again()
+
+    async def replay(self, session: AsyncSession, envelope: Envelope) -> None:
+        """Applies a dead letter again. Raises what the handler raises."""
+        read = self.read(envelope)
+        if read is None:
+            raise FailedPrecondition("NO_HANDLER", "Nothing here applies this event.")
+        await self.apply(session, [read])
+
+
+class _PartitionReader:
+    """Reads one partition from its cursor on."""
+
+    def __init__(self, consumer: Consumer, partition: int) -> None:
+        self._consumer = consumer
+        self._partition = partition
+        self._position = 0
+        self._blocked: set[bytes] = set()
+        self._rejections = 0
+        self._asked_for = 0
+        self._asked_at = 0.0
+        self._stale = False
+
+    def look_again(self) -> None:
+        """The blocked entities are read again before the next batch."""
+        self._stale = True
+
+    async def read(self) -> None:
+        """Follows the stream until it breaks."""
+        consumer = self._consumer
+        self._position, place, self._blocked = await consumer.load_cursor(self._partition)
+        subscription = await consumer.follow(self._partition, place if place.stream_id else None)
+        try:
+            while True:
+                deliveries = await subscription.fetch(BATCH, 1.0)
+                if self._stale:
+                    _, _, self._blocked = await consumer.load_cursor(self._partition)
+                    self._stale = False
+                if deliveries:
+                    await self._take(deliveries, subscription.stream_id)
+        finally:
+            await subscription.close()
+
+    async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
+        """Applies what is next in order; asks again where something is missing."""
+        batch: list[Envelope] = []
+        expected, last = self._position + 1, 0
+        missing = False
+        for delivery in deliveries:
+            envelope = delivery.envelope
+            if envelope.event == HEAD:
+                missing = missing or envelope.position >= expected
+                continue
+            if envelope.position == expected:
+                batch.append(envelope)
+                expected, last = expected + 1, delivery.stream_seq
+            elif envelope.position > expected:
+                missing = True
+        if batch:
+            await self._apply(batch, StreamPlace(stream_id, last))
+        if missing:
+            await self._ask_again()
+
+    async def _ask_again(self) -> None:
+        """Asks at most every two seconds for the same position."""
+        now = asyncio.get_running_loop().time()
+        if self._asked_for == self._position + 1 and now - self._asked_at < 2.0:
+            return
+        self._asked_for, self._asked_at = self._position + 1, now
+        await self._consumer.ask_again(self._partition, self._position + 1)
+
+    async def _apply(self, batch: Sequence[Envelope], place: StreamPlace) -> None:
+        """The whole batch in one transaction; one by one only where that fails."""
+        reads = [self._consumer.read(envelope) for envelope in batch]
+        used = [read for read in reads if read is not None]
+        blocked = any(read.envelope.entity_ref in self._blocked for read in used)
+        if not blocked:
+            try:
+                await self._commit(used, batch[-1].position, place)
+                self._rejections = 0 if used else self._rejections
+                return
+            except Exception as error:
+                if is_transient(error):
+                    raise
+        for envelope, read in zip(batch, reads, strict=True):
+            await self._apply_alone(envelope, read, place)
+
+    async def _commit(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> None:
+        async with self._consumer.begin() as session:
+            if reads:
+                await self._consumer.apply(session, reads)
+            await self._consumer.move_cursor(session, self._partition, self._position, to_position, place)
+        self._position = to_position
+
+    async def _apply_alone(self, envelope: Envelope, read: _Read | None, place: StreamPlace) -> None:
+        if read is not None and envelope.entity_ref in self._blocked:
+            await self._put_aside(envelope, "PARKED_BEHIND_A_REJECTED_EVENT", place, parked=True)
+            return
+        try:
+            await self._commit([read] if read else [], envelope.position, place)
+            self._rejections = 0
+        except Exception as error:
+            if is_transient(error):
+                raise
+            await self._reject(envelope, error, place)
+
+    async def _reject(self, envelope: Envelope, error: Exception, place: StreamPlace) -> None:
+        reason = dead_letters.reason_of(error)
+        log.error("event_rejected", event_name=envelope.event, position=envelope.position, reason=reason, error=error)
+        self._consumer.count_rejection()
+        await self._put_aside(envelope, reason, place, parked=False)
+        self._rejections += 1
+        if self._rejections >= REJECTIONS_IN_A_ROW:
+            log.error("consumer_stopped", publisher=envelope.publisher, partition=envelope.partition)
+            await asyncio.Event().wait()
+
+    async def _put_aside(self, envelope: Envelope, reason: str, place: StreamPlace, *, parked: bool) -> None:
+        async with self._consumer.begin() as session:
+            dead_letters.put_event(session, envelope, reason, parked=parked)
+            await self._consumer.move_cursor(session, self._partition, self._position, envelope.position, place)
+        self._position = envelope.position
+        self._blocked.add(envelope.entity_ref)
+
+
+def _runs(events: Sequence[Event]) -> list[list[Event]]:
+    return [list(run) for _, run in groupby(events, key=lambda event: event.type_name)]
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

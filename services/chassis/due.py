@@ -1,0 +1,228 @@
+"""What has to be done later, and who does it?
+
+A due row names a kind of work and an entity; there is at most one per pair. Workers take rows whose time has
+come by the injected clock, run the handler, and delete the row unless it was scheduled again meanwhile. Handlers
+run at least once and must be idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Index,
+    Integer,
+    Table,
+    Text,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.chassis import dead_letters
+from services.chassis.clock import Clock
+from services.chassis.database import TABLES, Database, is_transient
+from services.chassis.telemetry import inject_traceparent, logger, span_from
+
+log = logger(__name__)
+
+LEASE = timedelta(seconds=60)
+"""A row whose worker died is taken again after this; in real time, not by the movable clock."""
+TAKE = 16
+MAX_ATTEMPTS = 12
+"""Failures of a job before it goes to the dead letters; transient failures count as well."""
+BACKOFF_SECONDS = 30.0
+
+DUE = Table(
+    "due",
+    TABLES,
+    Column("kind", Text, primary_key=True, comment="what is to be done"),
+    Column("entity_id", Text, primary_key=True, comment="to what"),
+    Column("due_time", DateTime(timezone=True), nullable=False, comment="business time from which it is due"),
+    Column("generation", BigInteger, nullable=False, comment="rises with every scheduling"),
+    Column("attempts", Integer, nullable=False, comment="failures so far"),
+    Column("retry_time", DateTime(timezone=True), comment="real time before which it is not tried again"),
+    Column("lease_until", DateTime(timezone=True), comment="real time until which a worker holds it"),
+    Column("traceparent", Text, nullable=False, comment="W3C trace context of the cause; may be empty"),
+    Index("ix_due_time", "kind", "due_time"),
+)
+
+
+@dataclass(frozen=True)
+class DueItem:
+    """A row that has become due."""
+
+    kind: str
+    entity_id: str
+    due_time: datetime
+    generation: int
+    attempts: int
+    traceparent: str
+
+
+DueHandler = Callable[[DueItem], Awaitable[None]]
+
+
+async def schedule(
+    session: AsyncSession, kind: str, entity_id: str, due_time: datetime, *, traceparent: str | None = None
+) -> None:
+    """Schedules work; where it is scheduled already, the earlier time holds. A handler that runs at this moment
+    is run once more afterwards."""
+    trace = inject_traceparent() if traceparent is None else traceparent
+    statement = insert(DUE).values(
+        kind=kind, entity_id=entity_id, due_time=due_time, generation=1, attempts=0, traceparent=trace
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["kind", "entity_id"],
+            set_={
+                "due_time": func.least(DUE.c.due_time, due_time),
+                "generation": DUE.c.generation + 1,
+                "attempts": 0,
+                "retry_time": None,
+            },
+        )
+    )
+
+
+async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tuple[datetime, str]]) -> None:
+    """`schedule` for many rows in one statement: (kind, entity id) → (due time, traceparent)."""
+    if not rows:
+        return
+    values = [
+        {"kind": k, "entity_id": e, "due_time": t, "generation": 1, "attempts": 0, "traceparent": trace}
+        for (k, e), (t, trace) in sorted(rows.items())
+    ]
+    statement = insert(DUE).values(values)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["kind", "entity_id"],
+            set_={
+                "due_time": func.least(DUE.c.due_time, statement.excluded.due_time),
+                "generation": DUE.c.generation + 1,
+                "attempts": 0,
+                "retry_time": None,
+            },
+        )
+    )
+
+
+async def cancel(session: AsyncSession, kind: str, entity_id: str) -> None:
+    """Takes scheduled work back; harmless where there is none."""
+    await session.execute(delete(DUE).where(DUE.c.kind == kind, DUE.c.entity_id == entity_id))
+
+
+class DueWorker:
+    """Runs what is due."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        handlers: Mapping[str, DueHandler],
+        *,
+        poll_ms: int = 250,
+        parallel: int = 4,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._handlers = dict(handlers)
+        self._poll = poll_ms / 1000
+        self._parallel = asyncio.Semaphore(parallel)
+        self._wakeup = database.wakeup()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            self._wakeup.clear()
+            try:
+                items = await self._take()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("due_rows_unreachable", error=type(error).__name__)
+                await asyncio.sleep(1.0)
+                continue
+            if items:
+                await asyncio.gather(*(self._run_one(item) for item in items))
+                continue
+            try:
+                async with asyncio.timeout(self._poll):
+                    await self._wakeup.wait()
+            except TimeoutError:
+                continue
+
+    async def _take(self) -> list[DueItem]:
+        now, real = self._clock.now(), datetime.now(UTC)
+        free = (
+            select(DUE.c.kind, DUE.c.entity_id)
+            .where(
+                DUE.c.kind.in_(self._handlers),
+                DUE.c.due_time <= now,
+                or_(DUE.c.lease_until.is_(None), DUE.c.lease_until < real),
+                or_(DUE.c.retry_time.is_(None), DUE.c.retry_time <= real),
+            )
+            .order_by(DUE.c.due_time)
+            .limit(TAKE)
+            .with_for_update(skip_locked=True)
+            .cte("free")
+        )
+        statement = (
+            update(DUE)
+            .where(DUE.c.kind == free.c.kind, DUE.c.entity_id == free.c.entity_id)
+            .values(lease_until=real + LEASE)
+            .returning(DUE.c.kind, DUE.c.entity_id, DUE.c.due_time, DUE.c.generation, DUE.c.attempts, DUE.c.traceparent)
+        )
+        # Not Database.begin(): a commit that only took a lease must not wake this loop again.
+        async with AsyncSession(self._database.engine) as session, session.begin():
+            rows = (await session.execute(statement)).all()
+        return [DueItem(*row) for row in rows]
+
+    async def _run_one(self, item: DueItem) -> None:
+        async with self._parallel:
+            try:
+                with span_from(item.traceparent, f"due {item.kind.lower()}"):
+                    await self._handlers[item.kind](item)
+            except Exception as error:
+                await self._failed(item, error)
+            else:
+                await self._done(item)
+
+    async def _done(self, item: DueItem) -> None:
+        async with AsyncSession(self._database.engine) as session, session.begin():
+            result = await session.execute(
+                delete(DUE).where(_same(item), DUE.c.generation == item.generation).returning(DUE.c.kind)
+            )
+            if result.one_or_none() is None:
+                await session.execute(update(DUE).where(_same(item)).values(lease_until=None))
+
+    async def _failed(self, item: DueItem, error: Exception) -> None:
+        reason = dead_letters.reason_of(error)
+        attempts = item.attempts + 1
+        log.warning("due_job_failed", kind=item.kind, attempt=attempts, reason=reason, error=error)
+        async with self._database.begin() as session:
+            if attempts >= MAX_ATTEMPTS:
+                dead_letters.put_job(session, item.kind, item.entity_id, reason, item.traceparent)
+                await session.execute(delete(DUE).where(_same(item), DUE.c.generation == item.generation))
+                return
+            pause = timedelta(seconds=min(0.1 * 2**attempts, BACKOFF_SECONDS))
+            await session.execute(
+                update(DUE)
+                .where(_same(item))
+                .values(attempts=attempts, retry_time=datetime.now(UTC) + pause, lease_until=None)
+            )
+
+
+def _same(item: DueItem) -> ColumnElement[bool]:
+    return (DUE.c.kind == item.kind) & (DUE.c.entity_id == item.entity_id)

@@ -1,0 +1,135 @@
+"""What does every service offer to those who run it, and to the consumers of its events?"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
+from services.chassis import dead_letters, due
+from services.chassis.broker import Broker
+from services.chassis.bus import Consumer
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+from services.chassis.errors import InvalidInput, NotFound
+from services.chassis.outbox import republish
+from services.chassis.telemetry import logger
+
+log = logger(__name__)
+
+REPLAY_AT_MOST = 200
+IndexVersion = Callable[[], tuple[int, int, datetime | None]]
+"""(version, entries, time of the last change) of the index in memory."""
+
+
+class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
+    """OpsService, the same in every service."""
+
+    def __init__(
+        self,
+        service: str,
+        database: Database,
+        broker: Broker,
+        clock: Clock,
+        consumers: Sequence[Consumer],
+        index_version: IndexVersion | None = None,
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._broker = broker
+        self._clock = clock
+        self._consumers: Mapping[str, Consumer] = {consumer.publisher: consumer for consumer in consumers}
+        self._index_version = index_version
+
+    async def ListDeadLetters(self, request: ops_pb2.ListDeadLettersRequest, context: Any) -> Any:
+        """See the contract."""
+        size = min(request.page_size or 50, 200)
+        async with self._database.begin() as session:
+            rows, total = await dead_letters.page(session, size, _after(request.page_token))
+        response = ops_pb2.ListDeadLettersResponse(total=total)
+        for row in rows:
+            letter = response.dead_letters.add(
+                dead_letter_id=row.dead_letter_id,
+                publisher=row.publisher,
+                partition=row.partition,
+                position=row.position,
+                type_name=row.event,
+                reason=row.reason,
+                parked=row.parked,
+            )
+            letter.create_time.FromDatetime(row.create_time)
+        if len(rows) == size:
+            response.next_page_token = _token(rows[-1].create_time, rows[-1].dead_letter_id)
+        return response
+
+    async def ReplayDeadLetters(self, request: ops_pb2.ReplayDeadLettersRequest, context: Any) -> Any:
+        """See the contract. Each letter is a transaction of its own; an entity stops at its first failure."""
+        if len(request.dead_letter_ids) > REPLAY_AT_MOST:
+            raise InvalidInput("TOO_MANY", "At most 200 letters are replayed at once.")
+        ids = list(request.dead_letter_ids)
+        async with self._database.begin() as session:
+            letters = await dead_letters.in_order(session, ids, REPLAY_AT_MOST)
+        if len(letters) < len(set(ids)):
+            raise NotFound("NO_SUCH_DEAD_LETTER", "A named letter does not exist.")
+        replayed, failed = 0, set[tuple[str, bytes]]()
+        for letter in letters:
+            entity = (letter.publisher, bytes(letter.entity_ref))
+            if letter.publisher and entity in failed:
+                continue
+            if await self._replay(letter):
+                replayed += 1
+            else:
+                failed.add(entity)
+        for letter in letters:
+            if letter.publisher in self._consumers:
+                self._consumers[letter.publisher].unblock(letter.partition)
+        return ops_pb2.ReplayDeadLettersResponse(replayed=replayed, rejected=len(letters) - replayed)
+
+    async def _replay(self, letter: Any) -> bool:
+        try:
+            async with self._database.begin() as session:
+                if not await dead_letters.in_order(session, [letter.dead_letter_id], 1):
+                    return True
+                await dead_letters.remove(session, letter.dead_letter_id)
+                if letter.publisher:
+                    await self._consumers[letter.publisher].replay(session, dead_letters.envelope_of(letter))
+                else:
+                    await due.schedule(session, letter.event, letter.event_id, self._clock.now())
+        except Exception as error:
+            # The letter stays: its removal was rolled back with the failed effects.
+            log.error("replay_failed", event_name=letter.event, reason=dead_letters.reason_of(error), error=error)
+            return False
+        return True
+
+    async def Republish(self, request: ops_pb2.RepublishRequest, context: Any) -> Any:
+        """See the contract."""
+        events, head = await republish(
+            self._database, self._broker, self._service, request.partition, request.from_position
+        )
+        return ops_pb2.RepublishResponse(events=events, head_position=head)
+
+    async def GetIndexVersion(self, request: ops_pb2.GetIndexVersionRequest, context: Any) -> Any:
+        """See the contract."""
+        response = ops_pb2.GetIndexVersionResponse()
+        if self._index_version is not None:
+            version, entries, update_time = self._index_version()
+            response.version, response.entries = version, entries
+            if update_time is not None:
+                response.update_time.FromDatetime(update_time.astimezone(UTC))
+        return response
+
+
+def _token(create_time: datetime, dead_letter_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{create_time.isoformat()} {dead_letter_id}".encode()).decode()
+
+
+def _after(token: str) -> tuple[datetime, str] | None:
+    if not token:
+        return None
+    try:
+        time_text, dead_letter_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ")
+        return datetime.fromisoformat(time_text), dead_letter_id
+    except ValueError:
+        raise InvalidInput("BAD_PAGE_TOKEN", "The page token is not one of ours.") from None

@@ -1,0 +1,297 @@
+"""How do state, log record and event commit together, and how do they get to the broker?
+
+Handlers add events and records to their own transaction (`Outbox`). One relay per publisher, holding an
+advisory lock, gives committed rows a gap-free position per partition and publishes them in order. A row that
+is published twice does no harm: consumers keep a cursor of positions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.message import Message
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    delete,
+    select,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis.broker import Broker, Envelope
+from services.chassis.database import TABLES, Database, add_later, is_transient
+from services.chassis.errors import OutOfRange
+from services.chassis.ids import uuid7
+from services.chassis.telemetry import inject_traceparent, logger
+
+log = logger(__name__)
+
+KEPT = timedelta(days=14)
+"""How long published rows can be asked for again."""
+BATCH = 500
+"""Rows a round: half of what an atomic batch may hold."""
+MAX_PAYLOAD = 900_000
+"""Largest event, bytes: the broker takes 1 MB with headers."""
+RECORDED = "recorded"
+"""Event name of a log record."""
+
+OUTBOX = Table(
+    "outbox",
+    TABLES,
+    Column("seq", BigInteger, Identity(), primary_key=True, comment="order of insertion; has gaps, never shown"),
+    Column("partition", SmallInteger, nullable=False, comment="hash of the subscriber, modulo partitions"),
+    Column("position", BigInteger, comment="gap-free in the partition; NULL until the relay stamps it"),
+    Column("event_id", Text, nullable=False, comment="UUIDv7"),
+    Column("event", Text, nullable=False, comment="event name in snake case"),
+    Column("entity_ref", LargeBinary, nullable=False, comment="keyed hash of the entity, for parking"),
+    Column("payload", LargeBinary, nullable=False, comment="serialised message: ids, versions, hashes"),
+    Column("traceparent", Text, nullable=False, comment="W3C trace context of the cause; may be empty"),
+    Column("create_time", DateTime(timezone=True), nullable=False, comment="real time of insertion"),
+    Index("ix_outbox_unstamped", "seq", postgresql_where=text("position IS NULL")),
+    Index("ix_outbox_position", "partition", "position", unique=True),
+)
+OUTBOX_HEAD = Table(
+    "outbox_head",
+    TABLES,
+    Column("partition", SmallInteger, primary_key=True, autoincrement=False, comment="partition"),
+    Column("position", BigInteger, nullable=False, comment="last position given out"),
+    Column("published", BigInteger, nullable=False, comment="last position that the broker has confirmed"),
+)
+
+_STAMP = text(
+    """
+    WITH picked AS (
+        SELECT seq, partition FROM outbox WHERE position IS NULL ORDER BY seq LIMIT :batch
+    ), numbered AS (
+        SELECT p.seq, h.position + row_number() OVER (PARTITION BY p.partition ORDER BY p.seq) AS position
+        FROM picked p JOIN outbox_head h ON h.partition = p.partition
+    ), stamped AS (
+        UPDATE outbox o SET position = n.position FROM numbered n WHERE o.seq = n.seq
+        RETURNING o.partition, o.position
+    ), heads AS (
+        UPDATE outbox_head h SET position = s.position
+        FROM (SELECT partition, max(position) AS position FROM stamped GROUP BY partition) s
+        WHERE h.partition = s.partition
+    )
+    SELECT count(*) FROM stamped
+    """
+)
+_UNPUBLISHED = text(
+    """
+    SELECT o.partition, o.position, o.event_id, o.event, o.entity_ref, o.payload, o.traceparent
+    FROM outbox o JOIN outbox_head h ON h.partition = o.partition
+    WHERE o.position > h.published AND o.position <= h.published + :share
+    ORDER BY o.partition, o.position
+    """
+)
+
+
+def event_name(message_type: type[Message]) -> str:
+    """The event's name in subjects: `CaseOpened` → `case_opened`, a log record → `recorded`."""
+    if message_type is LogRecord:
+        return RECORDED
+    name = message_type.DESCRIPTOR.name
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of an entity: the same for all its events, in every service."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") % partitions
+
+
+class Outbox:
+    """Adds events and log records to the caller's transaction."""
+
+    def __init__(self, service: str, partitions: int, pepper: bytes) -> None:
+        """`pepper` keys the hash of the entity that headers carry, so that no id can be read from them."""
+        self.service = service
+        self.partitions = partitions
+        self._pepper = pepper
+
+    def event(self, session: AsyncSession, key: str, message: Message, *, traceparent: str | None = None) -> None:
+        """Adds an event. `key` is the subscriber id, or the entity's id where there is no subscriber: events of
+        one key keep their order. `traceparent` names the cause; None takes the current span. Raises ValueError
+        for a message that the broker would not take."""
+        payload = message.SerializeToString(deterministic=True)
+        if len(payload) > MAX_PAYLOAD:
+            raise ValueError("an event is larger than the broker takes")
+        add_later(
+            session,
+            OUTBOX,
+            {
+                "partition": partition_of(key, self.partitions),
+                "event_id": uuid7(),
+                "event": event_name(type(message)),
+                "entity_ref": hashlib.blake2b(key.encode(), digest_size=8, key=self._pepper[:64]).digest(),
+                "payload": payload,
+                "traceparent": inject_traceparent() if traceparent is None else traceparent,
+                "create_time": datetime.now(UTC),
+            },
+        )
+
+    def record(self, session: AsyncSession, key: str, record: LogRecord, *, traceparent: str | None = None) -> None:
+        """Adds a log record; fills `record_id` and `service` where they are empty."""
+        record.record_id = record.record_id or uuid7()
+        record.service = record.service or self.service
+        self.event(session, key, record, traceparent=traceparent)
+
+
+class Relay:
+    """Takes committed rows to the broker. Runs in every replica; one holds the lock and works."""
+
+    def __init__(self, database: Database, broker: Broker, service: str, partitions: int) -> None:
+        self._database = database
+        self._broker = broker
+        self._service = service
+        self._partitions = partitions
+        self._wakeup = database.wakeup()
+        self._tidied = 0.0
+
+    async def run(self) -> None:
+        """Relays until cancelled; a lost connection or broker is tried again with a growing pause."""
+        pause = 0.05
+        while True:
+            try:
+                async with self._database.lock_holder() as connection:
+                    await self._relay_while_locked(connection)
+                pause = 0.05
+            except Exception as error:
+                if not (is_transient(error) or self._broker.is_trouble(error)):
+                    raise
+                log.warning("relay_interrupted", error=type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    async def _relay_while_locked(self, connection: AsyncConnection) -> None:
+        while not await self._lock(connection):
+            await asyncio.sleep(0.5)
+        await self._prepare(connection)
+        idle_rounds = 0
+        while True:
+            self._wakeup.clear()
+            if await self._broker.ensure_stream(self._service):
+                log.warning("stream_created", stream=self._service)
+                await self._announce(connection)
+            published = await self._round(connection)
+            if published:
+                idle_rounds = 0
+                continue
+            idle_rounds += 1
+            if idle_rounds == 20:
+                await self._announce(connection)
+            await self._tidy(connection)
+            await _wait(self._wakeup, 0.1)
+
+    async def _lock(self, connection: AsyncConnection) -> bool:
+        query = text("SELECT pg_try_advisory_lock(hashtext('jikimi.relay'))")
+        locked = bool(await connection.scalar(query))
+        await connection.commit()
+        return locked
+
+    async def _prepare(self, connection: AsyncConnection) -> None:
+        query = text(
+            "INSERT INTO outbox_head (partition, position, published) "
+            "SELECT p, 0, 0 FROM generate_series(0, :last) p ON CONFLICT DO NOTHING"
+        )
+        await connection.execute(query, {"last": self._partitions - 1})
+        await connection.commit()
+
+    async def _round(self, connection: AsyncConnection) -> int:
+        await connection.execute(_STAMP, {"batch": BATCH})
+        await connection.commit()
+        rows = (await connection.execute(_UNPUBLISHED, {"share": max(1, BATCH // self._partitions)})).all()
+        await connection.commit()
+        if not rows:
+            return 0
+        await self._broker.publish(self._service, [_envelope(self._service, row) for row in rows])
+        heads: dict[int, int] = {}
+        for row in rows:
+            heads[row.partition] = max(heads.get(row.partition, 0), row.position)
+        update = text("UPDATE outbox_head SET published = greatest(published, :position) WHERE partition = :partition")
+        await connection.execute(update, [{"partition": p, "position": n} for p, n in sorted(heads.items())])
+        await connection.commit()
+        return len(rows)
+
+    async def _announce(self, connection: AsyncConnection) -> None:
+        """Tells consumers the head of every partition, so that one who lost the tail notices."""
+        rows = (await connection.execute(select(OUTBOX_HEAD.c.partition, OUTBOX_HEAD.c.published))).all()
+        await connection.commit()
+        await self._broker.announce(self._service, {row.partition: row.published for row in rows})
+
+    async def _tidy(self, connection: AsyncConnection) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._tidied < 600:
+            return
+        self._tidied = now
+        old = select(OUTBOX.c.seq).where(
+            OUTBOX.c.create_time < datetime.now(UTC) - KEPT, OUTBOX.c.position.is_not(None)
+        )
+        await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_(old.limit(10_000))))
+        await connection.commit()
+
+
+async def republish(
+    database: Database, broker: Broker, service: str, partition: int, from_position: int
+) -> tuple[int, int]:
+    """Publishes the stamped rows of a partition again, from a position on. Returns (events, head position).
+    Raises OutOfRange where the outbox no longer holds them."""
+    events, position = 0, from_position
+    async with database.engine.connect() as connection:
+        head = await connection.scalar(select(OUTBOX_HEAD.c.position).where(OUTBOX_HEAD.c.partition == partition))
+        if head is None or from_position < 1:
+            raise OutOfRange("POSITION_UNKNOWN", "There is no such partition or position.")
+        while position <= head:
+            rows = await _stamped(connection, partition, position)
+            if not rows or rows[0].position != position:
+                raise OutOfRange("POSITION_NO_LONGER_KEPT", "The outbox no longer holds this position.")
+            await broker.publish(service, [_envelope(service, row) for row in rows])
+            events += len(rows)
+            position = rows[-1].position + 1
+    return events, head
+
+
+async def _stamped(connection: AsyncConnection, partition: int, position: int) -> Sequence[Any]:
+    query = (
+        select(OUTBOX)
+        .where(OUTBOX.c.partition == partition, OUTBOX.c.position >= position)
+        .order_by(OUTBOX.c.position)
+        .limit(BATCH)
+    )
+    rows = (await connection.execute(query)).all()
+    await connection.commit()
+    return rows
+
+
+def _envelope(service: str, row: Any) -> Envelope:
+    return Envelope(
+        publisher=service,
+        event=row.event,
+        partition=row.partition,
+        position=row.position,
+        event_id=row.event_id,
+        entity_ref=bytes(row.entity_ref),
+        traceparent=row.traceparent,
+        payload=bytes(row.payload),
+    )
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

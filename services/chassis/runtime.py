@@ -1,0 +1,149 @@
+"""How does a service's `__main__` put the chassis together?
+
+`Runtime.open(config)` makes what every service has; `consume` and `due` add its loops; `serve` runs it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from misuse.common.v1.access_pb2 import Purpose
+from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
+from services.chassis.broker import Broker
+from services.chassis.bus import Consumer, Handler
+from services.chassis.clock import Clock, SystemClock
+from services.chassis.config import Config
+from services.chassis.database import Database
+from services.chassis.due import DueHandler, DueWorker
+from services.chassis.errors import Unavailable
+from services.chassis.keys import FileKeyStore, KeyStore, pepper
+from services.chassis.ops import IndexVersion, OpsServicer
+from services.chassis.outbox import Outbox, Relay, republish
+from services.chassis.rpc import Peers, unwrap
+from services.chassis.server import Background, serve
+from services.chassis.telemetry import Telemetry
+from services.chassis.tokens import Issuer
+
+Loop = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Runtime:
+    """What every service has, already connected."""
+
+    config: Config
+    telemetry: Telemetry
+    clock: Clock
+    database: Database
+    broker: Broker
+    outbox: Outbox
+    keys: KeyStore
+    peers: Peers
+    loops: list[Loop] = field(default_factory=list)
+    consumers: list[Consumer] = field(default_factory=list)
+
+    @classmethod
+    async def open(cls, config: Config) -> Runtime:
+        """Connects. Raises OSError or the driver's errors when the database or the broker is not there."""
+        telemetry = Telemetry.start(config)
+        database = Database(config.database_url)
+        broker = Broker(config.nats_url, config.service)
+        await broker.connect()
+        return cls(
+            config=config,
+            telemetry=telemetry,
+            clock=SystemClock(config.clock_file),
+            database=database,
+            broker=broker,
+            outbox=Outbox(config.service, config.partitions, pepper(config.keys_dir, "outbox")),
+            keys=FileKeyStore(config.keys_dir, config.master_key_file),
+            peers=Peers(config, Issuer.from_file(config.service_key_file)),
+            loops=[Relay(database, broker, config.service, config.partitions).run],
+        )
+
+    def consume(self, publisher: str, handlers: Mapping[type[Message], Handler]) -> Consumer:
+        """Adds a consumer of a publisher's events."""
+        consumer = Consumer(
+            self.database,
+            self.broker,
+            publisher,
+            handlers,
+            self._republish(publisher),
+            service=self.config.service,
+            partitions=self.config.partitions,
+        )
+        self.consumers.append(consumer)
+        self.loops.append(consumer.run)
+        return consumer
+
+    def due(self, handlers: Mapping[str, DueHandler], *, parallel: int = 4) -> DueWorker:
+        """Adds a worker of due rows."""
+        worker = DueWorker(self.database, self.clock, handlers, parallel=parallel)
+        self.loops.append(worker.run)
+        return worker
+
+    async def serve(
+        self,
+        register: Callable[[grpc.aio.Server], None],
+        *,
+        ready: Callable[[], bool] | None = None,
+        index_version: IndexVersion | None = None,
+        background: Sequence[Background] = (),
+    ) -> None:
+        """Serves until SIGTERM; OpsService is added here."""
+        ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index_version)
+
+        def register_all(server: grpc.aio.Server) -> None:
+            register(server)
+            ops_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
+
+        loops = [*(until_halted(loop) for loop in self.loops), *background]
+        try:
+            await serve(self.config, register_all, telemetry=self.telemetry, background=loops, ready=ready)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.peers.close()
+        await self.broker.close()
+        await self.database.close()
+
+    def _republish(self, publisher: str) -> Callable[[int, int], Awaitable[None]]:
+        async def ask(partition: int, position: int) -> None:
+            request = ops_pb2.RepublishRequest(partition=partition, from_position=position)
+            try:
+                if publisher == self.config.service:
+                    # Its own events: the same code without the call to itself.
+                    await republish(self.database, self.broker, publisher, partition, position)
+                    return
+                stub = self.peers.stub(publisher, ops_pb2_grpc.OpsServiceStub, Purpose.PURPOSE_OPERATIONS)
+                await stub.Republish(request, timeout=60)
+            except grpc.aio.AioRpcError as error:
+                raise Unavailable("REPUBLISH_FAILED", "The publisher did not publish again.") from unwrap(error)
+
+        return ask
+
+
+def until_halted(loop: Loop) -> Background:
+    """A loop that runs until the server halts; if it ends by itself, so does the process."""
+
+    async def background(halt: asyncio.Event) -> None:
+        work = asyncio.ensure_future(loop())
+        waiting = asyncio.create_task(halt.wait())
+        try:
+            await asyncio.wait([work, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, waiting):
+                task.cancel()
+            await asyncio.gather(work, waiting, return_exceptions=True)
+
+    return background

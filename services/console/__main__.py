@@ -1,0 +1,177 @@
+"""What can a person type? `jikimi <noun> <verb>`: reads the arguments and hands over."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import grpclib
+
+from services.console import commands
+from services.console.client import reason_of
+from services.console.home import Home, HomeUnusable
+
+HANDED_OVER = {
+    ("eval",): ("services.detector", "eval"),
+    ("scan",): ("services.detector", "scan"),
+    ("model",): ("services.detector", "model"),
+    ("evidence", "verify"): ("services.case", "evidence", "verify"),
+    ("removal", "lint"): ("services.removal", "lint"),
+    ("up",): ("services.console.supervisor", "up"),
+    ("down",): ("services.console.supervisor", "down"),
+    ("status",): ("services.console.supervisor", "status"),
+}
+"""Verbs that need no server live in their service."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit status: 0 done, 1 refused or not good, 2 wrong use; `gate run` has 0 to 3."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for words, target in HANDED_OVER.items():
+        if tuple(given[: len(words)]) == words:
+            return subprocess.call([sys.executable, "-m", *target, *given[len(words) :]])
+    options = _parser().parse_args(given)
+    try:
+        run: commands.Command = options.run
+        return asyncio.run(run(Home.from_env(), options))
+    except grpclib.GRPCError as error:
+        print(f"Refused: {reason_of(error)}. {error.message or ''}".rstrip(), file=sys.stderr)
+        return 1
+    except (HomeUnusable, commands.CannotDo) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"The system does not answer ({type(error).__name__}); try `make up`.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jikimi",
+        description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
+        epilog="Also: up, down, status; eval faces|pii|dedup, scan, model (detector); evidence verify (case); "
+        "removal lint (removal).",
+    )
+    nouns = parser.add_subparsers(required=True, metavar="noun")
+    _people(nouns)
+    _signals(nouns)
+    _cases(nouns)
+    _operations(nouns)
+    return parser
+
+
+Nouns: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _verb(verbs: Nouns, name: str, run: commands.Command, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text)
+    verb.add_argument("--json", action="store_true", help="for programs: one JSON document")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _noun(nouns: Nouns, name: str, text: str) -> Nouns:
+    return nouns.add_parser(name, help=text, description=text).add_subparsers(required=True, metavar="verb")
+
+
+def _people(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "subscriber", "people who are protected")
+    add = _verb(verbs, "add", commands.subscriber_add, "register somebody with the consents that protection needs")
+    add.add_argument("name", help="name for notices")
+    add.add_argument("--mail", default="", help="address for replies of platforms")
+    add.add_argument("--language", choices=("ko", "en"), default="ko")
+    show = _verb(verbs, "show", commands.subscriber_show, "what is enrolled and watched, masked")
+    show.add_argument("subscriber")
+
+    verbs = _noun(nouns, "watch", "identifiers that are looked for")
+    add = _verb(verbs, "add", commands.watch_add, "watch an identifier and prove it through the local test provider")
+    add.add_argument("subscriber")
+    add.add_argument("kind", choices=("mobile", "landline", "email", "card", "account"))
+    add.add_argument("value")
+
+    verbs = _noun(nouns, "face", "faces that are looked for")
+    add = _verb(verbs, "add", commands.face_add, "enrol one face from 1 to 10 pictures and prove it")
+    add.add_argument("subscriber")
+    add.add_argument("pictures", nargs="+")
+
+    verbs = _noun(nouns, "inbox", "what the person was told")
+    show = _verb(verbs, "list", commands.inbox_list, "the inbox, newest first")
+    show.add_argument("subscriber")
+    read = _verb(verbs, "read", commands.inbox_read, "mark everything in the inbox as read")
+    read.add_argument("subscriber")
+    stream = _verb(verbs, "device", commands.inbox_device, "be a device: show notifications and acknowledge them")
+    stream.add_argument("subscriber")
+    stream.add_argument("--seconds", type=float, default=0.0, help="end after so long without any (0: never)")
+
+
+def _signals(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "signal", "found content")
+    submit = _verb(verbs, "submit", commands.signal_submit, "hand in one post: texts and pictures")
+    submit.add_argument("files", nargs="*", help="pictures")
+    submit.add_argument("--text", action="append", default=[], help="a text part; may be repeated")
+    submit.add_argument("--url", default="https://example.org/post/1")
+    submit.add_argument("--channel", default="community")
+    submit.add_argument("--id", default="", help="signal id; default: derived from the content")
+    status = _verb(verbs, "status", commands.signal_status, "how far a signal is")
+    status.add_argument("id")
+    verbs = _noun(nouns, "channel", "where is looked")
+    _verb(verbs, "list", commands.channel_list, "the channels")
+
+
+def _cases(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "case", "incidents")
+    listing = _verb(verbs, "list", commands.case_list, "cases, newest first")
+    listing.add_argument("--subscriber", default="")
+    show = _verb(verbs, "show", commands.case_show, "one case with its sightings")
+    show.add_argument("case")
+    replay = _verb(verbs, "replay", commands.case_replay, "the log of a case, from the first record on")
+    replay.add_argument("case")
+    verify = _verb(verbs, "verify", commands.case_verify, "recompute the chain of a case, or of all")
+    verify.add_argument("case", nargs="?", default="")
+    verdict = _verb(verbs, "verdict", commands.case_verdict, "what the subscriber says")
+    verdict.add_argument("case")
+    verdict.add_argument("verdict", choices=("me", "not-me", "unsure"))
+
+    verbs = _noun(nouns, "evidence", "evidence packs")
+    export = _verb(verbs, "export", commands.evidence_export, "save the pack of a case (ZIP)")
+    export.add_argument("case")
+    export.add_argument("--out", default="")
+
+    verbs = _noun(nouns, "removal", "removal requests")
+    listing = _verb(verbs, "list", commands.removal_list, "requests, newest first")
+    listing.add_argument("--case", default="")
+
+
+def _operations(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "gate", "may this release go out?")
+    run = _verb(verbs, "run", commands.gate_run, "judge a release; exit 0 passed, 1 failed, 2 inconclusive, 3 error")
+    run.add_argument("release")
+    run.add_argument("--stage", default="ALL", choices=("1", "2", "3", "ALL"))
+    run.add_argument("--out", default="", help="folder for the reports (JSON and HTML)")
+    report = _verb(verbs, "report", commands.gate_report, "save or list reports")
+    report.add_argument("report", nargs="?", default="")
+    report.add_argument("--out", default="")
+
+    verbs = _noun(nouns, "dlq", "dead letters")
+    listing = _verb(verbs, "list", commands.dlq_list, "what was rejected, in every service")
+    listing.add_argument("--service", default="")
+    replay = _verb(verbs, "replay", commands.dlq_replay, "apply rejected events again")
+    replay.add_argument("service")
+    replay.add_argument("ids", nargs="*")
+
+    verbs = _noun(nouns, "token", "actor tokens")
+    issue = _verb(verbs, "issue", commands.token_issue, "print a token for a call by hand")
+    issue.add_argument("subject")
+    issue.add_argument("role", help="such as OPERATOR")
+    issue.add_argument("purpose", help="such as CASE_HANDLING")
+    issue.add_argument("audience", help="service the token is for")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,503 @@
+"""How the whole system is started, watched and stopped: PostgreSQL, NATS, then the five services, each its
+own process.
+
+`python -m services.console.supervisor up | down | status [--json] | run`. One supervisor a home: it holds a
+lock for its life, restarts what dies, and on SIGTERM or Ctrl-C stops the services first, so that they can
+finish their work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.chassis.keys import create_master_key
+from services.chassis.tokens import create_key_pair
+from services.console.embedded import Nats, Postgres, alive, stop_process, wait_until
+from services.console.home import PORT_NAMES, SERVICES, Home, HomeUnusable, is_free, write_private
+
+ROOT = Path(__file__).resolve().parents[2]
+TICK_SECONDS = 0.1
+READY_CHECK_SECONDS = 2.0
+UP_SECONDS = 150.0
+DRAIN_SECONDS = 15.0
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
+STABLE_SECONDS = 30.0
+LOG_BYTES, LOG_COPIES = 16 * 1024 * 1024, 3
+FAILURES_THAT_END_UP = 4
+ANOTHER_RUNS = 75
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something to keep running: how it starts, how one sees that it serves, which signal asks it to stop."""
+
+    name: str
+    spawn: Callable[[], subprocess.Popen[bytes]]
+    ready: Callable[[], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+@dataclass
+class Watched:
+    """A program and what has become of it. States: waiting, starting, ready, failed (waits for its next try),
+    stopped."""
+
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    state: str = "waiting"
+    restarts: int = 0
+    failures: int = 0
+    started: float = 0.0
+    next_try: float = 0.0
+    next_check: float = 0.0
+
+    def start(self, now: float) -> None:
+        """Start the program; one that cannot even be started counts as one that died at once."""
+        self.state, self.started, self.next_check = "starting", now, now
+        try:
+            self.process = self.program.spawn()
+        except (HomeUnusable, OSError) as error:
+            print(f"{self.program.name} cannot be started: {error}", file=sys.stderr, flush=True)
+            self._has_died(now)
+
+    def look(self, now: float) -> bool:
+        """Bring the state up to date, starting again what died; return whether it changed."""
+        before = (self.state, self.restarts)
+        if self.process is not None and self.process.poll() is not None:
+            self._has_died(now)
+        elif self.process is not None and now >= self.next_check:
+            self._check(now)
+        if self.state == "failed" and now >= self.next_try:
+            self.restarts += 1
+            self.start(now)
+        return before != (self.state, self.restarts)
+
+    def _has_died(self, now: float) -> None:
+        self.process = None
+        self.failures = 1 if now - self.started > STABLE_SECONDS else self.failures + 1
+        self.next_try = now + min(FIRST_BACK_OFF * 2 ** (self.failures - 1), LONGEST_BACK_OFF)
+        self.state = "failed"
+
+    def _check(self, now: float) -> None:
+        serves = self.program.ready()
+        self.state = "ready" if serves else "starting"
+        self.next_check = now + (READY_CHECK_SECONDS if serves else TICK_SECONDS)
+
+
+@dataclass
+class Supervisor:
+    """Keeps groups of programs running; a group starts when all before it are ready."""
+
+    home: Home
+    groups: Sequence[Sequence[Program]]
+    before_group: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    watched: list[Watched] = field(default_factory=list)
+    state: str = "starting"
+    reason: str = ""
+    asked_to_stop: bool = False
+
+    def ask_to_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        """Signal handler: the loop ends at its next turn."""
+        self.asked_to_stop = True
+
+    def run(self) -> int:
+        """Start everything, watch until asked to stop, stop everything. Returns the exit status."""
+        try:
+            for number, group in enumerate(self.groups):
+                self._start_group(number, group)
+            self._publish("ready")
+            while not self.asked_to_stop:
+                self._turn()
+        except (HomeUnusable, OSError) as error:
+            self.reason = str(error)
+        finally:
+            self._publish("stopping")
+            self._stop_all()
+            self._publish("failed" if self.reason else "stopped")
+        return 1 if self.reason else 0
+
+    def _start_group(self, number: int, group: Sequence[Program]) -> None:
+        if self.asked_to_stop:
+            return
+        self.before_group.get(number, lambda: None)()
+        fresh = [Watched(program) for program in group]
+        self.watched += fresh
+        for one in fresh:
+            one.start(time.monotonic())
+        self._publish("starting")
+        while not self.asked_to_stop and any(one.state != "ready" for one in fresh):
+            self._turn()
+
+    def _turn(self) -> None:
+        """One round: look at every program, bound the logs, sleep a moment."""
+        if any([one.look(time.monotonic()) for one in self.watched]):
+            started = self.state != "starting"
+            all_ready = all(one.state == "ready" for one in self.watched)
+            self._publish(("ready" if all_ready else "degraded") if started else "starting")
+        bound_logs(self.home.logs)
+        time.sleep(TICK_SECONDS)
+
+    def _stop_all(self) -> None:
+        """Stop group by group, the last started first."""
+        for group in reversed(self.groups):
+            names = {program.name for program in group}
+            stop_together([one for one in self.watched if one.program.name in names])
+
+    def _publish(self, state: str) -> None:
+        """Write status.json, which `up` and `status` read."""
+        self.state = state
+        children = {
+            one.program.name: {
+                "pid": one.process.pid if one.process else None,
+                "state": one.state,
+                "restarts": one.restarts,
+            }
+            for one in self.watched
+        }
+        status = {
+            "state": state,
+            "reason": self.reason,
+            "supervisor_pid": os.getpid(),
+            "home": str(self.home.path),
+            "ports": self.home.ports(),
+            "children": children,
+        }
+        write_private(self.home.path / "status.json", json.dumps(status, indent=1).encode())
+
+
+def stop_together(group: Sequence[Watched], drain_seconds: float = DRAIN_SECONDS) -> None:
+    """Ask all to stop, give them one drain time together, then end what is left with all its children."""
+    running = [(one, one.process) for one in group if one.process is not None]
+    for one, process in running:
+        if process.poll() is None:
+            process.send_signal(one.program.stop_signal)
+    wait_until(lambda: all(process.poll() is not None for _, process in running), drain_seconds)
+    for _, process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for one in group:
+        one.state, one.process = "stopped", None
+
+
+def bound_logs(folder: Path) -> None:
+    """Copy a log that has grown too long aside and empty it. The writers append, so they go on
+    undisturbed."""
+    for log in (*folder.glob("*.jsonl"), *folder.glob("*.log")):
+        if log.stat().st_size > LOG_BYTES:
+            for number in range(LOG_COPIES - 1, 0, -1):
+                older = log.with_name(f"{log.name}.{number}")
+                if older.exists():
+                    older.rename(log.with_name(f"{log.name}.{number + 1}"))
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
+
+
+def serving(port: int) -> bool:
+    """Whether the gRPC server on 127.0.0.1:port says SERVING (grpc.health.v1)."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def service_environment(home: Home, service: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a service of this home is told by its environment; what the caller set itself (profile, OTLP) is
+    kept."""
+    ports = home.ports()
+    private = {
+        "JIKIMI_HOME": str(home.path),
+        "JIKIMI_SERVICE": service,
+        "JIKIMI_LISTEN": f"127.0.0.1:{ports[service]}",
+        "JIKIMI_DATABASE_URL": Postgres(home).url(service),
+        "JIKIMI_NATS_URL": Nats(home).url(service),
+        "JIKIMI_KEYS_DIR": str(home.keys(service)),
+        "JIKIMI_MASTER_KEY_FILE": str(home.path / "keys" / f"{service}.master"),
+        "JIKIMI_TOKEN_KEYS_DIR": str(home.path / "tokens" / "public"),
+        "JIKIMI_SERVICE_KEY_FILE": str(home.path / "tokens" / "private" / f"{service}.key"),
+        "JIKIMI_METRICS_PORT": str(ports[f"{service}-metrics"]),
+        "JIKIMI_MODELS_DIR": environ.get("JIKIMI_MODELS_DIR") or str(ROOT / ".cache" / "models"),
+        **{f"JIKIMI_PEER_{peer.upper()}": f"127.0.0.1:{ports[peer]}" for peer in SERVICES},
+    }
+    if environ.get("JIKIMI_PROFILE") == "test":
+        private["JIKIMI_CLOCK_FILE"] = environ.get("JIKIMI_CLOCK_FILE") or str(home.path / "clock")
+    return {**environ, **private}
+
+
+def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
+    """Start `python -m services.<service> <verb>`; its words go to logs/<service>.jsonl."""
+    with (home.logs / f"{service}.jsonl").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"services.{service}", verb],
+            cwd=ROOT,
+            env=service_environment(home, service),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def migrate(home: Home, services: Sequence[str]) -> None:
+    """Bring every service's database to today's schema. Raises HomeUnusable naming the service and its
+    log."""
+    for service, process in [(service, spawn_service(home, service, "migrate")) for service in services]:
+        if process.wait() != 0:
+            raise HomeUnusable(f"The migration of {service} failed; see {home.logs / f'{service}.jsonl'}")
+
+
+def make_keys(home: Home) -> None:
+    """Make the token issuer's key, each service's own signing key and master key; existing ones stay."""
+    from misuse.common.v1.access_pb2 import Role  # generated; not needed by `down` and `status`
+
+    private, public = home.path / "tokens" / "private", home.path / "tokens" / "public"
+    own = {service: Role.Value(f"ROLE_SERVICE_{service.upper()}") for service in SERVICES}
+    people = [role for role in Role.values()[1:] if role not in own.values()]
+    create_key_pair(private, public, "issuer", people)
+    for service, role in own.items():
+        create_key_pair(private, public, service, [role])
+        if not (home.path / "keys" / f"{service}.master").exists():
+            create_master_key(home.path / "keys" / f"{service}.master")
+
+
+def chosen_services(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The services to run: those that JIKIMI_SERVICES lists ("none" for none), by default all that are
+    installed."""
+    listed = environ.get("JIKIMI_SERVICES", "")
+    if listed:
+        return [service for service in SERVICES if service in listed.split(",")]
+    return [service for service in SERVICES if (ROOT / "services" / service / "__main__.py").exists()]
+
+
+def whole_system(home: Home) -> Supervisor:
+    """The supervisor of PostgreSQL, NATS and all services of a home."""
+    postgres, nats, services = Postgres(home), Nats(home), chosen_services()
+
+    def spawn_postgres() -> subprocess.Popen[bytes]:
+        postgres.prepare()
+        return postgres.spawn()
+
+    def spawn_nats() -> subprocess.Popen[bytes]:
+        nats.prepare()
+        return nats.spawn()
+
+    def before_services() -> None:
+        postgres.provision()
+        migrate(home, services)
+
+    def program(service: str) -> Program:
+        port = home.ports()[service]
+        return Program(service, lambda: spawn_service(home, service, "serve"), lambda: serving(port))
+
+    return Supervisor(
+        home,
+        groups=[
+            [
+                Program("postgres", spawn_postgres, postgres.ready, signal.SIGINT),
+                Program("nats", spawn_nats, nats.ready),
+            ],
+            [program(service) for service in services],
+        ],
+        before_group={1: before_services},
+    )
+
+
+def locks(handle: IO[str], kind: int) -> bool:
+    """Try to lock an open file; it stays locked until it is closed."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def sole_supervisor(home: Home) -> Iterator[bool]:
+    """Hold the home's supervisor lock; yields False when another process holds it."""
+    home.create()
+    with (home.path / "supervisor.lock").open("a+") as handle:
+        # `runs` touches the lock for an instant to see whether it is held, hence not one try but a second of
+        # them.
+        if not wait_until(lambda: locks(handle, fcntl.LOCK_EX), 1.0):
+            yield False
+            return
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield True
+
+
+def runs(home: Home) -> bool:
+    """Whether a supervisor of this home is alive."""
+    if not (home.path / "supervisor.lock").exists():
+        return False
+    with (home.path / "supervisor.lock").open() as handle:
+        return not locks(handle, fcntl.LOCK_SH)
+
+
+def last_status(home: Home) -> dict[str, Any]:
+    """What a supervisor, perhaps one that is gone, wrote last."""
+    file = home.path / "status.json"
+    empty: dict[str, Any] = {
+        "state": "down",
+        "reason": "",
+        "supervisor_pid": None,
+        "home": str(home.path),
+        "ports": {},
+        "children": {},
+    }
+    return empty | (json.loads(file.read_text()) if file.exists() else {})
+
+
+def read_status(home: Home) -> dict[str, Any]:
+    """How the system is now: "down" when no supervisor runs, "starting" while a new one has written nothing
+    yet."""
+    status = last_status(home)
+    if not runs(home):
+        return status if status["state"] == "failed" else status | {"state": "down", "supervisor_pid": None}
+    if str(status["supervisor_pid"]) != (home.path / "supervisor.lock").read_text():
+        return status | {"state": "starting", "children": {}}
+    return status
+
+
+def stop_leftovers(home: Home) -> None:
+    """End what a killed supervisor left behind. A number is believed only when that process has this home's
+    environment."""
+    for name, child in last_status(home)["children"].items():
+        pid = child["pid"]
+        if name in SERVICES and pid is not None and belongs(home, pid):
+            stop_process(pid, signal.SIGTERM)
+    Nats(home).stop()
+    Postgres(home).stop()
+
+
+def belongs(home: Home, pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return alive(pid) and os.fsencode(f"JIKIMI_HOME={home.path}") in words
+
+
+def move_off_taken_ports(home: Home) -> None:
+    """Give a new port to each name whose recorded one somebody else took while the system was down."""
+    for name in PORT_NAMES:
+        if not is_free(home.ports()[name]):
+            home.replace_port(name)
+
+
+def run(home: Home) -> int:
+    """Supervise in the foreground until SIGTERM or Ctrl-C."""
+    with sole_supervisor(home) as alone:
+        if not alone:
+            print(f"Another supervisor runs for {home.path}.", file=sys.stderr)
+            return ANOTHER_RUNS
+        stop_leftovers(home)
+        (home.path / "status.json").unlink(missing_ok=True)
+        move_off_taken_ports(home)
+        make_keys(home)
+        system = whole_system(home)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, system.ask_to_stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may close
+        return system.run()
+
+
+def hopeless(status: Mapping[str, Any]) -> str:
+    """The child that keeps dying while the system starts, or an empty text."""
+    return next((name for name, child in status["children"].items() if child["restarts"] >= FAILURES_THAT_END_UP), "")
+
+
+def up(home: Home) -> int:
+    """Start a supervisor in the background, unless one runs, and wait until everything serves."""
+    home.create()
+    if not runs(home):
+        with (home.logs / "supervisor.log").open("ab") as log:
+            supervisor = subprocess.Popen(
+                [sys.executable, "-m", "services.console.supervisor", "run"],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "JIKIMI_HOME": str(home.path)},
+            )
+        wait_until(lambda: runs(home) or supervisor.poll() is not None, 20.0)
+    deadline = time.monotonic() + UP_SECONDS
+    while (status := read_status(home))["state"] != "ready":
+        bad = hopeless(status)
+        if bad or not runs(home) or time.monotonic() > deadline:
+            why = status["reason"] or (f"{bad} keeps failing" if bad else "not everything became ready")
+            print(f"The system did not start: {why}. Logs: {home.logs}", file=sys.stderr)
+            down(home)
+            return 1
+        time.sleep(TICK_SECONDS)
+    print_status(status)
+    return 0
+
+
+def down(home: Home) -> int:
+    """Stop the system, letting the services finish; harmless when nothing runs."""
+    if not home.path.exists():
+        return 0
+    if runs(home):
+        supervisor = int((home.path / "supervisor.lock").read_text() or 0)
+        os.kill(supervisor, signal.SIGTERM)
+        if not wait_until(lambda: not runs(home), 3 * DRAIN_SECONDS + 30.0):
+            os.kill(supervisor, signal.SIGKILL)
+            wait_until(lambda: not runs(home), 5.0)
+    with sole_supervisor(home) as alone:
+        if alone:
+            stop_leftovers(home)
+    return 0
+
+
+def print_status(status: Mapping[str, Any], *, as_json: bool = False) -> None:
+    if as_json:
+        print(json.dumps(status))
+        return
+    print(f"{status['state']}  {status['home']}")
+    for name, child in status["children"].items():
+        port = status["ports"].get(name, "")
+        pid, restarts = child["pid"] or "-", child["restarts"]
+        print(f"  {name:<10} {child['state']:<9} pid {pid:<8} port {port}  restarts {restarts}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="jikimi-supervisor", description=__doc__)
+    parser.add_argument("verb", choices=("up", "down", "status", "run"))
+    parser.add_argument("--json", action="store_true", help="status as one JSON object")
+    options = parser.parse_args(arguments)
+    home = Home.from_env()
+    try:
+        if options.verb == "status":
+            status = read_status(home)
+            print_status(status, as_json=options.json)
+            return 0 if status["state"] == "ready" else 3
+        return {"up": up, "down": down, "run": run}[options.verb](home)
+    except HomeUnusable as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What every test may ask for: a PostgreSQL cluster with empty databases, a NATS server with empty
+streams."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import nats as nats_client
+import pytest
+
+from services.console.embedded import Nats, Postgres
+from services.console.home import Home
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Home]:
+    """A home for this session. Its folder lets others pass, so that the database needs no second place."""
+    folder = Path(tempfile.mkdtemp(prefix="jikimi-test-"))
+    folder.chmod(0o711)
+    yield Home(folder / "home")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(home: Home) -> Iterator[Postgres]:
+    """One running cluster for the whole session, without fsync."""
+    server = Postgres(home, durable=False)
+    server.start()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[Callable[[str], str]]:
+    """`database_url("case")` makes an empty database owned by that service's role and returns its SQLAlchemy
+    URL."""
+    made: list[str] = []
+
+    def make(service: str) -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        postgres.sql(f'CREATE DATABASE "{name}" OWNER "{service}" TEMPLATE template0;')
+        made.append(name)
+        return postgres.url(service, name)
+
+    yield make
+    if made:
+        postgres.sql("\n".join(f'DROP DATABASE "{name}" WITH (FORCE);' for name in made))
+
+
+@pytest.fixture(scope="session")
+def nats(home: Home) -> Iterator[Nats]:
+    """One running server for the whole session; `nats.url("case")` connects with that service's rights."""
+    server = Nats(home)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def nats_url(nats: Nats) -> AsyncIterator[str]:
+    """URL of a user who may do everything, on a server without streams; streams made by the test go
+    afterwards."""
+    yield nats.url("ops")
+    connection = await nats_client.connect(nats.url("ops"))
+    jetstream = connection.jetstream()
+    for stream in await jetstream.streams_info():
+        await jetstream.delete_stream(str(stream.config.name))
+    await connection.close()

@@ -1,0 +1,299 @@
+"""Does every committed event arrive once, in order, whatever breaks between?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened
+from misuse.log.v1.record_pb2 import LogRecord
+from misuse.ops.v1 import ops_pb2
+from services.chassis import dead_letters
+from services.chassis.broker import Broker
+from services.chassis.bus import Consumer, Event
+from services.chassis.clock import SystemClock
+from services.chassis.database import Database, chassis_tables
+from services.chassis.errors import FailedPrecondition
+from services.chassis.ops import OpsServicer
+from services.chassis.outbox import Outbox, Relay, republish
+
+PARTITIONS = 2
+METADATA = MetaData()
+SEEN = Table(
+    "seen",
+    METADATA,
+    Column("n", BigInteger, Identity(), primary_key=True),
+    Column("case_id", Text, nullable=False),
+    Column("what", Text, nullable=False),
+)
+chassis_tables(METADATA)
+
+
+@dataclass
+class Bus:
+    """A publisher `case` and a consumer `notify`, each with its own database."""
+
+    publisher: Database
+    subscriber: Database
+    broker: Broker
+    outbox: Outbox
+    refuse: set[str] = field(default_factory=set)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+
+    async def opened(self, *case_ids: str, subscriber: str = "") -> None:
+        async with self.publisher.begin() as session:
+            for case_id in case_ids:
+                event = CaseOpened(case_id=case_id, subscriber_id=subscriber or case_id)
+                self.outbox.event(session, event.subscriber_id, event)
+
+    async def seen(self) -> list[str]:
+        async with self.subscriber.begin() as session:
+            return list((await session.scalars(select(SEEN.c.case_id).order_by(SEEN.c.n))).all())
+
+    async def until_seen(self, count: int) -> list[str]:
+        async with asyncio.timeout(20):
+            while len(seen := await self.seen()) < count:
+                await asyncio.sleep(0.02)
+        return seen
+
+    async def _apply(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        self.batches.append(len(events))
+        for event in events:
+            assert isinstance(event.message, CaseOpened)
+            if event.message.case_id in self.refuse:
+                raise FailedPrecondition("TEST_POISON", "Refused by the test.")
+            await session.execute(insert(SEEN).values(case_id=event.message.case_id, what="opened"))
+
+    async def _apply_record(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        for event in events:
+            assert isinstance(event.message, LogRecord)
+            await session.execute(insert(SEEN).values(case_id=event.message.entity_id, what="record"))
+
+    def consumer(self) -> Consumer:
+        async def ask(partition: int, position: int) -> None:
+            await republish(self.publisher, self.broker, "case", partition, position)
+
+        return Consumer(
+            self.subscriber,
+            self.broker,
+            "case",
+            {CaseOpened: self._apply, LogRecord: self._apply_record},
+            ask,
+            service="notify",
+            partitions=PARTITIONS,
+        )
+
+    def start(self, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(run())
+        self.tasks.append(task)
+        return task
+
+    def start_relay(self) -> asyncio.Task[None]:
+        return self.start(Relay(self.publisher, self.broker, "case", PARTITIONS).run)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _bus(database_url: Callable[[str], str], nats_url: str) -> AsyncIterator[Bus]:
+    publisher, subscriber = Database(database_url("case")), Database(database_url("notify"))
+    broker = Broker(nats_url, "test")
+    async with AsyncExitStack() as stack:
+        for database in (publisher, subscriber):
+            async with database.engine.begin() as connection:
+                await connection.run_sync(METADATA.create_all)
+            stack.push_async_callback(database.close)
+        await broker.connect()
+        stack.push_async_callback(broker.close)
+        bus = Bus(publisher, subscriber, broker, Outbox("case", PARTITIONS, b"pepper"))
+        try:
+            yield bus
+        finally:
+            for task in bus.tasks:
+                await _end(task)
+
+
+@pytest.fixture
+async def bus(database_url: Callable[[str], str], nats_url: str) -> AsyncIterator[Bus]:
+    async with _bus(database_url, nats_url) as bus:
+        yield bus
+
+
+async def test_committed_events_arrive_once_and_in_the_order_of_their_entity(bus: Bus) -> None:
+    bus.start_relay()
+    bus.start(bus.consumer().run)
+    expected = [f"case-{n:03d}" for n in range(300)]
+    for start in range(0, 300, 50):
+        await bus.opened(*expected[start : start + 50], subscriber="somebody")
+    assert await bus.until_seen(300) == expected
+    assert max(bus.batches) > 1
+
+
+async def test_a_transaction_that_rolls_back_publishes_nothing(bus: Bus) -> None:
+    bus.start_relay()
+    bus.start(bus.consumer().run)
+    with pytest.raises(RuntimeError):
+        async with bus.publisher.begin() as session:
+            bus.outbox.event(session, "a", CaseOpened(case_id="lost", subscriber_id="a"))
+            raise RuntimeError
+    await bus.opened("kept", subscriber="a")
+    assert await bus.until_seen(1) == ["kept"]
+
+
+async def test_events_that_nobody_uses_are_skipped(bus: Bus) -> None:
+    bus.start_relay()
+    bus.start(bus.consumer().run)
+    async with bus.publisher.begin() as session:
+        bus.outbox.event(session, "a", CaseClosed(case_id="x", subscriber_id="a"))
+    await bus.opened("y", subscriber="a")
+    assert await bus.until_seen(1) == ["y"]
+
+
+async def test_log_records_of_a_batch_are_applied_after_its_other_events(bus: Bus) -> None:
+    async with bus.publisher.begin() as session:
+        for name in ("one", "two"):
+            bus.outbox.record(session, "a", LogRecord(entity="case", entity_id=f"record of {name}"))
+            bus.outbox.event(session, "a", CaseOpened(case_id=name, subscriber_id="a"))
+    relay = bus.start_relay()
+    await asyncio.sleep(0.5)
+    assert not relay.done()
+    bus.start(bus.consumer().run)
+    assert await bus.until_seen(4) == ["one", "two", "record of one", "record of two"]
+
+
+async def test_a_deleted_stream_loses_nothing(bus: Bus) -> None:
+    relay = bus.start_relay()
+    consumer = bus.start(bus.consumer().run)
+    await bus.opened(*(f"before-{n}" for n in range(20)))
+    await bus.until_seen(20)
+    await _end(consumer)
+    await bus.opened(*(f"unread-{n}" for n in range(20)))
+    await asyncio.sleep(0.5)
+    await _delete_stream(bus)
+    bus.start(bus.consumer().run)
+    await bus.opened(*(f"after-{n}" for n in range(20)))
+    seen = await bus.until_seen(60)
+    assert not relay.done()
+    assert sorted(seen) == sorted(f"{when}-{n}" for when in ("before", "unread", "after") for n in range(20))
+
+
+async def test_a_stream_deleted_while_idle_is_made_anew_and_its_tail_is_asked_for(bus: Bus) -> None:
+    bus.start_relay()
+    consumer = bus.start(bus.consumer().run)
+    await bus.opened("first", subscriber="a")
+    await bus.until_seen(1)
+    await _end(consumer)
+    await bus.opened("tail", subscriber="a")
+    await asyncio.sleep(0.5)
+    await _delete_stream(bus)
+    bus.start(bus.consumer().run)
+    assert await bus.until_seen(2) == ["first", "tail"]
+
+
+async def _delete_stream(bus: Bus) -> None:
+    _, js = bus.broker._open()
+    await js.delete_stream("CASE")
+
+
+async def test_a_restarted_consumer_goes_on_where_it_committed(bus: Bus) -> None:
+    bus.start_relay()
+    for round_number in range(5):
+        consumer = bus.start(bus.consumer().run)
+        await bus.opened(*(f"{round_number}-{n}" for n in range(30)), subscriber="a")
+        await bus.until_seen(round_number * 30 + 5)
+        await _end(consumer)
+    bus.start(bus.consumer().run)
+    expected = [f"{round_number}-{n}" for round_number in range(5) for n in range(30)]
+    assert await bus.until_seen(150) == expected
+
+
+async def test_two_relays_do_not_publish_out_of_order(bus: Bus) -> None:
+    bus.start_relay()
+    bus.start_relay()
+    bus.start(bus.consumer().run)
+    expected = [f"case-{n}" for n in range(100)]
+    for case_id in expected:
+        await bus.opened(case_id, subscriber="a")
+    assert await bus.until_seen(100) == expected
+
+
+async def test_two_instances_share_the_partitions(bus: Bus) -> None:
+    bus.start_relay()
+    first = bus.start(bus.consumer().run)
+    await bus.opened(*(f"a{n}" for n in range(20)))
+    await bus.until_seen(20)
+    bus.start(bus.consumer().run)
+    await asyncio.sleep(3)
+    await bus.opened(*(f"b{n}" for n in range(20)))
+    await bus.until_seen(40)
+    await _end(first)
+    await bus.opened(*(f"c{n}" for n in range(20)))
+    assert len(set(await bus.until_seen(60))) == 60
+
+
+async def test_a_rejected_event_parks_its_entity_and_lets_the_others_pass(bus: Bus) -> None:
+    bus.refuse.add("poison")
+    bus.start_relay()
+    consumer = bus.consumer()
+    bus.start(consumer.run)
+    await bus.opened("good-1", "poison", "behind", subscriber="ill")
+    await bus.opened("other", subscriber="well")
+    assert sorted(await bus.until_seen(2)) == ["good-1", "other"]
+    ops = OpsServicer("notify", bus.subscriber, bus.broker, SystemClock(), [consumer])
+    letters = await _until_letters(ops, 2)
+    assert [(letter.reason, letter.parked) for letter in letters] == [
+        ("TEST_POISON", False),
+        ("PARKED_BEHIND_A_REJECTED_EVENT", True),
+    ]
+    refused = await ops.ReplayDeadLetters(ops_pb2.ReplayDeadLettersRequest(), None)
+    assert (refused.replayed, refused.rejected) == (0, 2)
+    bus.refuse.clear()
+    replayed = await ops.ReplayDeadLetters(ops_pb2.ReplayDeadLettersRequest(), None)
+    assert (replayed.replayed, replayed.rejected) == (2, 0)
+    await bus.opened("next", subscriber="ill")
+    assert (await bus.until_seen(5))[2:] == ["poison", "behind", "next"]
+
+
+async def _until_letters(ops: OpsServicer, count: int) -> list[ops_pb2.DeadLetter]:
+    async with asyncio.timeout(10):
+        while True:
+            page = await ops.ListDeadLetters(ops_pb2.ListDeadLettersRequest(), None)
+            if page.total >= count:
+                return list(page.dead_letters)
+            await asyncio.sleep(0.02)
+
+
+async def test_an_event_that_cannot_be_decoded_is_put_aside(bus: Bus) -> None:
+    bus.start_relay()
+    consumer = bus.consumer()
+    async with bus.publisher.begin() as session:
+        bus.outbox.event(session, "a", CaseOpened(case_id="x", subscriber_id="a"))
+        session.info["jikimi.pending_rows"][next(iter(session.info["jikimi.pending_rows"]))][0]["payload"] = b"\xff"
+    await bus.opened("fine", subscriber="b")
+    bus.start(consumer.run)
+    assert await bus.until_seen(1) == ["fine"]
+    ops = OpsServicer("notify", bus.subscriber, bus.broker, SystemClock(), [consumer])
+    assert [letter.reason for letter in await _until_letters(ops, 1)] == ["EVENT_UNREADABLE"]
+
+
+async def test_dead_letters_are_paged(bus: Bus) -> None:
+    async with bus.subscriber.begin() as session:
+        for number in range(5):
+            dead_letters.put_job(session, "KIND", f"job-{number}", "REASON", "")
+    ops = OpsServicer("notify", bus.subscriber, bus.broker, SystemClock(), [])
+    first = await ops.ListDeadLetters(ops_pb2.ListDeadLettersRequest(page_size=3), None)
+    second = await ops.ListDeadLetters(
+        ops_pb2.ListDeadLettersRequest(page_size=3, page_token=first.next_page_token), None
+    )
+    ids = [letter.dead_letter_id for letter in (*first.dead_letters, *second.dead_letters)]
+    assert (len(ids), len(set(ids)), second.next_page_token, first.total) == (5, 5, "", 5)
