@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environments protos models test test-slow test-all lint up down status lock clean
+.PHONY: demo eval help setup environments protos models test test-slow test-all lint up down status lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,12 @@ lint: protos ## ruff, mypy strict, import contracts, buf lint and breaking
 	(cd protos && ../$(TOOLS)/buf lint) || failed=1; \
 	if [ -f $(BASELINE) ]; then (cd protos && ../$(TOOLS)/buf breaking --against $(notdir $(BASELINE))) || failed=1; fi; \
 	exit $$failed
+
+demo: setup ## Run the whole way once on pictures and posts (DEMO_EXIT=1 stops it after; IMAGES=folder, POSTS=file)
+	@DEMO_EXIT="$(DEMO_EXIT)" IMAGES="$(IMAGES)" POSTS="$(POSTS)" $(VENV)/python -m services.console.demo
+
+eval: setup ## Measure faces, personal data and near duplicates on labelled data (DATA=folder)
+	@for what in faces pii dedup; do $(VENV)/python -m services.detector eval $$what --data "$(DATA)/$$what" || exit 1; done
 
 up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
 	@$(VENV)/python -m services.console.supervisor up

@@ -4,6 +4,7 @@ streams."""
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,11 @@ import pytest
 
 from services.console.embedded import Nats, Postgres
 from services.console.home import Home
+
+
+def pytest_configure() -> None:
+    """A run that is ended from outside takes its servers down like one that is interrupted by hand."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVICES = ("detector", "case", "removal", "notify", "gate")
-PORT_NAMES = ("postgres", "nats", *SERVICES, *(f"{service}-metrics" for service in SERVICES))
+PORT_NAMES = (
+    "postgres",
+    "nats",
+    *SERVICES,
+    *(f"{service}-metrics" for service in SERVICES),
+    "platforms-http",
+    "platforms-smtp",
+)
 LOWEST_PORT = 20_000
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 

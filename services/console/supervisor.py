@@ -177,6 +177,7 @@ class Supervisor:
             "supervisor_pid": os.getpid(),
             "home": str(self.home.path),
             "ports": self.home.ports(),
+            "demo": is_demo(),
             "children": children,
         }
         write_private(self.home.path / "status.json", json.dumps(status, indent=1).encode())
@@ -238,9 +239,42 @@ def service_environment(home: Home, service: str, environ: Mapping[str, str] = o
         "JIKIMI_MODELS_DIR": environ.get("JIKIMI_MODELS_DIR") or str(ROOT / ".cache" / "models"),
         **{f"JIKIMI_PEER_{peer.upper()}": f"127.0.0.1:{ports[peer]}" for peer in SERVICES},
     }
-    if environ.get("JIKIMI_PROFILE") == "test":
+    if is_demo(environ):
+        private |= {
+            "JIKIMI_PROFILE": "test",
+            "JIKIMI_REMOVAL_SEND": "on",
+            "JIKIMI_REMOVAL_ENDPOINTS": str(home.path / "platforms" / "endpoints.json"),
+        }
+    if "test" in (environ.get("JIKIMI_PROFILE"), private.get("JIKIMI_PROFILE")):
         private["JIKIMI_CLOCK_FILE"] = environ.get("JIKIMI_CLOCK_FILE") or str(home.path / "clock")
     return {**environ, **private}
+
+
+def is_demo(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this system files removal requests at simulated platforms of its own and may have its clock moved."""
+    return environ.get("JIKIMI_DEMO") == "on"
+
+
+def platforms(home: Home) -> Program:
+    """The simulated platforms of a demo: HTTP forms and a mail server on loopback."""
+    ports = home.ports()
+    http, smtp, state = ports["platforms-http"], ports["platforms-smtp"], home.path / "platforms"
+
+    def spawn() -> subprocess.Popen[bytes]:
+        state.mkdir(mode=0o700, exist_ok=True)
+        with (home.logs / "platforms.log").open("ab") as log:
+            command = ["--http-port", str(http), "--smtp-port", str(smtp), "--state", str(state)]
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.simulators.platform", *command],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "JIKIMI_HOME": str(home.path)},
+            )
+
+    return Program("platforms", spawn, lambda: not is_free(http) and not is_free(smtp))
 
 
 def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
@@ -314,6 +348,7 @@ def whole_system(home: Home) -> Supervisor:
             [
                 Program("postgres", spawn_postgres, postgres.ready, signal.SIGINT),
                 Program("nats", spawn_nats, nats.ready),
+                *([platforms(home)] if is_demo() else []),
             ],
             [program(service) for service in services],
         ],
@@ -427,9 +462,15 @@ def hopeless(status: Mapping[str, Any]) -> str:
     return next((name for name, child in status["children"].items() if child["restarts"] >= FAILURES_THAT_END_UP), "")
 
 
-def up(home: Home) -> int:
-    """Start a supervisor in the background, unless one runs, and wait until everything serves."""
+def up(home: Home, *, demo: bool = False) -> int:
+    """Start a supervisor in the background, unless one runs, and wait until everything serves.
+
+    With `demo` a system that runs without simulated platforms is stopped first and started with them.
+    """
     home.create()
+    if demo and runs(home) and not read_status(home).get("demo"):
+        print("The system runs without the demo's platforms; starting it anew with them.")
+        down(home)
     if not runs(home):
         with (home.logs / "supervisor.log").open("ab") as log:
             supervisor = subprocess.Popen(
@@ -439,7 +480,7 @@ def up(home: Home) -> int:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "JIKIMI_HOME": str(home.path)},
+                env={**os.environ, "JIKIMI_HOME": str(home.path), **({"JIKIMI_DEMO": "on"} if demo else {})},
             )
         wait_until(lambda: runs(home) or supervisor.poll() is not None, 20.0)
     deadline = time.monotonic() + UP_SECONDS
@@ -486,6 +527,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jikimi-supervisor", description=__doc__)
     parser.add_argument("verb", choices=("up", "down", "status", "run"))
     parser.add_argument("--json", action="store_true", help="status as one JSON object")
+    parser.add_argument("--demo", action="store_true", help="up: with simulated platforms, in the test profile")
     options = parser.parse_args(arguments)
     home = Home.from_env()
     try:
@@ -493,7 +535,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = read_status(home)
             print_status(status, as_json=options.json)
             return 0 if status["state"] == "ready" else 3
-        return {"up": up, "down": down, "run": run}[options.verb](home)
+        if options.verb == "up":
+            return up(home, demo=options.demo)
+        return {"down": down, "run": run}[options.verb](home)
     except HomeUnusable as error:
         print(error, file=sys.stderr)
         return 1

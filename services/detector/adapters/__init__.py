@@ -1,0 +1,1 @@
+"""What the detector's needs are made of today."""

@@ -1,0 +1,265 @@
+"""What one signal shows: enrolled faces in its pictures, personal data in its texts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+
+from services.chassis.telemetry import logger
+from services.detector.adapters import images
+from services.detector.adapters.enrolled import EnrolledFaces
+from services.detector.adapters.faces import Face, FaceEngine, SecondLook
+from services.detector.adapters.fingerprints import fingerprint
+from services.detector.adapters.redaction import Region, encoded, thumbnail
+from services.detector.domain import faces as rules_of_faces
+from services.detector.domain.clusters import Medium
+from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
+from services.detector.domain.faces import FaceRules
+from services.detector.domain.pii import Hit, Scanner, ScanResult, TextPart, snippet
+from services.detector.domain.signals import Signal
+from services.detector.domain.text_similarity import signature
+from services.detector.ports import Content, Kept
+
+log = logger(__name__)
+
+ENOUGH_PIXELS = 1280
+"""Long side that detection needs; larger JPEGs are decoded at a fraction of their size."""
+CANDIDATES = 4
+"""Subscribers nearest to a face that the decision looks at."""
+MOST_MASKED_CHARACTERS = 5_000
+"""At most 16 KiB as UTF-8, three bytes for a Korean syllable."""
+_RADIUS = 80
+_SHARP = 250.0
+"""Laplacian variance of a crop that counts as fully sharp, for the figure that records show."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A picture that could be read."""
+
+    part: int
+    data: bytes = field(repr=False)
+    picture: images.Picture = field(repr=False)
+    faces: tuple[Face, ...] = field(repr=False)
+
+
+class SignalAnalysis:
+    """See the port Analysis."""
+
+    def __init__(
+        self,
+        signal: Signal,
+        shown: Sequence[_Shown],
+        findings: Sequence[FaceFinding],
+        texts: Sequence[TextPart],
+        result: ScanResult,
+        unreadable: Sequence[tuple[int, str]],
+    ) -> None:
+        self._signal = signal
+        self._shown = {each.part: each for each in shown}
+        self._texts = texts
+        self._result = result
+        self.faces = tuple(findings)
+        self.hits: Sequence[Hit] = result.hits
+        self.doxing = result.doxing
+        self.unreadable = tuple(unreadable)
+        self.faces_found = sum(len(each.faces) for each in shown)
+
+    def keep(self, decision: Decision) -> Kept:
+        """See the port."""
+        contents = tuple(self._content(part) for part in decision.parts if self._known(part))
+        if decision.kind is MatchKind.PII and decision.face is None:
+            return Kept(contents, masked_text=self._masked(decision), thumbnail=self._bystanders_only(decision))
+        face = decision.face
+        if face is None or face.part not in self._shown:
+            return Kept(contents)
+        shown = self._shown[face.part]
+        mine = [
+            each.face_index
+            for each in self.faces
+            if each.part == face.part and each.subscriber_id == decision.subscriber_id
+        ]
+        crop = encoded(shown.faces[face.face_index].crop) if decision.band is Band.REVIEW else b""
+        return Kept(contents, thumbnail=_thumbnail(shown, mine), candidate_crop=crop)
+
+    def _known(self, part: int) -> bool:
+        return part in self._shown or self._signal.parts[part].image is None
+
+    def _content(self, part: int) -> Content:
+        if (shown := self._shown.get(part)) is not None:
+            print_ = fingerprint(shown.data, shown.picture.pixels, [face.crop for face in shown.faces[:2]])
+            return Content(Medium.PICTURE, print_.sha256, print_.to_bytes(), print_)
+        text = self._signal.parts[part].text or ""
+        of_text = signature(text)
+        return Content(Medium.TEXT, sha256(text.encode()).digest(), of_text.value, of_text)
+
+    def _masked(self, decision: Decision) -> str:
+        fields = {each.hit.field for each in decision.watched}
+        pieces = [
+            snippet(text.text, self._result.of(text.field), _RADIUS) for text in self._texts if text.field in fields
+        ]
+        return "\n".join(piece for piece in pieces if piece)[:MOST_MASKED_CHARACTERS]
+
+    def _bystanders_only(self, decision: Decision) -> bytes:
+        """The picture whose own data spoke, with every face hidden: nobody was recognised in it."""
+        pictures = [part for part in decision.parts if part in self._shown]
+        return _thumbnail(self._shown[pictures[0]], ()) if pictures else b""
+
+
+def _thumbnail(shown: _Shown, mine: Sequence[int]) -> bytes:
+    regions = [Region(f.box.left, f.box.top, f.box.right, f.box.bottom) for f in shown.faces]
+    return thumbnail(shown.picture.pixels, regions, mine)
+
+
+class SignalAnalyst:
+    """See the port Analyst.
+
+    One scanner serves all threads, one signal at a time: Hyperscan's scratch space is not shared, compiling a
+    scanner takes a second, and a scan holds the GIL anyway.
+    """
+
+    def __init__(
+        self,
+        engine: FaceEngine,
+        enrolled: EnrolledFaces,
+        face_rules: FaceRules,
+        scanner: Scanner,
+    ) -> None:
+        self._engine = engine
+        self._enrolled = enrolled
+        self._face_rules = face_rules
+        self._scanner = scanner
+        self._scanning = threading.Lock()
+        self.model_id = engine.model_id
+        self.engine_id = engine.engine_id
+        self.face_rule_version = face_rules.name
+        self.text_rule_version = f"pii-{scanner.rules.version}"
+
+    def analyse(self, signals: Sequence[Signal]) -> list[SignalAnalysis]:
+        """See the port."""
+        shown, unreadable = self._read(signals)
+        found = self._find(shown)
+        return [self._one(signal, shown[at], found[at], unreadable[at]) for at, signal in enumerate(signals)]
+
+    def _read(self, signals: Sequence[Signal]) -> tuple[list[list[_Shown]], list[list[tuple[int, str]]]]:
+        """Decodes every picture, and finds the faces of all of them together."""
+        places: list[tuple[int, int, bytes]] = []
+        pictures: list[images.Picture] = []
+        unreadable: list[list[tuple[int, str]]] = [[] for _ in signals]
+        for at, signal in enumerate(signals):
+            for part, data in signal.images:
+                try:
+                    pictures.append(images.read_picture(data, ENOUGH_PIXELS))
+                    places.append((at, part, data))
+                except images.UnreadableImage as problem:
+                    unreadable[at].append((part, problem.reason))
+        faces = self._engine.analyse_many([picture.pixels for picture in pictures])
+        shown: list[list[_Shown]] = [[] for _ in signals]
+        for (at, part, data), picture, found in zip(places, pictures, faces, strict=True):
+            shown[at].append(_Shown(part, data, picture, tuple(found)))
+        return shown, unreadable
+
+    def _find(self, shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
+        """Every face against the gallery: one search for all, one second look for all that need it."""
+        places = [
+            (at, each.part, index, face)
+            for at, pictures in enumerate(shown)
+            for each in pictures
+            for index, face in enumerate(each.faces)
+        ]
+        findings: list[list[FaceFinding]] = [[] for _ in shown]
+        if not places:
+            return findings
+        faces = [face for *_, face in places]
+        candidates = self._enrolled.candidates(np.stack([face.vector for face in faces]), CANDIDATES)
+        size = len(self._enrolled)
+        again = [
+            at
+            for at, face in enumerate(faces)
+            if rules_of_faces.needs_second_look(candidates[at], face.quality, size, self._face_rules)
+        ]
+        for at, look in zip(again, self._look_again([faces[at] for at in again]), strict=True):
+            candidates[at] = self._enrolled.with_second_look(candidates[at], look, self._face_rules)
+        for number, (at, part, index, face) in enumerate(places):
+            verdict = rules_of_faces.decide(candidates[number], face.quality, size, self._face_rules)
+            findings[at].append(_finding(part, index, face, candidates[number], verdict))
+        return findings
+
+    def _look_again(self, faces: Sequence[Face]) -> list[SecondLook]:
+        return self._engine.second_look(np.stack([face.crop for face in faces])) if faces else []
+
+    def _one(
+        self,
+        signal: Signal,
+        shown: Sequence[_Shown],
+        findings: Sequence[FaceFinding],
+        unreadable: Sequence[tuple[int, str]],
+    ) -> SignalAnalysis:
+        texts = list(_texts(signal, shown))
+        return SignalAnalysis(signal, shown, findings, texts, self._scan(texts), unreadable)
+
+    def _scan(self, texts: Sequence[TextPart]) -> ScanResult:
+        """Scans all texts, in portions of what a scan takes at once."""
+        portions = list(_portions(texts, self._scanner.rules.max_chars))
+        with self._scanning:
+            results = [self._scanner.scan(portion) for portion in portions]
+        if len(results) == 1:
+            return results[0]
+        return ScanResult(tuple(hit for each in results for hit in each.hits), any(each.doxing for each in results))
+
+
+def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:
+    for at, part in enumerate(signal.parts):
+        if part.text:
+            yield TextPart(f"text.{at}", part.text)
+    for number, pair in enumerate(signal.metadata):
+        if pair.value:
+            yield TextPart(f"metadata.{pair.name}.{number}", pair.value)
+    for each in shown:
+        for number, (key, value) in enumerate(each.picture.fields):
+            yield TextPart(f"image.{each.part}.{key}.{number}", value)
+
+
+def _portions(texts: Sequence[TextPart], most: int) -> Iterator[list[TextPart]]:
+    portion: list[TextPart] = []
+    length = 0
+    for text in texts:
+        if portion and length + len(text.text) > most:
+            yield portion
+            portion, length = [], 0
+        portion.append(text)
+        length += len(text.text)
+    if portion:
+        yield portion
+
+
+def _finding(
+    part: int,
+    index: int,
+    face: Face,
+    candidates: Sequence[rules_of_faces.Candidate],
+    verdict: rules_of_faces.Decision,
+) -> FaceFinding:
+    ranked = sorted((_score(each) for each in candidates), reverse=True)
+    return FaceFinding(
+        part=part,
+        face_index=index,
+        band=Band[verdict.band.name],
+        subscriber_id=verdict.subscriber_id or "",
+        template_id=verdict.template_id or "",
+        reasons=tuple(str(reason) for reason in verdict.reasons),
+        quality_milli=min(1000, round(1000 * min(1.0, face.quality.sharpness / _SHARP) * face.quality.detection)),
+        size_px=round(max(face.box.width, face.box.height)),
+        second_opinion=any(each.second is not None for each in candidates),
+        rule_version=verdict.rules,
+        score=ranked[0] if ranked else 0.0,
+        margin=ranked[0] - ranked[1] if len(ranked) > 1 else 1.0,
+    )
+
+
+def _score(candidate: rules_of_faces.Candidate) -> float:
+    return candidate.score if candidate.second is None else candidate.second

@@ -1,0 +1,272 @@
+"""Which faces a picture shows, and what vector each has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from services.detector.adapters.gallery import Gallery
+from services.detector.adapters.models import Box, FaceModels, Floats, Pixels, shared
+from services.detector.domain.faces import (
+    Candidate,
+    Decision,
+    FaceQuality,
+    FaceRules,
+    decide,
+    needs_second_look,
+    rules_from,
+)
+
+CROP = 112
+RULES_FILE = Path(__file__).parent.parent / "rules" / "faces.yaml"
+ARCFACE_POINTS = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
+    np.float32,
+)
+"""Where ArcFace (Deng et al. 2019) puts left eye, right eye, nose and mouth corners in a 112×112 crop."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face of a picture; `repr` shows neither pixels nor vector."""
+
+    box: Box
+    quality: FaceQuality
+    detector: str
+    crop: Pixels = field(repr=False)
+    """uint8 [112,112,3] RGB, aligned."""
+    vector: Floats = field(repr=False)
+    """float32 [D] of length 1, by the first embedder."""
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What the second opinion sees in one crop: vectors over the crop and its mirror image, by model_id."""
+
+    vectors: dict[str, Floats] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """When the quick detector is enough. Long sides in pixels, heights as share of the picture's height."""
+
+    thorough_long_side: int = 640
+    """Long side at which CenterFace looks when the quick look found nothing, or small faces: more are likely."""
+    tiles_from: int = 960
+    """Long side from which the quick detector then also looks at tiles, for what is small at 640."""
+    small_face: float = 0.16
+    most_faces: int = 64
+    least_side: float = 12.0
+    """Faces with a shorter side, in pixels of the picture, carry no identity."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    box: Box
+    points: Floats
+    detector: str
+
+
+class FaceEngine:
+    """Detection in two stages, alignment, quality, and embedding in batches.
+
+    Holds no state between calls; several threads may call it at once, and nearly all its time is spent
+    outside the GIL.
+    """
+
+    def __init__(self, models: FaceModels, plan: DetectionPlan | None = None) -> None:
+        self._models = models
+        self._plan = plan or DetectionPlan()
+
+    @property
+    def model_id(self) -> str:
+        """The first embedder's id: index, thresholds and templates belong to it."""
+        return self._models.embedder.model_id
+
+    @property
+    def second_model_id(self) -> str:
+        return self._models.second_embedder.model_id
+
+    @property
+    def engine_id(self) -> str:
+        return self._models.embedder.engine_id
+
+    def analyse(self, rgb: Pixels) -> list[Face]:
+        """The faces of uint8 [H,W,3] RGB, largest first, at most `most_faces`."""
+        return self.analyse_many([rgb])[0]
+
+    def analyse_many(self, pictures: Sequence[Pixels]) -> list[list[Face]]:
+        """The faces of each picture; crops of all pictures are embedded together."""
+        found = [self.detect(rgb) for rgb in pictures]
+        crops = [[aligned(rgb, f.points) for f in faces] for rgb, faces in zip(pictures, found, strict=True)]
+        flat = [crop for of_picture in crops for crop in of_picture]
+        vectors = iter(self.embed(np.stack(flat)) if flat else ())
+        return [
+            [
+                Face(f.box, measure(f.box, f.points, crop), f.detector, crop, next(vectors))
+                for f, crop in zip(faces, of_picture, strict=True)
+            ]
+            for faces, of_picture in zip(found, crops, strict=True)
+        ]
+
+    def crops(self, rgb: Pixels) -> list[Pixels]:
+        """The aligned faces alone, largest first, each uint8 [112,112,3]."""
+        return [aligned(rgb, found.points) for found in self.detect(rgb)]
+
+    def embed(self, crops: Pixels) -> Floats:
+        """uint8 [N,112,112,3] → float32 [N,D] of length 1, by the first embedder."""
+        return self._models.embedder.embed(crops)
+
+    def second_look(self, crops: Pixels) -> list[SecondLook]:
+        """For uint8 [N,112,112,3] both embedders' view of crop and mirror image; what templates store too."""
+        mirrored = np.ascontiguousarray(crops[:, :, ::-1])
+        views = np.concatenate([crops, mirrored])
+        first, second = self._models.embedder, self._models.second_embedder
+        a, b = _mean_view(first.embed(views)), _mean_view(second.embed(views))
+        return [SecondLook({first.model_id: x, second.model_id: y}) for x, y in zip(a, b, strict=True)]
+
+    def detect(self, rgb: Pixels) -> list[_Found]:
+        """Boxes with five points, largest first."""
+        boxes = self._boxes(rgb)
+        without_points = [box for box in boxes if box.points is None]
+        points = iter(self._models.landmarks.five_points(rgb, without_points))
+        found = [
+            _Found(box, next(points), self._models.quick.name)
+            if box.points is None
+            else _Found(box, box.points, self._models.thorough.name)
+            for box in boxes
+        ]
+        large = [f for f in found if min(f.box.width, f.box.height) >= self._plan.least_side]
+        return sorted(large, key=lambda f: -f.box.width * f.box.height)[: self._plan.most_faces]
+
+    def _boxes(self, rgb: Pixels) -> list[Box]:
+        """Faces by the quick look, and by the thorough ones where the quick look may have missed some."""
+        quick, plan = self._models.quick.detect(rgb), self._plan
+        if quick and min(box.height for box in quick) >= plan.small_face * rgb.shape[0]:
+            return quick
+        # Where several see a face the thorough detector's box wins: it brings its own points.
+        boxes = self._models.thorough.detect(rgb, plan.thorough_long_side)
+        if max(rgb.shape[:2]) >= plan.tiles_from:
+            quick = quick + self._models.quick.detect_in_tiles(rgb)
+        for box in quick:
+            if all(shared(box, known) < 0.3 for known in boxes):
+                boxes.append(box)
+        return boxes
+
+
+class FaceMatcher:
+    """Which subscriber each face is: gallery search, a second look where the rules ask for it, the
+    decision.
+    """
+
+    CANDIDATES = 4
+
+    def __init__(self, engine: FaceEngine, gallery: Gallery, rules: FaceRules) -> None:
+        """Raises ValueError when engine, gallery and rules do not speak of the same models."""
+        ids = {engine.model_id, gallery.model_id, rules.model_id}
+        if len(ids) != 1 or engine.second_model_id != rules.second_model_id:
+            raise ValueError(f"engine, gallery and rules {rules.name} belong to different models")
+        self._engine, self._gallery, self._rules = engine, gallery, rules
+
+    def decide(self, faces: Sequence[Face]) -> list[Decision]:
+        """One decision for each face, in order; at most one search and one second look for all of them."""
+        if not faces:
+            return []
+        size = len(self._gallery)
+        found = self._gallery.search(np.stack([face.vector for face in faces]), self.CANDIDATES)
+        doubtful = [
+            at
+            for at, (face, near) in enumerate(zip(faces, found, strict=True))
+            if needs_second_look(near, face.quality, size, self._rules)
+        ]
+        if doubtful:
+            looks = self._engine.second_look(np.stack([faces[at].crop for at in doubtful]))
+            for at, look in zip(doubtful, looks, strict=True):
+                found[at] = [second_opinion(c, look, self._gallery, self._rules) for c in found[at]]
+        return [
+            decide(near, face.quality, size, self._rules) for face, near in zip(faces, found, strict=True)
+        ]
+
+
+def second_opinion(candidate: Candidate, look: SecondLook, gallery: Gallery, rules: FaceRules) -> Candidate:
+    """The candidate with its fused score; unchanged when its template lacks the second vector or is gone."""
+    entry = gallery.entry(candidate.template_id)
+    if entry is None or entry.second is None:
+        return candidate
+    first = float(entry.vector @ look.vectors[rules.model_id])
+    second = float(entry.second @ look.vectors[rules.second_model_id])
+    return replace(candidate, second=rules.fused(first, second))
+
+
+def read_face_rules(path: Path = RULES_FILE) -> FaceRules:
+    """The rules in a YAML file. Raises ValueError when a field is missing, unknown or contradicts another."""
+    return rules_from(yaml.safe_load(path.read_text()))
+
+
+def aligned(rgb: Pixels, points: Floats) -> Pixels:
+    """The 112×112 crop whose five points lie, by the best similarity (Umeyama 1991), at ArcFace's places."""
+    matrix = similarity(points, ARCFACE_POINTS)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale < 0.5:
+        # warpAffine samples four pixels; a large face must be reduced first or it aliases.
+        rgb, points = _reduced(rgb, points, scale)
+        matrix = similarity(points, ARCFACE_POINTS)
+    crop = cv2.warpAffine(rgb, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0))
+    return np.asarray(crop, np.uint8)
+
+
+def _reduced(rgb: Pixels, points: Floats, scale: float) -> tuple[Pixels, Floats]:
+    """The face's surroundings at about twice the crop's resolution, and the points there."""
+    margin = 1.5 * float(np.ptp(points, axis=0).max())
+    height, width = rgb.shape[:2]
+    x0, y0 = (max(0, int(v)) for v in points.min(axis=0) - margin)
+    x1, y1 = (int(np.ceil(v)) for v in points.max(axis=0) + margin)
+    part = rgb[y0 : max(y0 + 1, min(y1, height)), x0 : max(x0 + 1, min(x1, width))]
+    factor = min(1.0, 2 * scale)
+    size = (max(1, round(part.shape[1] * factor)), max(1, round(part.shape[0] * factor)))
+    small = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+    ratio = np.array([size[0] / part.shape[1], size[1] / part.shape[0]], np.float32)
+    return small, np.asarray((points - np.array([x0, y0], np.float32)) * ratio, np.float32)
+
+
+def similarity(source: Floats, target: Floats) -> Floats:
+    """The 2×3 rotation, even scale and shift that best maps `source` [N,2] on `target` (least squares)."""
+    centre_s, centre_t = source.mean(axis=0), target.mean(axis=0)
+    s = (source - centre_s).astype(np.float64) @ (1, 1j)
+    t = (target - centre_t).astype(np.float64) @ (1, 1j)
+    spread = float(np.sum(np.abs(s) ** 2))
+    turn = complex(np.sum(t * s.conj())) / spread if spread > 0 else 1 + 0j
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.hstack([linear, (centre_t - linear @ centre_s)[:, np.newaxis]]).astype(np.float32)
+
+
+def measure(box: Box, points: Floats, crop: Pixels) -> FaceQuality:
+    """Quality figures of one face; see FaceQuality for units."""
+    left, right, nose, mouth_l, mouth_r = points.astype(np.float64)
+    eyes = float(np.hypot(*(right - left)))
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    inner = grey[24:104, 20:92]
+    sharpness = float(cv2.Laplacian(inner, cv2.CV_64F).var())
+    axis = (right - left) / max(eyes, 1e-6)
+    middle = (left + right + mouth_l + mouth_r) / 4
+    yaw = abs(float((nose - middle) @ axis)) / max(eyes, 1e-6)
+    return FaceQuality(
+        side_px=min(box.width, box.height),
+        eye_distance_px=eyes,
+        sharpness=sharpness,
+        contrast=float(inner.std()),
+        yaw=yaw,
+        detection=box.score,
+    )
+
+
+def _mean_view(vectors: Floats) -> Floats:
+    """[2N,D] (crops, then mirrors) → [N,D] of length 1."""
+    crops, mirrors = np.split(vectors, 2)
+    total = crops + mirrors
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)

@@ -1,0 +1,101 @@
+"""Which versioned rules this process follows, read from the rules folder at start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from misuse.common.v1.signal_pb2 import SourceType
+from services.detector.adapters import images
+from services.detector.adapters.fingerprints import DedupRules
+from services.detector.adapters.fingerprints import read_rules as read_dedup_rules
+from services.detector.adapters.pii_hyperscan import build_scanner
+from services.detector.domain import pii
+from services.detector.domain.channels import Channel, read_channels
+from services.detector.domain.decisions import IdentifierKind, ReviewRules, scanned_kind
+from services.detector.domain.faces import FaceRules, rules_from
+from services.detector.domain.ownership import OwnershipRules
+from services.detector.domain.text_similarity import TextDedupRule
+
+RULES = Path(__file__).parents[1] / "rules"
+_REASONS = {
+    images.TOO_MANY_BYTES: "IMAGE_TOO_LARGE",
+    # The header is cut or broken: to the collector it is no picture.
+    images.TRUNCATED: "NOT_AN_IMAGE",
+    images.CORRUPT: "NOT_AN_IMAGE",
+}
+_MASKS = {recogniser.kind: recogniser.mask for recogniser in reversed(pii.RECOGNISERS)}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All rules of the detector."""
+
+    channels: Sequence[Channel]
+    ownership: OwnershipRules
+    review: ReviewRules
+    faces: FaceRules
+    pictures: DedupRules
+    texts: TextDedupRule
+    pii_file: Path
+
+    def scanner(self) -> pii.Scanner:
+        """A scanner by these rules; takes a second to make and serves one thread at a time."""
+        return build_scanner(self.pii_file)
+
+
+def read_rules(folder: Path | None = None) -> Rules:
+    """Reads every file. Those in `<folder>/detector` go before the shipped ones. Raises ValueError or KeyError."""
+    chosen = {file.name: file for file in RULES.glob("*.yaml")}
+    if folder is not None:
+        chosen |= {file.name: file for file in (folder / "detector").glob("*.yaml")}
+
+    def load(name: str) -> Any:
+        return yaml.safe_load(chosen[name].read_text(encoding="utf-8"))
+
+    return Rules(
+        channels=read_channels(load("channels.yaml"), _source_types()),
+        ownership=OwnershipRules.read(load("ownership.yaml")),
+        review=ReviewRules.read(load("review.yaml")),
+        faces=rules_from(load("faces.yaml")),
+        pictures=read_dedup_rules(chosen["dedup.yaml"]),
+        texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
+        pii_file=chosen["pii.yaml"],
+    )
+
+
+def _source_types() -> dict[str, int]:
+    return {name.removeprefix("SOURCE_TYPE_"): number for name, number in SourceType.items()}
+
+
+def refusal_of_picture(data: bytes) -> str | None:
+    """Looks at a picture's header: None when it may come in, else why not, in the words of the door."""
+    try:
+        images.check_header(data)
+    except images.UnreadableImage as problem:
+        return _REASONS.get(problem.reason, problem.reason)
+    return None
+
+
+def mask_value(kind: IdentifierKind, value: str) -> str:
+    """The value as its owner may see it again: separators and what the kind's mask rule keeps."""
+    scanned = scanned_kind(kind)
+    rule = _MASKS.get(scanned, pii.MaskRule.ALL) if scanned else pii.MaskRule.ALL
+    hit = pii.Hit(
+        kind=scanned or pii.Kind.PERSON,
+        rule_id="value",
+        rule_version=0,
+        field="value",
+        start=0,
+        end=len(value),
+        confidence=pii.Confidence.VERY_LIKELY,
+        check=pii.Check.UNKNOWN,
+        mask_rule=rule,
+        national=False,
+        personal=True,
+    )
+    return pii.mask(value, [hit])

@@ -1,0 +1,476 @@
+"""How the detector's transactions read and write their tables: SQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from sqlalchemy import LargeBinary, Text, bindparam, delete, func, null, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis import due
+from services.chassis.database import Database
+from services.chassis.idempotency import RequestMemory
+from services.chassis.outbox import Outbox
+from services.detector.adapters import tables
+from services.detector.adapters.spool import SqlSpool
+from services.detector.domain.channels import Channel, ChannelLevel
+from services.detector.domain.clusters import Medium
+from services.detector.domain.decisions import Band, IdentifierKind, MatchKind
+from services.detector.domain.ownership import FaceTemplate, OwnershipState, Watch
+from services.detector.ports import (
+    KnownContent,
+    NewContent,
+    SealedTemplate,
+    SealedWatch,
+    StoredDecision,
+    Subscriber,
+    Work,
+)
+
+_NO_SYNC = {"synchronize_session": False}
+
+
+def _any(values: Collection[Any], kind: Any) -> Any:
+    """`= ANY(array)`: one statement text, and so one plan, whatever the number of values."""
+    return func.any(bindparam(None, list(values), ARRAY(kind), unique=True))
+
+
+class SqlChannels:
+    """See the port Channels."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, channel: str, *, lock: bool = False) -> Channel | None:
+        row = await self._session.get(tables.ChannelRow, channel, with_for_update=lock or None)
+        return None if row is None else _channel(row)
+
+    async def page(self, after: str, most: int) -> list[Channel]:
+        row = tables.ChannelRow
+        query = select(row).where(row.channel > after).order_by(row.channel).limit(most)
+        return [_channel(each) for each in await self._session.scalars(query)]
+
+    async def put(self, channel: Channel) -> None:
+        await self._session.merge(tables.ChannelRow(**_channel_values(channel)))
+
+    async def add_missing(self, channels: Sequence[Channel], now: datetime) -> None:
+        values = [_channel_values(channel) | {"update_time": now} for channel in channels]
+        await self._session.execute(insert(tables.ChannelRow).values(values).on_conflict_do_nothing())
+
+
+def _channel(row: tables.ChannelRow) -> Channel:
+    return Channel(
+        row.channel,
+        row.channel_group,
+        row.display_name,
+        row.source_type,
+        ChannelLevel(row.level),
+        row.paused,
+        row.platform,
+        row.version,
+        row.update_time,
+    )
+
+
+def _channel_values(channel: Channel) -> dict[str, Any]:
+    names = ("channel", "channel_group", "display_name", "source_type", "paused", "platform", "version", "update_time")
+    return {name: getattr(channel, name) for name in names} | {"level": int(channel.level)}
+
+
+class SqlSubscribers:
+    """See the port Subscribers."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, subscriber_id: str) -> Subscriber | None:
+        return (await self.lock([subscriber_id])).get(subscriber_id)
+
+    async def lock(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
+        row = tables.SubscriberRow
+        columns = (row.subscriber_id, row.minor, row.suspended, row.consents)
+        query = select(*columns).where(row.subscriber_id == _any(subscriber_ids, Text))
+        rows = await self._session.execute(query.order_by(row.subscriber_id).with_for_update())
+        return {r[0]: Subscriber(r[0], r[1], r[2], frozenset(r[3])) for r in rows}
+
+    async def put(self, subscriber: Subscriber) -> None:
+        values = {
+            "minor": subscriber.minor,
+            "suspended": subscriber.suspended,
+            "consents": sorted(subscriber.consents),
+        }
+        statement = insert(tables.SubscriberRow).values(subscriber_id=subscriber.subscriber_id, **values)
+        await self._session.execute(statement.on_conflict_do_update(index_elements=["subscriber_id"], set_=values))
+
+    async def remove(self, subscriber_id: str) -> None:
+        for row in (tables.ContentRow, tables.DecisionRow, tables.WatchedIdentifierRow, tables.SubscriberRow):
+            mine = delete(row).where(row.subscriber_id == subscriber_id)
+            await self._session.execute(mine.execution_options(**_NO_SYNC))
+
+
+class SqlTemplates:
+    """See the port Templates."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, template: FaceTemplate, vectors: bytes, crop: bytes | None) -> None:
+        values = _template_values(template) | {"vectors": vectors, "crop": crop}
+        await self._session.execute(
+            insert(tables.FaceTemplateRow).values(**values, index_version=await self._next_version())
+        )
+
+    async def get(self, template_id: str) -> SealedTemplate | None:
+        row = tables.FaceTemplateRow
+        query = select(row).where(row.template_id == template_id).with_for_update()
+        found = (await self._session.scalars(query.execution_options(populate_existing=True))).one_or_none()
+        return None if found is None else _sealed_template(found)
+
+    async def of_subscriber(self, subscriber_id: str, after: str, most: int) -> list[FaceTemplate]:
+        row = tables.FaceTemplateRow
+        query = (
+            select(row)
+            .where(row.subscriber_id == subscriber_id, row.template_id > after)
+            .order_by(row.template_id)
+            .limit(most)
+        )
+        return [_template(each) for each in await self._session.scalars(query)]
+
+    async def change(self, template: FaceTemplate) -> None:
+        values = _template_values(template) | {"index_version": await self._next_version()}
+        if template.state is OwnershipState.ERASED:
+            values |= {"vectors": null(), "crop": null()}
+        row = tables.FaceTemplateRow
+        changed = update(row).where(row.template_id == template.template_id).values(**values)
+        await self._session.execute(changed.execution_options(**_NO_SYNC))
+
+    async def drop_crops(self, subscriber_id: str) -> None:
+        row = tables.FaceTemplateRow
+        changed = update(row).where(row.subscriber_id == subscriber_id).values(crop=null())
+        await self._session.execute(changed.execution_options(**_NO_SYNC))
+
+    async def changed_since(self, index_version: int, most: int) -> list[tuple[int, SealedTemplate, bool]]:
+        row, owner = tables.FaceTemplateRow, tables.SubscriberRow
+        query = (
+            select(row, func.coalesce(owner.minor, False))
+            .outerjoin(owner, owner.subscriber_id == row.subscriber_id)
+            .where(row.index_version > index_version)
+            .order_by(row.index_version)
+            .limit(most)
+        )
+        found = (await self._session.execute(query)).all()
+        return [(each.index_version, _sealed_template(each), bool(minor)) for each, minor in found]
+
+    async def verified(self, template_ids: Collection[str], now: datetime) -> set[str]:
+        row = tables.FaceTemplateRow
+        query = select(row.template_id).where(
+            row.template_id == _any(template_ids, Text),
+            row.state == OwnershipState.VERIFIED,
+            row.expire_time > now,
+        )
+        return set(await self._session.scalars(query)) if template_ids else set()
+
+    async def _next_version(self) -> int:
+        """The next gallery version; whoever holds the row commits before anybody else gets one."""
+        statement = text(
+            "INSERT INTO gallery_version (one, version) VALUES (1, 1) "
+            "ON CONFLICT (one) DO UPDATE SET version = gallery_version.version + 1 RETURNING version"
+        )
+        return int((await self._session.execute(statement)).scalar_one())
+
+
+def _template_values(template: FaceTemplate) -> dict[str, Any]:
+    return {
+        "template_id": template.template_id,
+        "subscriber_id": template.subscriber_id,
+        "state": int(template.state),
+        "create_time": template.create_time,
+        "expire_time": template.expire_time,
+        "pictures": template.pictures,
+        "model_ids": list(template.model_ids),
+        "version": template.version,
+    }
+
+
+def _template(row: tables.FaceTemplateRow) -> FaceTemplate:
+    return FaceTemplate(
+        row.template_id,
+        row.subscriber_id,
+        OwnershipState(row.state),
+        row.create_time,
+        row.expire_time,
+        row.pictures,
+        tuple(row.model_ids),
+        row.version,
+    )
+
+
+def _sealed_template(row: tables.FaceTemplateRow) -> SealedTemplate:
+    return SealedTemplate(_template(row), row.vectors, row.crop)
+
+
+class SqlWatches:
+    """See the port Watches."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, watch: Watch, value_ref: bytes, sealed_value: bytes, masked_value: bytes) -> None:
+        values = {"value_ref": value_ref, "sealed_value": sealed_value, "masked_value": masked_value}
+        await self._session.execute(insert(tables.WatchedIdentifierRow).values(**_watch_values(watch), **values))
+
+    async def get(self, watch_id: str) -> SealedWatch | None:
+        row = tables.WatchedIdentifierRow
+        query = select(row).where(row.watch_id == watch_id).with_for_update()
+        found = (await self._session.scalars(query.execution_options(populate_existing=True))).one_or_none()
+        return None if found is None else _sealed_watch(found)
+
+    async def of_subscriber(self, subscriber_id: str, after: str, most: int) -> list[SealedWatch]:
+        row = tables.WatchedIdentifierRow
+        query = (
+            select(row)
+            .where(row.subscriber_id == subscriber_id, row.watch_id > after)
+            .order_by(row.watch_id)
+            .limit(most)
+        )
+        return [_sealed_watch(each) for each in await self._session.scalars(query)]
+
+    async def change(self, watch: Watch) -> None:
+        values = _watch_values(watch)
+        if watch.state is OwnershipState.ERASED:
+            values |= {"value_ref": null(), "sealed_value": null(), "masked_value": null()}
+        row = tables.WatchedIdentifierRow
+        changed = update(row).where(row.watch_id == watch.watch_id).values(**values)
+        await self._session.execute(changed.execution_options(**_NO_SYNC))
+
+    async def matching(self, value_refs: Collection[bytes], now: datetime) -> list[tuple[bytes, str, str]]:
+        if not value_refs:
+            return []
+        row = tables.WatchedIdentifierRow
+        # The literal 2 (VERIFIED) lets the planner use the partial index.
+        query = select(row.value_ref, row.subscriber_id, row.watch_id).where(
+            row.value_ref == _any(value_refs, LargeBinary), text("state = 2"), row.expire_time > now
+        )
+        rows = await self._session.execute(query.order_by(row.watch_id))
+        return [(bytes(r[0] or b""), r[1], r[2]) for r in rows]
+
+
+def _watch_values(watch: Watch) -> dict[str, Any]:
+    return {
+        "watch_id": watch.watch_id,
+        "subscriber_id": watch.subscriber_id,
+        "kind": int(watch.kind),
+        "state": int(watch.state),
+        "create_time": watch.create_time,
+        "expire_time": watch.expire_time,
+        "version": watch.version,
+    }
+
+
+def _sealed_watch(row: tables.WatchedIdentifierRow) -> SealedWatch:
+    watch = Watch(
+        row.watch_id,
+        row.subscriber_id,
+        IdentifierKind(row.kind),
+        OwnershipState(row.state),
+        row.create_time,
+        row.expire_time,
+        row.version,
+    )
+    return SealedWatch(watch, row.value_ref, row.sealed_value, row.masked_value)
+
+
+class SqlContents:
+    """See the port Contents."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def clusters_of(self, content_refs: Collection[bytes]) -> Mapping[bytes, str]:
+        if not content_refs:
+            return {}
+        row = tables.ContentRow
+        query = select(row.content_ref, row.cluster_id).where(row.content_ref == _any(content_refs, LargeBinary))
+        return {bytes(r[0]): r[1] for r in await self._session.execute(query)}
+
+    async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
+        row = tables.ContentRow
+        # The newest, should there be more than can be compared.
+        query = (
+            select(row.content_id, row.cluster_id, row.medium, row.fingerprint)
+            .where(row.subscriber_id == subscriber_id, row.content_id > content_id)
+            .order_by(row.content_id.desc())
+            .limit(most)
+        )
+        rows = (await self._session.execute(query)).all()
+        return [KnownContent(r[0], r[1], Medium(r[2]), bytes(r[3])) for r in reversed(rows)]
+
+    async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
+        if not contents:
+            return
+        values = [
+            {
+                "subscriber_id": each.subscriber_id,
+                "cluster_id": each.cluster_id,
+                "medium": int(each.medium),
+                "content_ref": each.content_ref,
+                "fingerprint": each.sealed,
+                "create_time": now,
+            }
+            for each in contents
+        ]
+        await self._session.execute(insert(tables.ContentRow), values)
+
+
+class SqlDecisions:
+    """See the port Decisions."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, decisions: Sequence[StoredDecision], now: datetime) -> None:
+        if not decisions:
+            return
+        values = [
+            {
+                "decision_id": each.decision_id,
+                "signal_ref": each.signal_ref,
+                "subscriber_id": each.subscriber_id,
+                "band": int(each.band),
+                "kind": int(each.kind),
+                "template_id": each.template_id,
+                "scores": each.scores,
+                "capture": each.capture,
+                "create_time": now,
+            }
+            for each in decisions
+        ]
+        await self._session.execute(insert(tables.DecisionRow), values)
+
+    async def get(self, decision_id: str) -> StoredDecision | None:
+        row = await self._session.get(tables.DecisionRow, decision_id)
+        return None if row is None else _decision(row)
+
+    async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
+        row = tables.DecisionRow
+        query = select(row).where(row.signal_ref == signal_ref).order_by(row.decision_id).limit(64)
+        return [_decision(each) for each in await self._session.scalars(query)]
+
+    async def release(self, decision_id: str) -> None:
+        row = tables.DecisionRow
+        changed = update(row).where(row.decision_id == decision_id).values(capture=null())
+        await self._session.execute(changed.execution_options(**_NO_SYNC))
+
+    async def purge(self, before: datetime) -> None:
+        row = tables.DecisionRow
+        old = delete(row).where(row.create_time < before, row.capture.is_(None))
+        await self._session.execute(old.execution_options(**_NO_SYNC))
+
+
+def _decision(row: tables.DecisionRow) -> StoredDecision:
+    return StoredDecision(
+        row.decision_id,
+        row.signal_ref,
+        row.subscriber_id,
+        Band(row.band),
+        MatchKind(row.kind),
+        row.template_id,
+        row.scores,
+        row.capture,
+    )
+
+
+class SqlWork:
+    """One transaction; see the port Work."""
+
+    def __init__(self, session: AsyncSession, outbox: Outbox, requests: RequestMemory) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._requests = requests
+        self.spool = SqlSpool(session)
+        self.channels = SqlChannels(session)
+        self.subscribers = SqlSubscribers(session)
+        self.templates = SqlTemplates(session)
+        self.watches = SqlWatches(session)
+        self.contents = SqlContents(session)
+        self.decisions = SqlDecisions(session)
+
+    async def first_use(self, nonce_ref: bytes, until: datetime) -> bool:
+        """See the port."""
+        statement = insert(tables.NonceRow).values(nonce_ref=nonce_ref, expire_time=until).on_conflict_do_nothing()
+        return (await self._session.execute(statement.returning(tables.NonceRow.nonce_ref))).one_or_none() is not None
+
+    async def purge_nonces(self, before: datetime) -> None:
+        """See the port."""
+        old = delete(tables.NonceRow).where(tables.NonceRow.expire_time < before)
+        await self._session.execute(old.execution_options(**_NO_SYNC))
+        await self._requests.purge(self._session)
+
+    def event(self, key: str, message: Message) -> None:
+        """See the port."""
+        self._outbox.event(self._session, key, message)
+
+    def record(self, key: str, record: LogRecord) -> None:
+        """See the port."""
+        self._outbox.record(self._session, key, record)
+
+    async def schedule(self, kind: str, entity_id: str, due_time: datetime) -> None:
+        """See the port. A later time replaces an earlier one."""
+        await due.cancel(self._session, kind, entity_id)
+        await due.schedule(self._session, kind, entity_id, due_time)
+
+    async def cancel(self, kind: str, entity_id: str) -> None:
+        """See the port."""
+        await due.cancel(self._session, kind, entity_id)
+
+    async def recall(self, caller: str, method: str, request: Message) -> str | None:
+        """See the port."""
+        return await self._requests.recall(self._session, caller, method, _request_id(request), request)
+
+    async def remember(self, caller: str, method: str, request: Message, resource_id: str) -> None:
+        """See the port."""
+        await self._requests.remember(self._session, caller, method, _request_id(request), request, resource_id)
+
+
+def _request_id(request: Message) -> str:
+    return str(getattr(request, "request_id"))  # noqa: B009 -- the field of a message whose type is not known here
+
+
+class Store:
+    """Opens transactions."""
+
+    def __init__(self, database: Database, outbox: Outbox, requests: RequestMemory) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._requests = requests
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """A new transaction: committed at the end of the block, rolled back on any exception."""
+        return self._begin()
+
+    def quietly(self) -> AbstractAsyncContextManager[Work]:
+        """A transaction whose commit wakes nobody: for looking and for leases, which would wake each other for ever.
+
+        Events and records are not for it: they are written by `begin` alone.
+        """
+        return self._quietly()
+
+    @asynccontextmanager
+    async def _quietly(self) -> AsyncIterator[Work]:
+        async with AsyncSession(self._database.engine, expire_on_commit=False) as session, session.begin():
+            yield self.within(session)
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Work]:
+        async with self._database.begin() as session:
+            yield self.within(session)
+
+    def within(self, session: AsyncSession) -> Work:
+        """The same interface on a transaction that somebody else opened (a consumer's batch)."""
+        return SqlWork(session, self._outbox, self._requests)

@@ -1,0 +1,187 @@
+"""In which tables the detector keeps what it knows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ARRAY, BigInteger, DateTime, Identity, Index, LargeBinary, MetaData, SmallInteger, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from services.chassis.database import NAMING, chassis_tables
+from services.chassis.idempotency import request_memory_table
+
+_TIME = DateTime(timezone=True)
+
+
+class Base(DeclarativeBase):
+    """The detector's tables."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class ChannelRow(Base):
+    """Channels."""
+
+    __tablename__ = "channel"
+
+    channel: Mapped[str] = mapped_column(Text, primary_key=True, comment="channel id")
+    channel_group: Mapped[str] = mapped_column(Text, comment="group, one of the Top-10")
+    display_name: Mapped[str] = mapped_column(Text, comment="name for people")
+    source_type: Mapped[int] = mapped_column(SmallInteger, comment="SourceType")
+    level: Mapped[int] = mapped_column(SmallInteger, comment="ChannelLevel")
+    paused: Mapped[bool] = mapped_column(comment="nothing is taken in while true")
+    platform: Mapped[str] = mapped_column(Text, comment="platform id for removal; may be empty")
+    version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+    update_time: Mapped[datetime] = mapped_column(_TIME, comment="business time of the last change")
+
+
+class SignalMemoryRow(Base):
+    """Signals seen, so that a repeat does nothing twice. Kept 90 days."""
+
+    __tablename__ = "signal_memory"
+
+    signal_ref: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="keyed hash of the signal id")
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of the signal's bytes")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="SignalState")
+    none_decision_id: Mapped[str | None] = mapped_column(Text, comment="decision that nobody is concerned")
+    kind: Mapped[int] = mapped_column(SmallInteger, comment="MatchKind of that decision; 0 before")
+    create_time: Mapped[datetime] = mapped_column(_TIME, index=True, comment="business time of acceptance")
+
+
+class SpoolRow(Base):
+    """Signals waiting for a decision."""
+
+    __tablename__ = "spool"
+
+    spool_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="order of arrival")
+    signal_ref: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of the signal id")
+    key_id: Mapped[str] = mapped_column(Text, index=True, comment="spool key that sealed the payload")
+    payload: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: the signal")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="size of the sealed payload")
+    pictures: Mapped[bool] = mapped_column(comment="has pictures: taken in smaller batches")
+    traceparent: Mapped[str] = mapped_column(Text, comment="W3C trace context of the submission; may be empty")
+    lease: Mapped[str | None] = mapped_column(Text, comment="token of the batch that works on it")
+    lease_owner: Mapped[str | None] = mapped_column(Text, comment="instance that works on it")
+    lease_until: Mapped[datetime | None] = mapped_column(_TIME, comment="real time; later it is free again")
+    attempts: Mapped[int] = mapped_column(SmallInteger, comment="times it was taken")
+
+    __table_args__ = (Index("ix_spool_lane", "pictures", "spool_id"),)
+
+
+class SpoolKeyRow(Base):
+    """Spool keys that exist in the key store."""
+
+    __tablename__ = "spool_key"
+
+    key_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="owner name in the key store")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time of first use")
+
+
+class SubscriberRow(Base):
+    """What the detector must know of a subscriber, from the events of `case`."""
+
+    __tablename__ = "subscriber"
+
+    subscriber_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="subscriber")
+    minor: Mapped[bool] = mapped_column(comment="under 19: stricter thresholds")
+    suspended: Mapped[bool] = mapped_column(comment="nothing is matched while true")
+    consents: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="ConsentScope numbers in force")
+
+
+class FaceTemplateRow(Base):
+    """Enrolled faces."""
+
+    __tablename__ = "face_template"
+
+    template_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="whose face")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="OwnershipState")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    expire_time: Mapped[datetime | None] = mapped_column(_TIME, comment="end of the proof")
+    pictures: Mapped[int] = mapped_column(SmallInteger, comment="pictures it was made of")
+    model_ids: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="models it has vectors for")
+    vectors: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: vectors by model")
+    crop: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: one 112x112 crop, with consent only")
+    version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+    index_version: Mapped[int] = mapped_column(BigInteger, index=True, comment="gallery version of its last change")
+
+    __table_args__ = (Index("ix_face_template_subscriber", "subscriber_id", "template_id"),)
+
+
+class GalleryVersionRow(Base):
+    """The version of the gallery: one row, locked by whoever changes a template, so that versions commit in order."""
+
+    __tablename__ = "gallery_version"
+
+    one: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, comment="always 1")
+    version: Mapped[int] = mapped_column(BigInteger, comment="grows with every change")
+
+
+class WatchedIdentifierRow(Base):
+    """Watched identifiers."""
+
+    __tablename__ = "watched_identifier"
+
+    watch_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="whose identifier")
+    kind: Mapped[int] = mapped_column(SmallInteger, comment="IdentifierKind")
+    value_ref: Mapped[bytes | None] = mapped_column(LargeBinary, comment="keyed hash of the canonical value")
+    sealed_value: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: value, for re-keying only")
+    masked_value: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: masked value")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="OwnershipState")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    expire_time: Mapped[datetime | None] = mapped_column(_TIME, comment="end of the proof")
+    version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+
+    __table_args__ = (
+        Index("ix_watched_identifier_subscriber", "subscriber_id", "watch_id"),
+        Index("ix_watched_identifier_value", "value_ref", postgresql_where=text("state = 2")),
+    )
+
+
+class NonceRow(Base):
+    """Nonces of ownership claims, so that none is used twice."""
+
+    __tablename__ = "ownership_nonce"
+
+    nonce_ref: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="keyed hash of provider and nonce")
+    expire_time: Mapped[datetime] = mapped_column(_TIME, index=True, comment="when the claim has run out")
+
+
+class ContentRow(Base):
+    """Contents that concerned a subscriber, each in its cluster."""
+
+    __tablename__ = "content"
+
+    content_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="order of decision")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="whom it concerned")
+    cluster_id: Mapped[str] = mapped_column(Text, comment="cluster, UUIDv7")
+    medium: Mapped[int] = mapped_column(SmallInteger, comment="1 picture, 2 text")
+    content_ref: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of subscriber and SHA-256")
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: fingerprint or text signature")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+
+    __table_args__ = (
+        Index("ix_content_subscriber", "subscriber_id", "content_id"),
+        Index("uq_content_ref", "content_ref", unique=True),
+    )
+
+
+class DecisionRow(Base):
+    """Decisions that concern a subscriber. Kept for calibration until the retention of scores ends."""
+
+    __tablename__ = "decision"
+
+    decision_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    signal_ref: Mapped[bytes] = mapped_column(LargeBinary, index=True, comment="keyed hash of the signal id")
+    subscriber_id: Mapped[str] = mapped_column(Text, index=True, comment="whom it concerns")
+    band: Mapped[int] = mapped_column(SmallInteger, comment="Band")
+    kind: Mapped[int] = mapped_column(SmallInteger, comment="MatchKind")
+    template_id: Mapped[str] = mapped_column(Text, comment="template that decided; empty for text")
+    scores: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: scores")
+    capture: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: the capture; NULL once released")
+    create_time: Mapped[datetime] = mapped_column(_TIME, index=True, comment="business time")
+
+
+chassis_tables(Base.metadata)
+request_memory_table(Base.metadata)

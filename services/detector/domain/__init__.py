@@ -1,0 +1,1 @@
+"""What the detector decides, in values and rules without I/O."""

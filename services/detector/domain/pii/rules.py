@@ -1,0 +1,69 @@
+"""How sure each rule is of what it finds, and which kinds together expose a person: the data of rules/pii.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from services.detector.domain.pii.model import Check, Confidence, Kind
+from services.detector.domain.pii.recogniser import Nearby
+
+_ORDER: Final = (Nearby.AGAINST, Nearby.ALONE, Nearby.NEAR)
+_CHECKS: Final = {"verified": Check.YES, "unverified": Check.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Version and confidence of one recogniser; a missing level means that the candidate is dropped."""
+
+    version: int
+    levels: Mapping[tuple[Check, Nearby], Confidence]
+    whole: Confidence | None = None
+
+    def confidence(self, check: Check, nearby: Nearby) -> Confidence | None:
+        """How sure the rule is, or None when the candidate does not count."""
+        return self.levels.get((check, nearby))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A version of rules/pii.yaml.
+
+    `max_chars`: longest signal that is scanned. `doxing`: groups of kinds; one hit of every kind of a group, each of
+    at least `doxing_from`, make a post a doxing signal.
+    """
+
+    version: int
+    max_chars: int
+    rules: Mapping[str, Rule]
+    doxing: tuple[frozenset[Kind], ...]
+    doxing_from: Confidence
+
+    @classmethod
+    def parse(cls, text: str) -> Rules:
+        """Read the YAML text. Raises ValueError on a level, kind or check that does not exist."""
+        raw = yaml.safe_load(text)
+        try:
+            return cls(
+                version=int(raw["version"]),
+                max_chars=int(raw["max_chars"]),
+                rules={rule_id: _rule(entry) for rule_id, entry in raw["rules"].items()},
+                doxing=tuple(frozenset(Kind(kind) for kind in group) for group in raw["doxing"]["all_of"]),
+                doxing_from=Confidence[raw["doxing"]["from"]],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"pii rules: {error}") from error
+
+
+def _rule(entry: Mapping[str, Any]) -> Rule:
+    levels = {
+        (check, nearby): Confidence[name]
+        for key, check in _CHECKS.items()
+        for nearby, name in zip(_ORDER, entry.get(key, ("-", "-", "-")), strict=True)
+        if name != "-"
+    }
+    whole = entry.get("whole")
+    return Rule(int(entry["version"]), levels, Confidence[whole] if whole else None)

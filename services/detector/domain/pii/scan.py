@@ -1,0 +1,165 @@
+"""Which personal data a signal's texts hold."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from services.detector.domain.pii import address, contact, context, credentials, financial, national
+from services.detector.domain.pii.model import Check, Confidence, Hit, Kind, ScanResult, TextPart, TextTooLong
+from services.detector.domain.pii.normalise import View, normalise
+from services.detector.domain.pii.recogniser import Nearby, Recogniser
+from services.detector.domain.pii.rules import Rule, Rules
+
+# The order decides between overlapping hits of equal confidence.
+RECOGNISERS: Final[tuple[Recogniser, ...]] = (
+    *credentials.RECOGNISERS,
+    *national.RECOGNISERS,
+    *financial.RECOGNISERS,
+    *contact.RECOGNISERS,
+    *address.RECOGNISERS,
+    *context.RECOGNISERS,
+)
+Windows = Sequence[tuple[int, int]]
+
+
+class Engine(Protocol):
+    """Where in a text a recogniser's pattern can match at all."""
+
+    def windows(self, text: str) -> Iterable[tuple[int, Windows]]:
+        """Pairs of (index into the recognisers, ascending disjoint windows that hold all of its matches)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WholeText:
+    """The reference engine: every recogniser looks at everything."""
+
+    recognisers: Sequence[Recogniser] = RECOGNISERS
+
+    def windows(self, text: str) -> Iterable[tuple[int, Windows]]:
+        """The whole text for each recogniser."""
+        whole = ((0, len(text)),)
+        return ((index, whole) for index in range(len(self.recognisers)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    start: int
+    end: int
+    recogniser: Recogniser
+    rule: Rule
+    check: Check
+    confidence: Confidence
+    rank: int
+
+    def precedence(self) -> tuple[bool, int, int, int, int]:
+        # A password must never come out as an e-mail address; then the surer, checked, longer, earlier rule.
+        return (
+            self.recogniser.kind is not Kind.CREDENTIAL,
+            -self.confidence,
+            -(self.check is Check.YES),
+            self.start - self.end,
+            self.rank,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Finds personal data; pure, safe to share between threads as far as its engine is.
+
+    Every recogniser needs a rule in `rules`; raises ValueError otherwise.
+    """
+
+    rules: Rules
+    engine: Engine
+    recognisers: Sequence[Recogniser] = RECOGNISERS
+
+    def __post_init__(self) -> None:
+        ids = {recogniser.rule_id for recogniser in self.recognisers}
+        if ids != set(self.rules.rules):
+            raise ValueError(f"pii rules and recognisers differ: {sorted(ids ^ set(self.rules.rules))}")
+
+    def scan(self, parts: Sequence[TextPart]) -> ScanResult:
+        """All hits of all parts. Raises TextTooLong when the parts together exceed the rules' `max_chars`."""
+        length = sum(len(part.text) for part in parts)
+        if length > self.rules.max_chars:
+            raise TextTooLong(length, self.rules.max_chars)
+        hits = tuple(hit for part in parts for hit in self._scan_part(part))
+        return ScanResult(hits, self._is_doxing(hits))
+
+    def _scan_part(self, part: TextPart) -> list[Hit]:
+        view = normalise(part.text)
+        chosen = _without_overlaps(self._candidates(view.text))
+        return [_hit(candidate, part, view) for candidate in chosen]
+
+    def _candidates(self, text: str) -> Iterator[_Candidate]:
+        for index, windows in self.engine.windows(text):
+            recogniser = self.recognisers[index]
+            for low, high in windows:
+                for match in recogniser.pattern.finditer(text, low, high):
+                    if candidate := self._judge(recogniser, index, match):
+                        yield candidate
+
+    def _judge(self, recogniser: Recogniser, rank: int, match: re.Match[str]) -> _Candidate | None:
+        start, end = _value_span(match)
+        check = recogniser.verify(match.string[start:end])
+        if check is Check.NO:
+            return None
+        rule = self.rules.rules[recogniser.rule_id]
+        nearby = recogniser.context.verdict(match.string, start, end)
+        confidence = rule.confidence(check, nearby)
+        if nearby is Nearby.ALONE and (confidence is None or recogniser.lookalike(match.string[start:end])):
+            confidence = rule.whole if _is_whole(match.string, start, end) else None
+        if confidence is None:
+            return None
+        return _Candidate(start, end, recogniser, rule, check, confidence, rank)
+
+    def _is_doxing(self, hits: Iterable[Hit]) -> bool:
+        kinds = {hit.kind for hit in hits if hit.personal and hit.confidence >= self.rules.doxing_from}
+        return any(group <= kinds for group in self.rules.doxing)
+
+
+def _value_span(match: re.Match[str]) -> tuple[int, int]:
+    for name in ("v", "w", "x"):
+        if name in match.re.groupindex and match.start(name) >= 0:
+            return match.span(name)
+    return match.span()
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    return not text[:start].strip() and not text[end:].strip()
+
+
+def _without_overlaps(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """The strongest candidates that do not overlap, by position; O(n log n)."""
+    taken: list[tuple[int, int]] = []
+    chosen = []
+    for candidate in sorted(candidates, key=_Candidate.precedence):
+        at = bisect_left(taken, (candidate.end, 0))
+        if at == 0 or taken[at - 1][1] <= candidate.start:
+            insort(taken, (candidate.start, candidate.end))
+            chosen.append(candidate)
+    return sorted(chosen, key=lambda candidate: candidate.start)
+
+
+def _hit(candidate: _Candidate, part: TextPart, view: View) -> Hit:
+    recogniser = candidate.recogniser
+    start, end = view.origin(candidate.start, candidate.end)
+    watchable = not recogniser.national and recogniser.kind is not Kind.CREDENTIAL
+    return Hit(
+        kind=recogniser.kind,
+        rule_id=recogniser.rule_id,
+        rule_version=candidate.rule.version,
+        field=part.field,
+        start=start,
+        end=end,
+        confidence=candidate.confidence,
+        check=candidate.check,
+        mask_rule=recogniser.mask,
+        national=recogniser.national,
+        personal=recogniser.personal,
+        canonical=recogniser.canonical(view.text[candidate.start : candidate.end]) if watchable else "",
+    )

@@ -1,0 +1,114 @@
+"""Do both engines give the same hits, and does a hostile text cost no more than its length?"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.detector.adapters.pii_hyperscan import HyperscanEngine
+from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart, TextTooLong
+from services.detector.domain.pii.recogniser import Recogniser
+from services.detector.evaluate_pii import generated
+
+sre = importlib.import_module("re._parser")  # untyped; the only way to learn a pattern's widest match
+pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
+EXAMPLES = [
+    text.translate({0x27E6: None, 0x27E7: None})
+    for r in RECOGNISERS
+    for text in (*r.examples.valid, *r.examples.invalid)
+]
+POSTS = [sample.text for sample in generated(per_template=1)]
+PIECES = st.one_of(
+    st.sampled_from(EXAMPLES),
+    st.sampled_from(POSTS),
+    st.text(max_size=40),
+    st.text("0123456789-. +()@가나로동호길시구군은행", max_size=40),
+    st.sampled_from(
+        [
+            "카드",
+            "주문번호 ",
+            "서울",
+            "강남구 ",
+            "010",
+            "+82",
+            "\n",
+            " ",
+            "@",
+            ".com",
+            "은행 ",
+            "전화 ",
+            "1203호",
+            "\u200b",
+        ]
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def fast(rules: Rules) -> Scanner:
+    return Scanner(rules, HyperscanEngine())
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=8), glue=st.sampled_from(["", " ", "\n", ", "]))
+def test_both_engines_find_the_same(scanner: Scanner, fast: Scanner, pieces: list[str], glue: str) -> None:
+    parts = [TextPart("body", glue.join(pieces))]
+    assert fast.scan(parts) == scanner.scan(parts)
+
+
+@pytest.mark.parametrize("rule", RECOGNISERS, ids=lambda rule: rule.rule_id)
+def test_a_window_holds_the_widest_match(rule: Recogniser) -> None:
+    widest = sre.parse(rule.pattern.pattern, rule.pattern.flags).getwidth()[1]
+    assert widest + 2 <= rule.reach
+
+
+HOSTILE: dict[str, Callable[[int], str]] = {
+    "digits": lambda n: "0" * n,
+    "mobile prefixes": lambda n: "010-" * (n // 4),
+    "grouped digits": lambda n: "1234 " * (n // 5),
+    "hyphens": lambda n: "1-" * (n // 2),
+    "letters before @": lambda n: "a" * n,
+    "at signs": lambda n: "a@" * (n // 2),
+    "dots": lambda n: "a." * (n // 2 - 1) + "@",
+    "provinces": lambda n: "서울" * (n // 2),
+    "districts": lambda n: "강남구 " * (n // 4),
+    "roads": lambda n: "서울 강남구 테헤란로 " * (n // 12),
+    "long syllables": lambda n: "가" * n,
+    "roads without end": lambda n: "로1" * (n // 2),
+    "words": lambda n: "Aa " * (n // 3),
+    "apartments": lambda n: "12 Apt. 1 " * (n // 10),
+    "labels": lambda n: "전화번호: " * (n // 6),
+    "spelled digits": lambda n: "공" * n,
+    "spoken digits": lambda n: "one " * (n // 4),
+    "gaps": lambda n: "1 " * (n // 2),
+    "ibans": lambda n: "GB12 " * (n // 5),
+    "passwords": lambda n: "pw: " * (n // 4),
+    "links": lambda n: "http://" * (n // 7),
+    "zero width": lambda n: "\u200b" * n,
+    "brackets": lambda n: "[at]" * (n // 4),
+    "marks": lambda n: "e" + "\u0301" * (n - 1),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_cost_grows_with_length_not_its_square(fast: Scanner, name: str) -> None:
+    def seconds(length: int) -> float:
+        parts = [TextPart("body", HOSTILE[name](length))]
+        start = time.process_time()
+        fast.scan(parts)
+        return time.process_time() - start
+
+    # Four times the text: linear work is 4, quadratic 16; short runs are noise, hence the floor.
+    assert seconds(262_144) <= 9 * max(seconds(65_536), 0.03)
+
+
+def test_text_beyond_the_limit_is_refused_by_size_alone(scanner: Scanner) -> None:
+    secret = "010-2345-6789 "
+    with pytest.raises(TextTooLong) as refusal:
+        scanner.scan([TextPart("body", secret * 20_000)])
+    assert secret not in str(refusal.value)

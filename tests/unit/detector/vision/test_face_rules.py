@@ -1,0 +1,102 @@
+"""When a face is a subscriber's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.detector.adapters.faces import RULES_FILE, read_face_rules
+from services.detector.domain.faces import (
+    Band,
+    Candidate,
+    FaceQuality,
+    Reason,
+    decide,
+    needs_second_look,
+    rules_from,
+)
+
+RULES = read_face_rules()
+GOOD = FaceQuality(90, 40, 200, 40, 0.05, 0.99)
+POOR = replace(GOOD, eye_distance_px=10.0)
+TINY = replace(GOOD, eye_distance_px=5.0)
+N = RULES.reference_gallery
+
+
+def near(score: float, second: float | None = None, who: str = "a", minor: bool = False) -> Candidate:
+    return Candidate(who, f"{who}-1", score, second, minor)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "quality", "gallery", "band", "reason"),
+    [
+        ([], GOOD, 0, Band.NONE, Reason.EMPTY_GALLERY),
+        ([near(0.95)], TINY, N, Band.NONE, Reason.FACE_TOO_SMALL),
+        ([near(0.20)], GOOD, N, Band.NONE, Reason.BELOW_THRESHOLD),
+        ([near(0.80)], GOOD, N, Band.MATCH, Reason.CLEAR_MATCH),
+        ([near(0.50)], GOOD, N, Band.REVIEW, Reason.NO_SECOND_LOOK),
+        ([near(0.50, 0.60)], GOOD, N, Band.MATCH, Reason.SECOND_LOOK_AGREES),
+        ([near(0.50, 0.50)], GOOD, N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
+        ([near(0.50, 0.40)], GOOD, N, Band.NONE, Reason.SECOND_LOOK_DISAGREES),
+        ([near(0.60, 0.61), near(0.58, 0.59, "b")], GOOD, N, Band.REVIEW, Reason.AMBIGUOUS_SUBSCRIBER),
+        ([near(0.80), near(0.79, who="b")], GOOD, N, Band.REVIEW, Reason.NO_SECOND_LOOK),
+        ([near(0.50, 0.56)], POOR, N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
+        ([near(0.50, 0.56, minor=True)], GOOD, N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
+        ([near(0.55, 0.60)], GOOD, 100 * N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
+    ],
+)
+def test_bands(
+    candidates: list[Candidate], quality: FaceQuality, gallery: int, band: Band, reason: Reason
+) -> None:
+    decision = decide(candidates, quality, gallery, RULES)
+    assert (decision.band, decision.reasons[0]) == (band, reason)
+    assert (decision.subscriber_id is None) == (band is Band.NONE)
+
+
+def test_the_second_look_may_prefer_another_subscriber() -> None:
+    decision = decide([near(0.52, 0.45), near(0.50, 0.66, "b")], GOOD, N, RULES)
+    assert (decision.band, decision.subscriber_id) == (Band.MATCH, "b")
+
+
+def test_only_doubt_costs_a_second_look() -> None:
+    looks = [needs_second_look([near(score)], GOOD, N, RULES) for score in (0.2, 0.5, 0.9)]
+    assert looks == [False, True, False]
+
+
+scores = st.floats(-1, 1)
+
+
+@given(scores, scores, st.floats(0, 1), st.integers(0, 10_000_000))
+def test_a_better_score_never_lowers_the_band(first: float, second: float, more: float, size: int) -> None:
+    rank = [Band.NONE, Band.REVIEW, Band.MATCH]
+    lower = decide([near(first, second)], GOOD, size, RULES).band
+    higher = decide([near(min(1, first + more), min(1, second + more))], GOOD, size, RULES).band
+    assert rank.index(lower) <= rank.index(higher)
+
+
+@given(scores, scores, st.integers(0, 10**6), st.integers(1, 100))
+def test_a_larger_gallery_never_raises_the_band(first: float, second: float, size: int, times: int) -> None:
+    rank = [Band.NONE, Band.REVIEW, Band.MATCH]
+    small = decide([near(first, second)], GOOD, size, RULES).band
+    large = decide([near(first, second)], GOOD, size * times, RULES).band
+    assert rank.index(large) <= rank.index(small)
+
+
+def test_a_decision_holds_no_score() -> None:
+    assert repr(decide([near(0.8)], GOOD, N, RULES)) == (
+        "Decision(band=<Band.MATCH: 'MATCH'>, reasons=(<Reason.CLEAR_MATCH: 'CLEAR_MATCH'>,), "
+        f"rules='{RULES.name}', subscriber_id='a', template_id='a-1')"
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"clear": 0.1}, {"least_margin": -1.0}, {"poor": {"unknown": 1.0}}, {"x": 1}]
+)
+def test_rules_that_contradict_themselves_are_refused(change: dict[str, object]) -> None:
+    values = yaml.safe_load(RULES_FILE.read_text())
+    with pytest.raises(ValueError, match=r"contradict|wrong type|differ"):
+        rules_from(values | change)

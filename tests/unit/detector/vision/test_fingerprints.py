@@ -1,0 +1,120 @@
+"""Whether copies of a picture are recognised, and strangers are not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from services.detector.adapters.faces import FaceEngine
+from services.detector.adapters.fingerprints import (
+    Fingerprint,
+    compare,
+    fingerprint,
+    pdq_bits,
+    pdq_frame,
+    read_rules,
+)
+from services.detector.adapters.images import read_picture
+from services.detector.evaluate_dedup import transforms
+
+from .conftest import paint
+
+Pixels = NDArray[np.uint8]
+RULES = read_rules()
+ALWAYS = ["jpeg 30", "jpeg 70", "half size, jpeg 60", "crop 5 %", "mirror", "letterbox", "rotate 5°"]
+
+
+def printed(rgb: Pixels, label: str = "") -> Fingerprint:
+    return fingerprint(hashlib.sha256(rgb.tobytes() + label.encode()).digest(), rgb)
+
+
+@pytest.mark.parametrize("change", ALWAYS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_changed_copy_is_recognised(change: str, seed: int) -> None:
+    original = paint(seed, 480, 640)
+    copy = np.ascontiguousarray(transforms()[change](original))
+    kept = Fingerprint.from_bytes(printed(original).to_bytes())
+    assert compare(printed(copy, change), kept, RULES).near_duplicate
+
+
+def test_different_pictures_stay_apart() -> None:
+    prints = [printed(paint(seed)) for seed in range(12)]
+    joined = [
+        (i, j) for i in range(12) for j in range(i) if compare(prints[i], prints[j], RULES).near_duplicate
+    ]
+    assert joined == []
+
+
+def test_the_same_bytes_are_the_same_content_whatever_they_show() -> None:
+    flat = np.full((50, 50, 3), 255, np.uint8)
+    verdict = compare(fingerprint(b"same", flat), fingerprint(b"same", flat), RULES)
+    assert (verdict.near_duplicate, verdict.distance, verdict.rule) == (True, 0.0, "sha256")
+
+
+def test_blank_pages_are_not_copies_of_each_other() -> None:
+    one, other = (np.full((300, 200, 3), grey, np.uint8) for grey in (255, 250))
+    assert compare(printed(one), printed(other), RULES).rule == "none"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (3, 900), (37, 53)])
+def test_odd_shapes_have_a_fingerprint_too(shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    print_ = printed(picture)
+    assert compare(print_, Fingerprint.from_bytes(print_.to_bytes()), RULES).rule == "sha256"
+
+
+def test_a_fingerprint_survives_keeping_and_stays_small(scenery: Pixels) -> None:
+    large = np.asarray(cv2.resize(scenery, (1600, 1200)), np.uint8)
+    crops = [np.ascontiguousarray(scenery[:112, :112]), np.ascontiguousarray(scenery[100:212, :112])]
+    kept = fingerprint(b"x", large, [*crops, crops[0]]).to_bytes()
+    assert Fingerprint.from_bytes(kept).to_bytes() == kept
+    assert len(kept) <= 10_240
+
+
+@given(st.binary(max_size=600))
+def test_other_bytes_are_no_fingerprint(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a fingerprint"):
+        Fingerprint.from_bytes(data)
+
+
+def test_repr_shows_no_content(scenery: Pixels) -> None:
+    assert repr(printed(scenery)).startswith("Fingerprint(quality=")
+    assert "array" not in repr(printed(scenery))
+
+
+def test_one_portrait_in_two_collections_is_one_content_and_two_portraits_are_two(
+    engine: FaceEngine, evaluation: Path
+) -> None:
+    def of_file(name: str) -> Fingerprint:
+        data = (evaluation / "neardup" / "portrait_copies" / name).read_bytes()
+        rgb = read_picture(data).pixels
+        return fingerprint(data, rgb, engine.crops(rgb))
+
+    folder = evaluation / "neardup" / "portrait_copies"
+    people = sorted({path.name.split("_")[0] for path in folder.iterdir()})[:12]
+    pairs = [sorted(path.name for path in folder.glob(f"{person}_*"))[:2] for person in people]
+    prints = [[of_file(name) for name in pair] for pair in pairs]
+    found = sum(compare(a, b, RULES).near_duplicate for a, b in prints)
+    mixed = sum(compare(prints[i][0], prints[i - 1][1], RULES).near_duplicate for i in range(len(prints)))
+    assert found >= 9
+    assert mixed == 0
+
+
+def test_pdq_agrees_with_the_reference_hashes(evaluation: Path) -> None:
+    vectors = json.loads((evaluation / "pdq" / "vectors.json").read_text())
+    away = {}
+    for vector in vectors:
+        rgb = read_picture((evaluation / "pdq" / vector["file"]).read_bytes()).pixels
+        ours = sum(1 << at for at, bit in enumerate(pdq_bits(pdq_frame(rgb)).tolist()) if bit)
+        for implementation, expected in vector["expected"].items():
+            away[vector["file"], implementation] = (ours ^ int(expected, 16)).bit_count()
+    assert len(away) >= 20
+    assert {name: bits for name, bits in away.items() if bits > 16} == {}
