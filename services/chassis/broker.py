@@ -27,14 +27,15 @@ from services.chassis.telemetry import logger
 
 log = logger(__name__)
 
-STREAM_BYTES = 2 * 1024**3
+STREAM_BYTES = 1024**3
+"""Reserved when a stream is made: the five publishers' streams together must fit into the server's file store."""
 STREAM_SECONDS = 2 * 24 * 3600.0
 """The stream is transport: the outbox keeps 14 days, two days on the broker are enough."""
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
 PULL = 256
 """Messages asked for ahead."""
-PULL_SECONDS = 2.0
+PULL_SECONDS = 5.0
 """Life of a pull request, and silence after which the stream is looked at."""
 HEAD = "head"
 """Event name of an announcement of the head position; it has no position of its own."""

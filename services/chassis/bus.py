@@ -33,7 +33,9 @@ BATCH = 200
 """Events applied in one transaction."""
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
-REBALANCE_SECONDS = 2.0
+REBALANCE_SECONDS = 4.0
+FETCH_SECONDS = 2.0
+"""How long a quiet partition waits before it looks around."""
 
 CURSOR = Table(
     "bus_cursor",
@@ -271,7 +273,7 @@ class _PartitionReader:
         subscription = await consumer.follow(self._partition, place if place.stream_id else None)
         try:
             while True:
-                deliveries = await subscription.fetch(BATCH, 1.0)
+                deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False

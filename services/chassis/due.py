@@ -41,7 +41,8 @@ LEASE = timedelta(seconds=60)
 """A row whose worker died is taken again after this; in real time, not by the movable clock."""
 TAKE = 16
 MAX_ATTEMPTS = 12
-"""Failures of a job before it goes to the dead letters; transient failures count as well."""
+"""Failures of a job before it goes to the dead letters. Transient ones (a peer or the database is away) do not count:
+an outage of hours must not put work aside that will succeed when it ends."""
 BACKOFF_SECONDS = 30.0
 
 DUE = Table(
@@ -104,7 +105,8 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
         {"kind": k, "entity_id": e, "due_time": t, "generation": 1, "attempts": 0, "traceparent": trace}
         for (k, e), (t, trace) in sorted(rows.items())
     ]
-    statement = insert(DUE).values(values)
+    statement = insert(DUE)
+    # One prepared statement run many times: a VALUES list would be compiled anew for every number of rows.
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["kind", "entity_id"],
@@ -114,7 +116,8 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
                 "attempts": 0,
                 "retry_time": None,
             },
-        )
+        ),
+        values,
     )
 
 
@@ -132,7 +135,7 @@ class DueWorker:
         clock: Clock,
         handlers: Mapping[str, DueHandler],
         *,
-        poll_ms: int = 250,
+        poll_ms: int = 500,
         parallel: int = 4,
     ) -> None:
         self._database = database
@@ -209,7 +212,8 @@ class DueWorker:
 
     async def _failed(self, item: DueItem, error: Exception) -> None:
         reason = dead_letters.reason_of(error)
-        attempts = item.attempts + 1
+        transient = is_transient(error)
+        attempts = min(item.attempts + 1, MAX_ATTEMPTS - 1) if transient else item.attempts + 1
         log.warning("due_job_failed", kind=item.kind, attempt=attempts, reason=reason, error=error)
         async with self._database.begin() as session:
             if attempts >= MAX_ATTEMPTS:

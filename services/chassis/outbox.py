@@ -46,6 +46,8 @@ BATCH = 500
 """Rows a round: half of what an atomic batch may hold."""
 MAX_PAYLOAD = 900_000
 """Largest event, bytes: the broker takes 1 MB with headers."""
+ANNOUNCE_AFTER = 6
+"""Rounds without work (together about two seconds) after which the heads are announced."""
 RECORDED = "recorded"
 """Event name of a log record."""
 
@@ -191,10 +193,11 @@ class Relay:
                 idle_rounds = 0
                 continue
             idle_rounds += 1
-            if idle_rounds == 20:
+            if idle_rounds == ANNOUNCE_AFTER:
                 await self._announce(connection)
             await self._tidy(connection)
-            await _wait(self._wakeup, 0.1)
+            # Commits of this process wake it; the poll is for those of other replicas and slows down with calm.
+            await _wait(self._wakeup, min(0.1 * idle_rounds, 1.0))
 
     async def _lock(self, connection: AsyncConnection) -> bool:
         query = text("SELECT pg_try_advisory_lock(hashtext('jikimi.relay'))")

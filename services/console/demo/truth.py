@@ -225,10 +225,10 @@ def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
 def _verified(files: Sequence[Path], public_keys: Path) -> int:
     if not files:
         return 0
-    command = [sys.executable, "-m", "services.case", "evidence", "verify", "--json", "--public-keys", str(public_keys)]
+    command = [sys.executable, "-m", "services.case", "evidence", "verify", "--json", "--public-key", str(public_keys)]
     done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
     try:
-        results: list[dict[str, Any]] = json.loads(done.stdout)
+        results: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     except ValueError:
         return 0
     return sum(bool(result["valid"]) for result in results)

@@ -233,7 +233,7 @@ async def test_two_instances_share_the_partitions(bus: Bus) -> None:
     await bus.opened(*(f"a{n}" for n in range(20)))
     await bus.until_seen(20)
     bus.start(bus.consumer().run)
-    await asyncio.sleep(3)
+    await asyncio.sleep(6)
     await bus.opened(*(f"b{n}" for n in range(20)))
     await bus.until_seen(40)
     await _end(first)

@@ -278,6 +278,7 @@ EMAIL = Recogniser(
             "⟦hong [at] naver [dot] com⟧",
             "⟦hong(at)naver.com⟧",
             "⟦hong at gmail dot com⟧",
+            "Contact him at ⟦alex dot carter (at) example dot com⟧, please",
             "⟦hong@네이버⟧",
             "⟦hong＠gmail．com⟧",
             "⟦hong골뱅이네이버닷컴⟧",

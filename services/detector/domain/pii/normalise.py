@@ -224,10 +224,11 @@ _PROVIDER = "|".join(name for name in _PROVIDERS if len(name) > 1)
 _LOCAL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}+"
 _VEILED_EMAIL: Final = re.compile(
     rf"(?<![A-Za-z0-9._%+@-])(?P<local>{_LOCAL}(?:(?:쩜|닷|[\["
-    rf"({{<]\s?(?:dot|점|쩜)\s?[\])}}>]){_LOCAL}){{0,2}})"
+    rf"({{<]\s?(?:dot|점|쩜)\s?[\])}}>]|[ ]{{1,2}}dot[ ]{{1,2}}){_LOCAL}){{0,2}})"
     rf"(?:(?P<at>{_AT})(?P<domain>(?:[A-Za-z0-9-]{{1,63}}+|{_PROVIDER})(?:{_DOT}{_TLD}){{0,3}})"
     f"|(?P<word_at>[ ]{{1,2}}at[ ]{{1,2}})(?P<word_domain>[A-Za-z0-9-]{{1,63}}+"
-    f"(?:[ ]{{1,2}}dot[ ]{{1,2}}[A-Za-z]{{2,12}}){{1,3}}))"
+    # "at alex dot carter (at) example": the plain word is no sign where a clear one follows.
+    rf"(?:[ ]{{1,2}}dot[ ]{{1,2}}[A-Za-z]{{2,12}}){{1,3}})(?!{_AT}))"
     r"(?![A-Za-z0-9])",
     re.IGNORECASE,
 )

@@ -1,0 +1,1 @@
+"""The service `case`: subscribers, incidents, evidence, review, the case log."""

@@ -1,0 +1,146 @@
+"""How are the chains of the case log stored?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from misuse.log.v1.record_pb2 import LogRecord
+from services.case.adapters.sealing import Sealing
+from services.case.adapters.tables import LOG_CHAIN, LOG_ENTRY, among
+from services.case.domain.chain import NO_HASH, Entry, Head
+from services.case.ports import Chain, ChainEntry, Waiting
+from services.chassis.keys import Unsealable
+
+_ADVANCE = (
+    update(LOG_CHAIN)
+    .where(LOG_CHAIN.c.chain_id == bindparam("b_chain_id"))
+    .values(sequence=bindparam("b_sequence"), head_hash=bindparam("b_head_hash"))
+)
+# Entries whose head row is gone are a fault that must be found.
+_ALL_CHAINS = text(
+    """
+    SELECT chain_id, coalesce(c.key_owner, '') AS key_owner, coalesce(c.sequence, 0) AS sequence,
+           coalesce(c.head_hash, :nothing) AS head_hash
+    FROM log_chain c FULL JOIN (SELECT chain_id FROM log_entry WHERE sequence = 1) e USING (chain_id)
+    WHERE chain_id > :after ORDER BY chain_id LIMIT :most
+    """
+)
+
+
+class SqlLog:
+    """The `LogStore` over one session."""
+
+    def __init__(self, session: AsyncSession, sealing: Sealing) -> None:
+        self._session = session
+        self._sealing = sealing
+
+    async def lock(self, owners: Mapping[str, str]) -> Mapping[str, Chain]:
+        """See `LogStore`."""
+        ids = sorted(owners)
+        found = await self._locked(ids)
+        missing = [chain_id for chain_id in ids if chain_id not in found]
+        if missing:
+            new = [
+                {"chain_id": c, "key_owner": owners[c], "sequence": 0, "head_hash": NO_HASH} for c in missing
+            ]
+            await self._session.execute(upsert(LOG_CHAIN).on_conflict_do_nothing(), new)
+            found |= await self._locked(missing)
+        return found
+
+    async def _locked(self, ids: Sequence[str]) -> dict[str, Chain]:
+        query = select(LOG_CHAIN).where(among(LOG_CHAIN.c.chain_id, ids)).order_by(LOG_CHAIN.c.chain_id)
+        return {row.chain_id: _chain(row) for row in await self._session.execute(query.with_for_update())}
+
+    async def known(self, record_ids: Collection[str]) -> Collection[tuple[str, str]]:
+        """See `LogStore`."""
+        query = select(LOG_ENTRY.c.chain_id, LOG_ENTRY.c.record_id).where(
+            among(LOG_ENTRY.c.record_id, record_ids)
+        )
+        return {(row.chain_id, row.record_id) for row in await self._session.execute(query)}
+
+    async def waiting(self, decision_ids: Collection[str]) -> Sequence[Waiting]:
+        """See `LogStore`."""
+        query = (
+            select(LOG_ENTRY, LOG_CHAIN.c.key_owner)
+            .join(LOG_CHAIN, LOG_CHAIN.c.chain_id == LOG_ENTRY.c.chain_id)
+            .where(among(LOG_ENTRY.c.decision_id, decision_ids))
+            .order_by(LOG_ENTRY.c.chain_id, LOG_ENTRY.c.sequence)
+        )
+        found = []
+        for row in await self._session.execute(query):
+            record = await self.open_record(row.key_owner, _entry(row))
+            if record is not None:
+                found.append(Waiting(row.decision_id, record))
+        return found
+
+    async def append(self, entries: Sequence[ChainEntry], heads: Mapping[str, Head]) -> None:
+        """See `LogStore`."""
+        if not entries:
+            return
+        rows = [
+            {
+                "chain_id": item.chain_id,
+                "sequence": item.entry.sequence,
+                "record_id": item.record_id,
+                "decision_id": item.decision_id,
+                "ciphertext": item.entry.ciphertext,
+                "previous_hash": item.entry.previous_hash,
+                "entry_hash": item.entry.entry_hash,
+            }
+            for item in entries
+        ]
+        await self._session.execute(insert(LOG_ENTRY), rows)
+        advanced = [
+            {"b_chain_id": chain_id, "b_sequence": head.sequence, "b_head_hash": head.head_hash}
+            for chain_id, head in sorted(heads.items())
+        ]
+        await self._session.execute(_ADVANCE, advanced)
+
+    async def heads(self, chain_ids: Collection[str]) -> Mapping[str, Head]:
+        """See `LogStore`."""
+        rows = await self._session.execute(select(LOG_CHAIN).where(among(LOG_CHAIN.c.chain_id, chain_ids)))
+        return {row.chain_id: Head(row.sequence, row.head_hash) for row in rows}
+
+    async def chain(self, chain_id: str) -> Chain:
+        """See `LogStore`."""
+        query = select(LOG_CHAIN).where(LOG_CHAIN.c.chain_id == chain_id)
+        row = (await self._session.execute(query)).one_or_none()
+        return _chain(row) if row else Chain(chain_id, "", Head())
+
+    async def chains(self, after: str, most: int) -> Sequence[Chain]:
+        """See `LogStore`."""
+        parameters = {"nothing": NO_HASH, "after": after, "most": most}
+        return [_chain(row) for row in await self._session.execute(_ALL_CHAINS, parameters)]
+
+    async def entries(self, chain_id: str, after: int, most: int) -> Sequence[ChainEntry]:
+        """See `LogStore`."""
+        query = (
+            select(LOG_ENTRY)
+            .where(LOG_ENTRY.c.chain_id == chain_id, LOG_ENTRY.c.sequence > after)
+            .order_by(LOG_ENTRY.c.sequence)
+            .limit(most)
+        )
+        return [_entry(row) for row in await self._session.execute(query)]
+
+    async def open_record(self, owner: str, entry: ChainEntry) -> LogRecord | None:
+        """See `LogStore`. A changed entry does not open either; verifying the chain tells where it is."""
+        place = f"log_entry/{entry.chain_id}/{entry.entry.sequence}/ciphertext"
+        try:
+            plaintext = self._sealing.open(owner, entry.entry.ciphertext, place)
+        except Unsealable:
+            return None
+        return None if plaintext is None else LogRecord.FromString(plaintext)
+
+
+def _chain(row: Any) -> Chain:
+    return Chain(row.chain_id, row.key_owner, Head(row.sequence, row.head_hash))
+
+
+def _entry(row: Any) -> ChainEntry:
+    entry = Entry(row.sequence, row.previous_hash, row.ciphertext, row.entry_hash)
+    return ChainEntry(row.chain_id, row.record_id, row.decision_id, entry)

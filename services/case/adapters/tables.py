@@ -1,0 +1,325 @@
+"""Which tables does `case` keep?
+
+Columns named `sealed_*` hold ciphertext under the subscriber's own key; the place (table, column, row id) is
+authenticated with it. No other column holds personal data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    any_,
+    literal,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from services.chassis.database import NAMING, chassis_tables
+from services.chassis.idempotency import request_memory_table
+
+
+class Base(DeclarativeBase):
+    """Metadata of this service, the chassis' tables included."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+chassis_tables(Base.metadata)
+request_memory_table(Base.metadata)
+
+_UUID = String(36)
+_TIME = DateTime(timezone=True)
+
+
+class SubscriberRow(Base):
+    """Subscribers."""
+
+    __tablename__ = "subscriber"
+    __table_args__ = ({"comment": "Subscribers; every change of a case locks its subscriber's row first."},)
+    subscriber_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="SubscriberState")
+    language: Mapped[str] = mapped_column(String(2), comment="language of notices")
+    minor: Mapped[bool] = mapped_column(Boolean, comment="may be under 19")
+    sealed_profile: Mapped[bytes] = mapped_column(LargeBinary, comment="name, mail, guardian: sealed JSON")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when registered")
+    update_time: Mapped[datetime] = mapped_column(_TIME, comment="last change of state")
+
+
+class ConsentRow(Base):
+    """The consent ledger: rows are added and marked as withdrawn, never removed."""
+
+    __tablename__ = "consent"
+    __table_args__ = (
+        Index(
+            "ix_consent_standing",
+            "subscriber_id",
+            "scope",
+            unique=True,
+            postgresql_where=text("withdraw_time IS NULL"),
+        ),
+        Index("ix_consent_page", "subscriber_id", "give_time", "consent_id"),
+        {"comment": "Consents, one standing at most per subscriber and scope."},
+    )
+    consent_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber")
+    scope: Mapped[int] = mapped_column(SmallInteger, comment="ConsentScope")
+    text_version: Mapped[str] = mapped_column(String(64), comment="version of the text that was shown")
+    give_time: Mapped[datetime] = mapped_column(_TIME, comment="when given")
+    withdraw_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when withdrawn")
+
+
+class CaseRow(Base):
+    """Cases."""
+
+    __tablename__ = "case"
+    __table_args__ = (
+        Index("ix_case_root", "root_case_id"),
+        Index("ix_case_page", "create_time", "case_id"),
+        Index("ix_case_subscriber_page", "subscriber_id", "create_time", "case_id"),
+        {"comment": "Cases; ids never change, a merge only sets root_case_id."},
+    )
+    case_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    root_case_id: Mapped[str] = mapped_column(_UUID, comment="root of the incident, derived from case_alias")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber")
+    kinds: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="CaseKind, the first is primary")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="CaseState")
+    resolution: Mapped[int] = mapped_column(SmallInteger, comment="Resolution")
+    channel_groups: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="groups it was seen in")
+    sighting_count: Mapped[int] = mapped_column(BigInteger, comment="sightings of the incident while a root")
+    discover_time: Mapped[datetime] = mapped_column(_TIME, comment="first discovery")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="commit of the case, by the service's clock")
+    update_time: Mapped[datetime] = mapped_column(_TIME, comment="last change")
+    latency_ms: Mapped[int] = mapped_column(BigInteger, comment="first discovery to commit")
+    version: Mapped[int] = mapped_column(BigInteger, comment="rises with every change")
+    verdict: Mapped[int] = mapped_column(SmallInteger, comment="SubscriberVerdict")
+    occurrence: Mapped[int] = mapped_column(Integer, comment="how often reopened")
+    due_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when the next thing is due")
+    merged_from_state: Mapped[int | None] = mapped_column(SmallInteger, comment="state before the merge")
+    merged_from_resolution: Mapped[int] = mapped_column(SmallInteger, comment="resolution before the merge")
+
+
+class CaseAliasRow(Base):
+    """Merges in force."""
+
+    __tablename__ = "case_alias"
+    __table_args__ = (
+        Index("ix_case_alias_into", "into_case_id"),
+        {"comment": "Merges: the truth behind root_case_id. An un-merge deletes the row."},
+    )
+    merged_case_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="case that became an alias")
+    into_case_id: Mapped[str] = mapped_column(_UUID, comment="root that it was merged into")
+    rule: Mapped[str] = mapped_column(String(32), comment="SAME_CLUSTER … OPERATOR")
+    rule_version: Mapped[str] = mapped_column(String(64), comment="version of the incident rules")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when merged")
+
+
+class CaseSeparationRow(Base):
+    """Un-merges in force: no fact merges the two sides again, a person may."""
+
+    __tablename__ = "case_separation"
+    __table_args__ = (
+        Index("ix_case_separation_subscriber", "subscriber_id"),
+        {"comment": "Pairs of cases that a person parted."},
+    )
+    case_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="case that was parted")
+    from_case_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="case it was parted from")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber of both")
+
+
+class IncidentKeyRow(Base):
+    """The keys by which facts find their case."""
+
+    __tablename__ = "incident_key"
+    __table_args__ = (
+        Index("ix_incident_key_lookup", "subscriber_id", "key_value", "key_kind"),
+        Index("ix_incident_key_case", "case_id"),
+        {"comment": "Spans of time in which a key was seen; the window is a rule."},
+    )
+    span_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="row id")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber")
+    key_kind: Mapped[str] = mapped_column(String(16), comment="CLUSTER, IDENTIFIER, POST")
+    key_value: Mapped[str] = mapped_column(String(64), comment="opaque id or keyed hash in hex")
+    case_id: Mapped[str] = mapped_column(_UUID, comment="case it was first attached to; never another")
+    first_time: Mapped[datetime] = mapped_column(_TIME, comment="first discovery with this key")
+    last_time: Mapped[datetime] = mapped_column(_TIME, comment="last discovery with this key")
+
+
+class SightingRow(Base):
+    """Sightings; also the link from a decision to its case."""
+
+    __tablename__ = "sighting"
+    __table_args__ = (
+        Index("ix_sighting_decision", "decision_id", unique=True),
+        Index("ix_sighting_case", "case_id", "create_time", "sighting_id"),
+        Index("ix_sighting_unpacked", "case_id", postgresql_where=text("pack_version IS NULL")),
+        {"comment": "One row per decision that opened or joined a case."},
+    )
+    sighting_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    decision_id: Mapped[str] = mapped_column(_UUID, comment="decision behind it")
+    case_id: Mapped[str] = mapped_column(_UUID, comment="case whose key was hit")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber")
+    kind: Mapped[int] = mapped_column(SmallInteger, comment="MatchKind")
+    channel: Mapped[str] = mapped_column(String(64), comment="channel id")
+    channel_group: Mapped[str] = mapped_column(String(64), comment="channel group")
+    platform: Mapped[str] = mapped_column(String(64), comment="platform for removal; may be empty")
+    discover_time: Mapped[datetime] = mapped_column(_TIME, comment="when found")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when committed")
+    rule: Mapped[str] = mapped_column(String(32), comment="OPENED, SAME_CLUSTER, SAME_IDENTIFIER, SAME_POST")
+    pack_version: Mapped[int | None] = mapped_column(Integer, comment="first pack with it; NULL before")
+
+
+class CaptureRow(Base):
+    """What the detector kept of a decision, handed over."""
+
+    __tablename__ = "capture"
+    __table_args__ = ({"comment": "Captures fetched from the detector, sealed."},)
+    decision_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="decision")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber, owner of the key")
+    sealed_capture: Mapped[bytes] = mapped_column(LargeBinary, comment="Capture message; empty if none")
+    sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the sealed message's plaintext")
+    fetch_time: Mapped[datetime] = mapped_column(_TIME, comment="when fetched")
+    purpose: Mapped[int] = mapped_column(SmallInteger, comment="Purpose it was fetched for")
+    released: Mapped[bool] = mapped_column(Boolean, comment="the detector's copy is gone")
+
+
+class EvidencePackRow(Base):
+    """Evidence packs."""
+
+    __tablename__ = "evidence_pack"
+    __table_args__ = (
+        Index("ix_evidence_pack_version", "case_id", "version", unique=True),
+        {"comment": "Evidence packs by root case and version, sealed."},
+    )
+    pack_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    case_id: Mapped[str] = mapped_column(_UUID, comment="root case when built")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber, owner of the key")
+    version: Mapped[int] = mapped_column(Integer, comment="from 1")
+    manifest_sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the canonical manifest")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="size of the archive")
+    items: Mapped[int] = mapped_column(Integer, comment="sightings in it")
+    sealed_archive: Mapped[bytes] = mapped_column(LargeBinary, comment="ZIP, sealed")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when built")
+
+
+class CaseRemovalRow(Base):
+    """Removal requests as their events tell them."""
+
+    __tablename__ = "case_removal"
+    __table_args__ = (
+        Index("ix_case_removal_request", "removal_request_id"),
+        {"comment": "Which removal requests a case has and where they stand."},
+    )
+    case_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="case named by the event")
+    removal_request_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="request")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="RemovalState")
+    update_time: Mapped[datetime] = mapped_column(_TIME, comment="of the last event")
+
+
+class ReviewItemRow(Base):
+    """Review items."""
+
+    __tablename__ = "review_item"
+    __table_args__ = (
+        Index("ix_review_item_decision", "decision_id", unique=True),
+        Index("ix_review_item_open", "create_time", "review_item_id", postgresql_where=text("NOT done")),
+        {"comment": "What a person decides."},
+    )
+    review_item_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    decision_id: Mapped[str] = mapped_column(_UUID, comment="decision")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber")
+    facts: Mapped[bytes] = mapped_column(LargeBinary, comment="MatchFacts: ids and keyed hashes")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when it came in")
+    lease_ref: Mapped[str] = mapped_column(String(16), comment="keyed hash of who leased it, or empty")
+    lease_expire_time: Mapped[datetime | None] = mapped_column(_TIME, comment="end of the lease")
+    done: Mapped[bool] = mapped_column(Boolean, comment="enough people have labelled it")
+    case_id: Mapped[str | None] = mapped_column(_UUID, comment="case that a MATCH opened or joined")
+
+
+class ReviewLabelRow(Base):
+    """Labels, one per person and item."""
+
+    __tablename__ = "review_label"
+    __table_args__ = ({"comment": "What each reviewer said, blind to the others."},)
+    review_item_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="item")
+    reviewer_ref: Mapped[str] = mapped_column(String(16), primary_key=True, comment="keyed hash of who said it")
+    label: Mapped[int] = mapped_column(SmallInteger, comment="Label")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when said")
+
+
+class LogChainRow(Base):
+    """Heads of the chains."""
+
+    __tablename__ = "log_chain"
+    __table_args__ = ({"comment": "Chains of the case log; appended to under a lock on the row."},)
+    chain_id: Mapped[str] = mapped_column(String(64), primary_key=True, comment="case id or day:<who>:<date>")
+    key_owner: Mapped[str] = mapped_column(String(64), comment="whose key seals the entries")
+    sequence: Mapped[int] = mapped_column(BigInteger, comment="entries in it")
+    head_hash: Mapped[bytes] = mapped_column(LargeBinary, comment="hash of the last entry")
+
+
+class LogEntryRow(Base):
+    """Entries of the chains."""
+
+    __tablename__ = "log_entry"
+    __table_args__ = (
+        Index("ix_log_entry_record", "record_id"),
+        Index(
+            "ix_log_entry_waiting",
+            "decision_id",
+            postgresql_where=text("decision_id IS NOT NULL"),
+        ),
+        {"comment": "Entries of the case log; never changed."},
+    )
+    chain_id: Mapped[str] = mapped_column(String(64), primary_key=True, comment="chain")
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, comment="from 1")
+    record_id: Mapped[str] = mapped_column(_UUID, comment="UUIDv7 of the record")
+    decision_id: Mapped[str | None] = mapped_column(
+        _UUID, comment="decision that had no case yet; NULL in chains of cases"
+    )
+    ciphertext: Mapped[bytes] = mapped_column(LargeBinary, comment="LogRecord, sealed")
+    previous_hash: Mapped[bytes] = mapped_column(LargeBinary, comment="hash of the entry before")
+    entry_hash: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256, see domain/chain.py")
+
+
+def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+    """`column = ANY(values)`: one statement for any number of values, so it is compiled and planned once."""
+    return column == any_(literal(list(values), ARRAY(Text)))
+
+
+def table(row: type[DeclarativeBase]) -> Table:
+    """The Core table of a row class: bulk statements need no objects."""
+    found = row.__table__
+    assert isinstance(found, Table)
+    return found
+
+
+SUBSCRIBER = table(SubscriberRow)
+CONSENT = table(ConsentRow)
+CASE = table(CaseRow)
+CASE_ALIAS = table(CaseAliasRow)
+CASE_SEPARATION = table(CaseSeparationRow)
+INCIDENT_KEY = table(IncidentKeyRow)
+SIGHTING = table(SightingRow)
+CAPTURE = table(CaptureRow)
+EVIDENCE_PACK = table(EvidencePackRow)
+CASE_REMOVAL = table(CaseRemovalRow)
+REVIEW_ITEM = table(ReviewItemRow)
+REVIEW_LABEL = table(ReviewLabelRow)
+LOG_CHAIN = table(LogChainRow)
+LOG_ENTRY = table(LogEntryRow)

@@ -1,0 +1,97 @@
+"""Which events does `case` follow, and which use case does each start?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from misuse.detector.v1.events_pb2 import ReviewNeeded, SignalMatched
+from misuse.log.v1.record_pb2 import LogRecord
+from misuse.removal.v1 import events_pb2 as removal
+from services.case.domain.removals import RemovalState
+from services.case.domain.rules import Rules
+from services.case.domain.words import Band
+from services.case.handlers import cases, intake, review
+from services.case.handlers.caselog import Arrival, append_records
+from services.case.ports import Unit
+from services.case.translate import facts_of
+from services.chassis.bus import Event, Handler
+from services.chassis.errors import InvalidInput
+
+RECORDED_BY = ("detector", "case", "removal", "notify", "gate")
+"""Publishers whose records make up the case log."""
+M = TypeVar("M", bound=Message)
+Handlers: TypeAlias = Mapping[type[Message], Handler]
+
+_FOLLOWED = (
+    removal.RemovalSubmitted,
+    removal.RemovalReceived,
+    removal.RemovalRejected,
+    removal.RemovalResubmitted,
+    removal.RemovalBlockedTemporarily,
+    removal.RemovalCompleted,
+    removal.RemovalWithdrawn,
+    removal.ContentReappeared,
+)
+
+
+@dataclass(frozen=True)
+class Following:
+    """What following events needs."""
+
+    unit: Callable[[AsyncSession], Unit]
+    """A unit over the consumer's transaction."""
+    rules: Rules
+    now: Callable[[], datetime]
+
+    def of(self, publisher: str) -> Handlers:
+        """The handlers for the events of one publisher."""
+        handlers: dict[type[Message], Handler] = {LogRecord: self.recorded}
+        if publisher == "detector":
+            handlers |= {SignalMatched: self.matched, ReviewNeeded: self.review_needed}
+        if publisher == "removal":
+            handlers |= dict.fromkeys(_FOLLOWED, self.removal_moved)
+        return handlers
+
+    async def matched(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """Facts that the detector is sure of open or join cases."""
+        facts = [facts_of(message.facts, Band.MATCH, trace) for message, trace in _of(SignalMatched, events)]
+        await intake.take_in(self.unit(session), facts, self.rules, self.now())
+
+    async def review_needed(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """Facts that a person must look at become review items."""
+        asked = [
+            (facts_of(message.facts, Band.REVIEW, trace), message.facts.SerializeToString(deterministic=True))
+            for message, trace in _of(ReviewNeeded, events)
+        ]
+        await review.ask_people(self.unit(session), asked, self.now())
+
+    async def recorded(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """Records go into the case log."""
+        arrivals = [
+            Arrival(event.publisher, record)
+            for event, (record, _) in zip(events, _of(LogRecord, events), strict=True)
+        ]
+        await append_records(self.unit(session), arrivals)
+
+    async def removal_moved(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """A removal request moved; its cases follow."""
+        for event in events:
+            facts: removal.RemovalFacts = event.message.facts  # type: ignore[attr-defined] # all of _FOLLOWED have it
+            try:
+                state = RemovalState(facts.state)
+            except ValueError:
+                raise InvalidInput("REMOVAL_STATE_UNKNOWN", "The request is in no known state.") from None
+            await cases.follow_removal(
+                self.unit(session), facts.case_ids, facts.removal_request_id, state, self.rules, self.now()
+            )
+
+
+def _of(kind: type[M], events: Sequence[Event]) -> list[tuple[M, str]]:
+    """The messages of a run with the traces of their causes; a run has one type."""
+    return [(event.message, event.traceparent) for event in events if isinstance(event.message, kind)]

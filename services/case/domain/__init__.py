@@ -1,0 +1,1 @@
+"""What `case` decides, as functions of values: no I/O, no generated code."""

@@ -1,0 +1,28 @@
+"""Which rules may be changed without changing code? They are versioned data, checked once at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of `rules/case.yaml`."""
+
+    incident_version: str
+    window: timedelta
+    """Facts that share a key and are no further apart are one incident."""
+    evidence_version: str
+    first_delay: timedelta
+    repeat_delay: timedelta
+    """How long packing waits after an opening, and after a further sighting."""
+    max_items: int
+    """Sightings in one pack."""
+    required: tuple[str, ...]
+    """Fields of a capture without which an item is incomplete."""
+    close_after: timedelta
+    """A resolved case closes by itself after this."""
+    review_lease: timedelta
+    review_labels: int
+    """Blind labels that an item gets before it is done."""

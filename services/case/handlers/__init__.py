@@ -1,0 +1,1 @@
+"""The use cases of `case`: each a short function whose needs are its parameters."""

@@ -1,0 +1,236 @@
+"""How do people and platforms move a case?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from misuse.case.v1 import events_pb2
+from services.case import records
+from services.case.domain.cases import MOVES, Case, illegal
+from services.case.domain.chain import Head
+from services.case.domain.removals import RemovalState, follow
+from services.case.domain.rules import Rules
+from services.case.domain.words import CaseState, Resolution, Rule, Verdict
+from services.case.handlers.intake import tell_merge
+from services.case.ports import CLOSE, PACK, SYSTEM, Alias, Unit, Who
+from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+def unknown() -> NotFound:
+    """There is no such case, or none that the caller may know of."""
+    return NotFound("CASE_UNKNOWN", "There is no such case.")
+
+
+async def lock_root(unit: Unit, case_id: str, owner: str = "") -> Case:
+    """The root of a case, under the lock of its subscriber. Raises NotFound, also where `owner` is named and
+    the case is somebody else's.
+    """
+    case = await unit.cases.get(case_id)
+    if case is None or (owner and case.subscriber_id != owner):
+        raise unknown()
+    await unit.subscribers.lock([case.subscriber_id])
+    fresh = await unit.cases.get(case_id)
+    root = await unit.cases.get(fresh.root_case_id) if fresh else None
+    if root is None:
+        raise unknown()
+    return root
+
+
+async def close(
+    unit: Unit, case_id: str, resolution: Resolution, version: int, now: datetime, who: Who
+) -> str:
+    """Closes a case. Returns the root's id. Raises NotFound, Aborted VERSION_CHANGED, FailedPrecondition."""
+    root = await lock_root(unit, case_id)
+    if version and version != root.version:
+        raise Aborted("VERSION_CHANGED", "The case has changed since it was read.")
+    await _close(unit, root, resolution, now, who)
+    return root.case_id
+
+
+async def _close(unit: Unit, root: Case, resolution: Resolution, now: datetime, who: Who) -> None:
+    before = root.state.name
+    root.move(CaseState.CLOSED, now, resolution)
+    root.due_time = None
+    await unit.cases.update([root])
+    await unit.forget_reminder(CLOSE, root.case_id)
+    event = events_pb2.CaseClosed(
+        case_id=root.case_id,
+        subscriber_id=root.subscriber_id,
+        resolution=resolution.value,  # type: ignore[arg-type] # same numbers, kept equal by a test
+    )
+    unit.tell(root.subscriber_id, event)
+    unit.record(root.subscriber_id, records.lifecycle(root, "CLOSED", before, now, who=who))
+
+
+async def close_when_due(unit: Unit, case_id: str, now: datetime) -> None:
+    """Closes a case that has been resolved for long enough; anything else happened meanwhile: leaves it."""
+    root = await lock_root(unit, case_id)
+    if root.state is CaseState.RESOLVED and root.due_time is not None and root.due_time <= now:
+        await _close(unit, root, root.resolution, now, SYSTEM)
+
+
+async def reopen(unit: Unit, case_id: str, reason: str, now: datetime, who: Who) -> str:
+    """Opens a closed case again. Returns the root's id. Raises NotFound, FailedPrecondition."""
+    if not _REASON.fullmatch(reason):
+        violation = ("reason", "REASON_MALFORMED")
+        raise InvalidInput(violation[1], "A reason is UPPER_SNAKE.", violations=[violation])
+    root = await lock_root(unit, case_id)
+    root.reopen(now)
+    await unit.cases.update([root])
+    event = events_pb2.CaseReopened(
+        case_id=root.case_id, subscriber_id=root.subscriber_id, reason=reason, occurrence=root.occurrence
+    )
+    unit.tell(root.subscriber_id, event)
+    record = records.lifecycle(root, "REOPENED", CaseState.CLOSED.name, now, who=who, reason=reason)
+    unit.record(root.subscriber_id, record)
+    return root.case_id
+
+
+async def merge(unit: Unit, root_id: str, merged_id: str, rules: Rules, now: datetime, who: Who) -> str:
+    """Makes one case an alias of another. Returns the root's id. Raises NotFound, FailedPrecondition
+    DIFFERENT_SUBSCRIBERS, ALREADY_MERGED.
+    """
+    root = await lock_root(unit, root_id)
+    alias = await unit.cases.get(merged_id)
+    if alias is None:
+        raise unknown()
+    if alias.subscriber_id != root.subscriber_id:
+        raise _refused("DIFFERENT_SUBSCRIBERS", "The cases are not of the same subscriber.")
+    if alias.state is CaseState.MERGED or alias.case_id == root.case_id:
+        raise _refused("ALREADY_MERGED", "The case is part of an incident already.")
+    for case in (root, alias):
+        if not MOVES[case.state]:
+            raise illegal(case.state, CaseState.MERGED)
+    reopened = root.absorb(alias, now)
+    await unit.cases.merge(
+        [Alias(alias.case_id, root.case_id, Rule.OPERATOR)], rules.incident_version, now
+    )
+    await unit.cases.update([root, alias])
+    await unit.forget_reminder(PACK, alias.case_id)
+    await unit.remind(PACK, {root.case_id: (now, "")})
+    await tell_merge(unit, root, alias, Rule.OPERATOR, rules.incident_version, now, who=who)
+    if reopened:
+        event = events_pb2.CaseReopened(
+            case_id=root.case_id,
+            subscriber_id=root.subscriber_id,
+            reason="MERGED",
+            occurrence=root.occurrence,
+        )
+        unit.tell(root.subscriber_id, event)
+        record = records.lifecycle(root, "REOPENED", "CLOSED", now, who=who, reason="MERGED")
+        unit.record(root.subscriber_id, record)
+    return root.case_id
+
+
+async def unmerge(unit: Unit, case_id: str, rules: Rules, now: datetime, who: Who) -> str:
+    """Takes a merge back; no fact merges the two again, a person may. Raises NotFound, FailedPrecondition
+    NOT_MERGED.
+    """
+    root = await lock_root(unit, case_id)
+    cases, aliases = await unit.cases.tree(root.case_id)
+    parted = cases[case_id]
+    into = next((alias.into_case_id for alias in aliases if alias.merged_case_id == case_id), "")
+    parted.part(now)
+    await unit.cases.part(case_id, into, _subtree(case_id, aliases), parted.subscriber_id)
+    for case in (root, parted):
+        await _recount(unit, case)
+    root.touch(now)
+    await unit.cases.update([root, parted])
+    await unit.remind(PACK, {case_id: (now, ""), root.case_id: (now, "")})
+    await _tell_unmerge(unit, root, parted, rules, now, who)
+    return case_id
+
+
+def _subtree(case_id: str, aliases: Sequence[Alias]) -> list[str]:
+    """The case and all that were merged into it, at any depth."""
+    members = [case_id]
+    for member in members:
+        members.extend(alias.merged_case_id for alias in aliases if alias.into_case_id == member)
+    return members
+
+
+async def _recount(unit: Unit, case: Case) -> None:
+    """A root after an un-merge shows what its own sightings say."""
+    number, kinds, groups, first = await unit.cases.count(case.case_id)
+    case.sighting_count = number
+    case.kinds = list(kinds) or case.kinds[:1]
+    case.channel_groups = list(groups)
+    case.discover_time = first or case.discover_time
+
+
+async def _tell_unmerge(unit: Unit, root: Case, parted: Case, rules: Rules, now: datetime, who: Who) -> None:
+    heads = await unit.log.heads([root.case_id, parted.case_id])
+    pair = heads.get(root.case_id, Head()), heads.get(parted.case_id, Head())
+    event = events_pb2.CaseUnmerged(
+        root_case_id=root.case_id, case_id=parted.case_id, subscriber_id=root.subscriber_id
+    )
+    unit.tell(root.subscriber_id, event)
+    version = rules.incident_version
+    for record in (
+        records.lifecycle(parted, "UNMERGED", CaseState.MERGED.name, now, who=who),
+        records.merged(root, parted, Rule.OPERATOR, version, now, pair, who=who, unmerged=True),
+    ):
+        unit.record(root.subscriber_id, record)
+
+
+def _refused(reason: str, message: str) -> FailedPrecondition:
+    return FailedPrecondition(reason, message, violations=[("case", reason)])
+
+
+async def take_verdict(
+    unit: Unit, subscriber_id: str, case_id: str, verdict: Verdict, now: datetime, who: Who
+) -> str:
+    """Records what the subscriber says; NOT_ME closes the case. Returns the root's id. Raises NotFound."""
+    root = await lock_root(unit, case_id, subscriber_id)
+    root.verdict = verdict
+    root.touch(now)
+    record = records.label("SUBSCRIBER", verdict.name, now, who, case_ids=[root.case_id])
+    unit.record(subscriber_id, record)
+    if verdict is Verdict.NOT_ME and CaseState.CLOSED in MOVES[root.state]:
+        await _close(unit, root, Resolution.FALSE_POSITIVE, now, who)
+    else:
+        await unit.cases.update([root])
+    return root.case_id
+
+
+async def follow_removal(
+    unit: Unit,
+    case_ids: Sequence[str],
+    removal_request_id: str,
+    state: RemovalState,
+    rules: Rules,
+    now: datetime,
+) -> None:
+    """Notes where a removal request stands and moves the cases that it belongs to. An event may come late, so
+    what the table of moves does not hold is left as it is.
+    """
+    known = await unit.cases.owners(case_ids)
+    if not known:
+        raise unknown()
+    await unit.subscribers.lock(set(known.values()))
+    await unit.cases.note_removal(sorted(known), removal_request_id, state, now)
+    roots = {}
+    for case_id in sorted(known):
+        root = await lock_root(unit, case_id)
+        roots[root.case_id] = root
+    for root in roots.values():
+        to, resolution = follow(await unit.cases.removals(root.case_id))
+        if to in MOVES[root.state] and root.state is not CaseState.CLOSED:
+            await _follow(unit, root, to, resolution, rules, now)
+
+
+async def _follow(
+    unit: Unit, root: Case, to: CaseState, resolution: Resolution, rules: Rules, now: datetime
+) -> None:
+    before = root.state.name
+    root.move(to, now, resolution)
+    root.due_time = now + rules.close_after if to is CaseState.RESOLVED else None
+    await unit.cases.update([root])
+    await unit.forget_reminder(CLOSE, root.case_id)
+    if root.due_time is not None:
+        await unit.remind(CLOSE, {root.case_id: (root.due_time, "")})
+    unit.record(root.subscriber_id, records.lifecycle(root, to.name, before, now))

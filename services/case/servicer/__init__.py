@@ -1,0 +1,1 @@
+"""RPC in, RPC out: translates, decides nothing."""

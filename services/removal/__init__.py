@@ -1,0 +1,1 @@
+"""Who asks platforms to take content down, and what became of it."""

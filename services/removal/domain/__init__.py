@@ -1,0 +1,1 @@
+"""What removal knows without asking anybody: states, addresses, policies, who may file. No I/O."""

@@ -1,0 +1,149 @@
+"""What a removal request is, and what its moves leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.removal.domain.policy import Path
+from services.removal.domain.states import ENDED, MAX_ATTEMPTS, SENDABLE, Move, Outcome, State, after
+
+
+class ResubmissionLimitError(Exception):
+    """The request was sent as often as is decent."""
+
+
+@dataclass
+class Attempt:
+    """One time the request is put to the platform; sent at most once, asked about as often as needed."""
+
+    number: int
+    outcome: Outcome = Outcome.INTENDED
+    in_flight: bool = False
+    """A process has begun to send it and has not recorded what came of it."""
+    tries: int = 0
+    """How often sending was begun, under the same idempotency key."""
+    send_time: datetime | None = None
+    reference: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One move that was made, for log and events."""
+
+    before: State | None
+    """None when the request was made."""
+    after: State
+    move: Move | None
+    attempt: int
+    version: int
+    at: datetime
+    reason: str
+
+
+@dataclass
+class Request:
+    """A request that a platform take one page down."""
+
+    request_id: str
+    subscriber_id: str
+    platform: str
+    url_ref: bytes
+    episode: int
+    sighting_id: str
+    policy_version: str
+    path: Path
+    create_time: datetime
+    evidence_sealed: bytes = field(default=b"", repr=False)
+    state: State = State.DRAFT
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    version: int = 1
+    receive_time: datetime | None = None
+    end_time: datetime | None = None
+    block_until: datetime | None = None
+    case_ids: tuple[str, ...] = ()
+    attempts: list[Attempt] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list, repr=False)
+    """Moves since it was loaded; whoever saves it writes them to log and outbox."""
+
+    def made(self, at: datetime) -> None:
+        """Notes that the request exists now."""
+        self.transitions.append(Transition(None, self.state, None, 0, self.version, at, ""))
+
+    def move(self, move: Move, at: datetime, reason: str = "") -> None:
+        """Makes a move. Raises IllegalMoveError and changes nothing where it is not possible."""
+        before, self.state = self.state, after(self.state, move)
+        self.version += 1
+        self.reason = reason
+        if move is Move.ACCEPT and self.receive_time is None:
+            # A resubmission does not restart the clock of TTR.
+            self.receive_time = at
+        self.end_time = at if self.state in ENDED else None
+        self.transitions.append(Transition(before, self.state, move, len(self.attempts), self.version, at, reason))
+
+    @property
+    def pending(self) -> Attempt | None:
+        """The attempt that is still to be sent, or being sent."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.outcome is Outcome.INTENDED else None
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether the next attempt may go out now: the first by itself, a later one when a person asked for it."""
+        return self.state is State.CHECKED or (self.pending is not None and self.state in SENDABLE | {State.UNCERTAIN})
+
+    def next_attempt(self) -> Attempt:
+        """The pending attempt, or a new one. Raises ResubmissionLimitError."""
+        if self.pending is not None:
+            return self.pending
+        if len(self.attempts) >= MAX_ATTEMPTS:
+            raise ResubmissionLimitError
+        self.attempts.append(Attempt(len(self.attempts) + 1))
+        return self.attempts[-1]
+
+    def wait(self, reason: str, path: Path | None = None) -> None:
+        """Stays where it is; `reason` says what it waits for."""
+        self.reason = reason
+        self.path = path or self.path
+
+    def accept(self, attempt: Attempt, reference: str, at: datetime) -> None:
+        """The platform took it."""
+        attempt.outcome, attempt.reference, attempt.in_flight, attempt.reason = Outcome.ACCEPTED, reference, False, ""
+        if self.state in SENDABLE:
+            attempt.send_time = at
+            self.move(Move.SUBMIT, at)
+        self.move(Move.ACCEPT, at)
+
+    def sent(self, attempt: Attempt, at: datetime) -> None:
+        """It is out; the platform has not said yet that it took it."""
+        attempt.outcome, attempt.in_flight, attempt.send_time, attempt.reason = Outcome.SENT, False, at, ""
+        self.move(Move.SUBMIT, at)
+
+    def refuse(self, attempt: Attempt | None, reason: str, at: datetime) -> None:
+        """The platform rejected it; after the last attempt nothing more can be tried."""
+        if self.state in SENDABLE:
+            self.move(Move.SUBMIT, at)
+        self.move(Move.REJECT, at, reason)
+        if attempt is not None:
+            attempt.outcome, attempt.in_flight, attempt.reason = Outcome.REFUSED, False, reason
+            attempt.send_time = attempt.send_time or at
+        if len(self.attempts) >= MAX_ATTEMPTS:
+            self.move(Move.GIVE_UP, at, "RESUBMISSION_LIMIT")
+
+    def lose_track(self, attempt: Attempt, reason: str, at: datetime) -> None:
+        """It may or may not have arrived."""
+        attempt.outcome, attempt.in_flight, attempt.reason = Outcome.UNCERTAIN, False, reason
+        if self.state is not State.UNCERTAIN:
+            self.move(Move.LOSE_TRACK, at, reason)
+
+    def put_off(self, attempt: Attempt, reason: str) -> None:
+        """It surely did not arrive, or may be sent again under the same key: later."""
+        attempt.in_flight, attempt.reason = False, reason
+        self.reason = reason
+
+    def bar(self, attempt: Attempt, reason: str) -> None:
+        """The way is closed to a program: the person has to file it."""
+        attempt.in_flight, attempt.reason = False, reason
+        self.wait(reason, Path.PERSON)

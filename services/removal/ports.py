@@ -1,0 +1,276 @@
+"""What removal's use cases need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from misuse.common.v1.access_pb2 import PURPOSE_REMOVAL, ROLE_UNSPECIFIED, Purpose, Role
+from services.removal.domain.filing import Claimant, Evidence, Mandate
+from services.removal.domain.policy import Policy
+from services.removal.domain.request import Request
+from services.removal.domain.states import State
+
+# --- what is stored ---
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Who makes a change, for the log; the default is the system itself."""
+
+    role: Role.ValueType = ROLE_UNSPECIFIED
+    ref: str = ""
+    """Keyed hash of the actor, 16 hex characters."""
+    purpose: Purpose.ValueType = PURPOSE_REMOVAL
+
+
+SYSTEM = Cause()
+
+
+@dataclass
+class Subscriber:
+    """A subscriber as far as removal must know."""
+
+    subscriber_id: str
+    language: str = "ko"
+    suspended: bool = False
+    removal_consent: bool = False
+
+
+@dataclass
+class Sighting:
+    """A packed sighting with a platform: where a request comes from."""
+
+    sighting_id: str
+    case_id: str
+    subscriber_id: str
+    platform: str
+    pack_version: int
+    outcome: str = "PENDING"
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What to list: newest first, after a position."""
+
+    subscriber_id: str = ""
+    case_id: str = ""
+    states: tuple[State, ...] = ()
+    size: int = 50
+    after: tuple[datetime, str] | None = None
+
+
+class Work(Protocol):
+    """One transaction. What it locks stays locked to its end; requests are saved with their log and events."""
+
+    async def request(self, request_id: str, *, lock: bool = True) -> Request | None:
+        """A request with its attempts and cases."""
+
+    async def latest(self, subscriber_id: str, url_ref: bytes, platform: str) -> Request | None:
+        """The latest episode of a page at a platform, locked."""
+
+    async def list_requests(self, listing: Listing) -> Sequence[Request]:
+        """A page of requests."""
+
+    async def waiting(self, subscriber_id: str, states: Sequence[State], reasons: Sequence[str]) -> Sequence[str]:
+        """Ids of a subscriber's requests in these states; with `reasons`, only those that wait for one of them."""
+
+    async def save(self, request: Request, cause: Cause = SYSTEM) -> None:
+        """Writes a request, its attempts, and the log record and event of every transition."""
+
+    async def link(self, request_id: str, case_id: str) -> None:
+        """Says that a request belongs to a case; harmless to repeat."""
+
+    async def merge_cases(self, root_case_id: str, merged_case_id: str) -> None:
+        """The merged case's requests belong to the root as well."""
+
+    async def unmerge_case(self, root_case_id: str, case_id: str) -> None:
+        """Takes a merge back."""
+
+    async def close_case(self, case_id: str) -> Sequence[str]:
+        """Marks a case, and those merged into it, as closed; returns the requests that have no other open case."""
+
+    async def reopen_case(self, case_id: str) -> None:
+        """Takes `close_case` back."""
+
+    async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
+        """A subscriber, made when not yet known: case's events of one subscriber come in order, but commands may
+        come first."""
+
+    async def save_subscriber(self, subscriber: Subscriber) -> None:
+        """Writes a subscriber."""
+
+    async def sighting(self, sighting_id: str) -> Sighting | None:
+        """A packed sighting."""
+
+    async def add_sightings(self, sightings: Sequence[Sighting]) -> None:
+        """Adds packed sightings; one that is there already stays as it is."""
+
+    async def save_sighting(self, sighting: Sighting) -> None:
+        """Writes what came of a sighting."""
+
+    async def unprepared(self, subscriber_id: str) -> Sequence[str]:
+        """Ids of a subscriber's sightings that waited for consent or for the end of a suspension."""
+
+    async def mandates(self, subscriber_id: str) -> Sequence[Mandate]:
+        """A subscriber's mandates, at most 100, the latest first."""
+
+    async def save_mandate(self, subscriber_id: str, mandate: Mandate, at: datetime) -> None:
+        """Writes a mandate."""
+
+    def erased(self, subscriber_id: str) -> bool:
+        """Whether this subscriber's key was destroyed."""
+
+    async def erase(self, subscriber_id: str) -> None:
+        """Destroys the subscriber's key, deletes every row about them, and says so to the others."""
+
+    async def schedule(self, kind: str, entity_ids: Sequence[str], at: datetime) -> None:
+        """Has work done at a time."""
+
+    async def recall(self, caller: str, method: str, request: Message) -> str | None:
+        """Resource id of a command that was done before."""
+
+    async def remember(self, caller: str, method: str, request: Message, resource_id: str) -> None:
+        """Notes a command."""
+
+    def seal(self, request: Request, evidence: Evidence) -> bytes:
+        """Evidence, readable by this subscriber's key in this place only."""
+
+    def unseal(self, request: Request) -> Evidence:
+        """A request's evidence. Raises Unsealable or KeyDestroyed."""
+
+    def url_ref(self, normalised: str) -> bytes:
+        """Keyed hash of an address, 32 bytes."""
+
+
+class Store(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Work]:
+        """A transaction: committed at the end, rolled back on any exception."""
+
+
+# --- who is asked ---
+
+
+class CaseFile(Protocol):
+    """What the case service tells."""
+
+    async def evidence(self, case_id: str, sighting_id: str, pack_version: int) -> Evidence | None:
+        """The evidence of one sighting; None where the pack holds no capture of it. Version 0 takes the latest.
+
+        Raises Unavailable when it can be asked again, other ServiceErrors as the peer raised them.
+        """
+
+    async def claimant(self, subscriber_id: str) -> Claimant:
+        """The subscriber as a platform may see them; the reading is recorded by case. Raises as `evidence`."""
+
+
+@dataclass(frozen=True)
+class Filing:
+    """What a platform gets to read. Personal data: never in `repr`."""
+
+    subject: str = field(repr=False)
+    body: str = field(repr=False)
+    language: str
+    fields: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+class Policies(Protocol):
+    """The policy templates in force."""
+
+    def get(self, platform: str) -> Policy | None:
+        """The policy of a platform; None for a platform without one."""
+
+    def all(self) -> Sequence[Policy]:
+        """Every policy, by platform id."""
+
+    def render(
+        self,
+        policy: Policy,
+        evidence: Evidence,
+        claimant: Claimant,
+        mandate: Mandate | None,
+        *,
+        reference: str,
+        language: str = "",
+    ) -> Filing:
+        """What the platform gets to read."""
+
+
+# --- how it is sent ---
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The platform itself took it."""
+
+    reference: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """It is out, and nobody has taken it yet."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The platform said no."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Later:
+    """It did not arrive, or may be sent again under the same key."""
+
+    reason: str
+    after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """It may have arrived."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Barred:
+    """The way is closed to a program: a log-in wall, a CAPTCHA. It is not bypassed (Network Act 48)."""
+
+    reason: str
+
+
+Answer = Accepted | Sent | Refused | Later | Unknown | Barred
+
+
+class Sender(Protocol):
+    """Puts a filing to a platform."""
+
+    repeatable: bool
+    """Whether sending again under the same attempt id is taken as the same submission."""
+
+    async def send(self, policy: Policy, endpoint: str, filing: Filing, attempt_id: str) -> Answer:
+        """Sends once. Raises nothing that tells of content; bounded in time by 45 s."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where and how a platform is reached."""
+
+    endpoint: str
+    sender: Sender
+
+
+class Ways(Protocol):
+    """Finds the way to a platform."""
+
+    def find(self, policy: Policy, source_host: str) -> Way | str:
+        """The way, or the reason why nothing is sent: DRY_RUN, NO_ENDPOINT, NO_SENDER."""

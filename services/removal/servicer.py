@@ -1,0 +1,319 @@
+"""How are calls to removal translated? Decides nothing."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from misuse.common.v1.access_pb2 import ROLE_DEVICE, ROLE_SUBSCRIBER
+from misuse.removal.v1 import removal_service_pb2 as pb
+from misuse.removal.v1 import removal_service_pb2_grpc
+from services.chassis.errors import InvalidInput
+from services.chassis.ids import parse_uuid
+from services.chassis.keys import keyed_hash
+from services.chassis.tokens import Actor, current_actor
+from services.removal.domain.filing import Mandate
+from services.removal.domain.policy import Policy
+from services.removal.domain.request import Attempt, Request
+from services.removal.domain.states import Move, State
+from services.removal.handlers import Needs, commands
+from services.removal.handlers.commands import Command
+from services.removal.ports import Cause, Listing
+from services.removal.translate import state_to_proto
+
+MAX_STATEMENT = 2000
+MAX_PLATFORMS = 32
+_PLATFORM = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_REFERENCE = re.compile(r"[A-Za-z0-9._:/#-]{0,128}")
+"""A reference is a code: what a platform writes beside it may quote the notice."""
+_REASON = re.compile(r"([A-Z][A-Z0-9_]{0,62})?")
+_MOVES = {
+    pb.PLATFORM_ANSWER_ACCEPTED: Move.ACCEPT,
+    pb.PLATFORM_ANSWER_REJECTED: Move.REJECT,
+    pb.PLATFORM_ANSWER_REMOVED: Move.REPORT_REMOVED,
+    pb.PLATFORM_ANSWER_TEMP_BLOCKED: Move.BLOCK,
+    pb.PLATFORM_ANSWER_DEINDEXED: Move.DEINDEX,
+}
+
+
+class RemovalServicer(removal_service_pb2_grpc.RemovalServiceServicer):
+    """RemovalService."""
+
+    def __init__(self, needs: Needs, pepper: bytes) -> None:
+        """`pepper` keys the hash of the actor that log records carry."""
+        self._needs = needs
+        self._pepper = pepper
+
+    async def GetRemovalRequest(
+        self, request: pb.GetRemovalRequestRequest, context: Any
+    ) -> pb.GetRemovalRequestResponse:
+        """See the contract."""
+        found = await commands.get(self._needs, _own(), _request_id(request))
+        return pb.GetRemovalRequestResponse(removal_request=_to_proto(found))
+
+    async def ListRemovalRequests(
+        self, request: pb.ListRemovalRequestsRequest, context: Any
+    ) -> pb.ListRemovalRequestsResponse:
+        """See the contract."""
+        size = _page_size(request.page_size)
+        listing = Listing(
+            subscriber_id=parse_uuid(request.subscriber_id, "subscriber_id") if request.subscriber_id else "",
+            case_id=parse_uuid(request.case_id, "case_id") if request.case_id else "",
+            states=_states(request.states),
+            size=size + 1,
+            after=_position(request.page_token),
+        )
+        async with self._needs.store.begin() as work:
+            found = await work.list_requests(listing)
+        answer = pb.ListRemovalRequestsResponse(removal_requests=[_to_proto(item) for item in found[:size]])
+        if len(found) > size:
+            last = found[size - 1]
+            answer.next_page_token = _token(f"{last.create_time.isoformat()}|{last.request_id}")
+        return answer
+
+    async def CreateRemovalRequest(
+        self, request: pb.CreateRemovalRequestRequest, context: Any
+    ) -> pb.CreateRemovalRequestResponse:
+        """See the contract."""
+        made = await commands.create(
+            self._needs,
+            self._command("CreateRemovalRequest", request),
+            parse_uuid(request.case_id, "case_id"),
+            parse_uuid(request.sighting_id, "sighting_id"),
+            _platform(request.platform, "platform"),
+        )
+        return pb.CreateRemovalRequestResponse(removal_request=_to_proto(made))
+
+    async def SupplementEvidence(
+        self, request: pb.SupplementEvidenceRequest, context: Any
+    ) -> pb.SupplementEvidenceResponse:
+        """See the contract."""
+        _check(request.pack_version >= 0, "pack_version", "OUT_OF_BOUNDS")
+        _check(len(request.statement) <= MAX_STATEMENT, "statement", "TOO_LONG")
+        command = self._command("SupplementEvidence", request)
+        done = await commands.supplement(
+            self._needs, command, _request_id(request), request.pack_version, request.statement
+        )
+        return pb.SupplementEvidenceResponse(removal_request=_to_proto(done))
+
+    async def ResubmitRemovalRequest(
+        self, request: pb.ResubmitRemovalRequestRequest, context: Any
+    ) -> pb.ResubmitRemovalRequestResponse:
+        """See the contract."""
+        command = self._command("ResubmitRemovalRequest", request)
+        done = await commands.resubmit(self._needs, command, _request_id(request))
+        return pb.ResubmitRemovalRequestResponse(removal_request=_to_proto(done))
+
+    async def RecordPlatformResponse(
+        self, request: pb.RecordPlatformResponseRequest, context: Any
+    ) -> pb.RecordPlatformResponseResponse:
+        """See the contract."""
+        move = _MOVES.get(request.answer)
+        _check(_REFERENCE.fullmatch(request.reference) is not None, "reference", "MALFORMED")
+        _check(_REASON.fullmatch(request.reason) is not None, "reason", "MALFORMED")
+        if move is None:
+            raise _wrong("answer", "ANSWER_UNKNOWN")
+        done = await commands.record_response(
+            self._needs,
+            self._command("RecordPlatformResponse", request),
+            _request_id(request),
+            move,
+            reference=request.reference,
+            reason=request.reason or ("REJECTED" if move is Move.REJECT else ""),
+            block_until=_time(request, "block_until_time"),
+        )
+        return pb.RecordPlatformResponseResponse(removal_request=_to_proto(done))
+
+    async def WithdrawRemovalRequest(
+        self, request: pb.WithdrawRemovalRequestRequest, context: Any
+    ) -> pb.WithdrawRemovalRequestResponse:
+        """See the contract."""
+        command = self._command("WithdrawRemovalRequest", request)
+        done = await commands.withdraw(self._needs, command, _request_id(request))
+        return pb.WithdrawRemovalRequestResponse(removal_request=_to_proto(done))
+
+    async def GetFilingPackage(self, request: pb.GetFilingPackageRequest, context: Any) -> pb.GetFilingPackageResponse:
+        """See the contract."""
+        package = await commands.package(self._needs, _own(), _request_id(request))
+        filing = package.filing
+        return pb.GetFilingPackageResponse(
+            endpoint=package.endpoint,
+            subject=filing.subject,
+            body=filing.body,
+            language=filing.language,
+            fields=[pb.FilingField(name=name, value=value) for name, value in filing.fields],
+        )
+
+    async def ListPlatforms(self, request: pb.ListPlatformsRequest, context: Any) -> pb.ListPlatformsResponse:
+        """See the contract."""
+        size, after = _page_size(request.page_size), _untoken(request.page_token)
+        rest = [policy for policy in self._needs.policies.all() if policy.platform > after]
+        answer = pb.ListPlatformsResponse(platforms=[_platform_to_proto(policy) for policy in rest[:size]])
+        if len(rest) > size:
+            answer.next_page_token = _token(rest[size - 1].platform)
+        return answer
+
+    async def GrantMandate(self, request: pb.GrantMandateRequest, context: Any) -> pb.GrantMandateResponse:
+        """See the contract."""
+        _check(len(request.platforms) <= MAX_PLATFORMS, "platforms", "TOO_MANY")
+        _check(len(request.document_sha256) == 32, "document_sha256", "NOT_32_BYTES")
+        expire_time = _time(request, "expire_time")
+        if expire_time is None:
+            raise _wrong("expire_time", "MISSING")
+        mandate = await commands.grant_mandate(
+            self._needs,
+            self._command("GrantMandate", request),
+            parse_uuid(request.subscriber_id, "subscriber_id"),
+            [_platform(platform, "platforms") for platform in request.platforms],
+            request.document_sha256,
+            expire_time,
+        )
+        return pb.GrantMandateResponse(mandate=_mandate_to_proto(mandate))
+
+    async def RevokeMandate(self, request: pb.RevokeMandateRequest, context: Any) -> pb.RevokeMandateResponse:
+        """See the contract."""
+        mandate = await commands.revoke_mandate(
+            self._needs,
+            parse_uuid(request.subscriber_id, "subscriber_id"),
+            parse_uuid(request.mandate_id, "mandate_id"),
+        )
+        return pb.RevokeMandateResponse(mandate=_mandate_to_proto(mandate))
+
+    def _command(self, method: str, request: Message) -> Command:
+        actor = current_actor()
+        ref = keyed_hash(self._pepper, "actor", actor.subject).hex()[:16]
+        cause = Cause(role=actor.role, ref=ref, purpose=actor.purpose)
+        return Command(actor.subject, method, request, cause, _own(actor))
+
+
+def _own(actor: Actor | None = None) -> str:
+    """The only subscriber whose things the caller may see; empty for staff and back end."""
+    who = actor or current_actor()
+    return who.subject if who.role in (ROLE_SUBSCRIBER, ROLE_DEVICE) else ""
+
+
+def _to_proto(request: Request) -> pb.RemovalRequest:
+    return pb.RemovalRequest(
+        removal_request_id=request.request_id,
+        subscriber_id=request.subscriber_id,
+        case_ids=request.case_ids,
+        platform=request.platform,
+        state=state_to_proto(request.state),
+        episode=request.episode,
+        policy_version=request.policy_version,
+        create_time=_stamp(request.create_time),
+        receive_time=_stamp(request.receive_time),
+        end_time=_stamp(request.end_time),
+        block_until_time=_stamp(request.block_until),
+        attempts=[_attempt_to_proto(attempt) for attempt in request.attempts],
+        missing_fields=request.missing,
+        path=request.path,
+        version=request.version,
+        reason=request.reason,
+    )
+
+
+def _attempt_to_proto(attempt: Attempt) -> pb.RemovalAttempt:
+    return pb.RemovalAttempt(
+        attempt=attempt.number,
+        send_time=_stamp(attempt.send_time),
+        outcome=attempt.outcome,
+        reference=attempt.reference,
+        reason=attempt.reason,
+    )
+
+
+def _mandate_to_proto(mandate: Mandate) -> pb.Mandate:
+    return pb.Mandate(
+        mandate_id=mandate.mandate_id,
+        platforms=mandate.platforms,
+        document_sha256=mandate.document_sha256,
+        expire_time=_stamp(mandate.expire_time),
+        revoke_time=_stamp(mandate.revoke_time),
+    )
+
+
+def _platform_to_proto(policy: Policy) -> pb.Platform:
+    return pb.Platform(
+        platform=policy.platform,
+        display_name=policy.display_name,
+        policy_version=policy.version,
+        path=policy.path,
+        required_fields=[field.value for field in policy.required],
+    )
+
+
+def _stamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def _time(request: Any, field: str) -> datetime | None:
+    """The time in a field; None when unset. Raises InvalidInput for one that no calendar has."""
+    if not request.HasField(field):
+        return None
+    try:
+        time: datetime = getattr(request, field).ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise _wrong(field, "TIME_MALFORMED") from None
+    return time
+
+
+def _states(values: Sequence[pb.RemovalState.ValueType]) -> tuple[State, ...]:
+    names = {pb.RemovalState.Value(f"REMOVAL_STATE_{state}"): state for state in State}
+    _check(len(values) <= len(names) and set(values) <= set(names), "states", "STATE_UNKNOWN")
+    return tuple(names[value] for value in values)
+
+
+def _request_id(request: Any) -> str:
+    return parse_uuid(request.removal_request_id, "removal_request_id")
+
+
+def _platform(value: str, field: str) -> str:
+    _check(_PLATFORM.fullmatch(value) is not None, field, "PLATFORM_MALFORMED")
+    return value
+
+
+def _page_size(value: int) -> int:
+    _check(0 <= value <= 200, "page_size", "OUT_OF_BOUNDS")
+    return value or 50
+
+
+def _position(token: str) -> tuple[datetime, str] | None:
+    text = _untoken(token)
+    if not text:
+        return None
+    time, _, request_id = text.partition("|")
+    try:
+        return datetime.fromisoformat(time), parse_uuid(request_id, "page_token")
+    except (ValueError, InvalidInput):
+        raise _wrong("page_token", "BAD_PAGE_TOKEN") from None
+
+
+def _token(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode("ascii")
+
+
+def _untoken(token: str) -> str:
+    try:
+        return base64.b64decode(token[:256], altchars=b"-_", validate=True).decode("ascii")
+    except ValueError:
+        raise _wrong("page_token", "BAD_PAGE_TOKEN") from None
+
+
+def _check(fine: bool, field: str, reason: str) -> None:
+    if not fine:
+        raise _wrong(field, reason)
+
+
+def _wrong(field: str, reason: str) -> InvalidInput:
+    return InvalidInput(reason, "A field is missing or out of bounds.", violations=[(field, reason)])

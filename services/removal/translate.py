@@ -1,0 +1,88 @@
+"""How do moves and states of a request become log records, events and the contract's numbers?"""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from misuse.log.v1.record_pb2 import LogRecord, RemovalRequestLog
+from misuse.removal.v1 import events_pb2
+from misuse.removal.v1.removal_service_pb2 import RemovalState
+from services.removal.domain.request import Request, Transition
+from services.removal.domain.states import Move, State
+from services.removal.ports import Cause
+
+MOST_RECORD_CASES = 16
+"""Cases that one log record names."""
+MOST_EVENT_CASES = 100
+"""Cases that one event names."""
+
+
+def record_of(request: Request, transition: Transition, cause: Cause) -> LogRecord:
+    """The log record of a transition; it names no subscriber."""
+    record = LogRecord(
+        case_ids=request.case_ids[:MOST_RECORD_CASES],
+        entity="removal_request",
+        entity_id=request.request_id,
+        entity_version=transition.version,
+        actor_role=cause.role,
+        actor_ref=cause.ref,
+        purpose=cause.purpose,
+        removal_request_log=RemovalRequestLog(
+            removal_request_id=request.request_id,
+            platform=request.platform,
+            from_state=transition.before or "",
+            to_state=transition.after,
+            attempt=transition.attempt,
+            episode=request.episode,
+            policy_version=request.policy_version,
+            path=request.path,
+            reason=transition.reason,
+        ),
+    )
+    record.occur_time.FromDatetime(transition.at)
+    return record
+
+
+def event_of(request: Request, transition: Transition) -> Message | None:
+    """The event of a transition; None for moves that nobody acts upon."""
+    facts = _facts(request, transition)
+    match transition.move:
+        case Move.SUBMIT if transition.attempt > 1:
+            return events_pb2.RemovalResubmitted(facts=facts)
+        case Move.SUBMIT:
+            return events_pb2.RemovalSubmitted(facts=facts)
+        case Move.ACCEPT:
+            return events_pb2.RemovalReceived(facts=facts)
+        case Move.REJECT:
+            return events_pb2.RemovalRejected(facts=facts)
+        case Move.BLOCK:
+            blocked = events_pb2.RemovalBlockedTemporarily(facts=facts)
+            if request.block_until is not None:
+                blocked.block_until_time.FromDatetime(request.block_until)
+            return blocked
+        case Move.REPORT_REMOVED | Move.SEE_REMOVED | Move.DEINDEX | Move.GIVE_UP:
+            return events_pb2.RemovalCompleted(facts=facts)
+        case Move.WITHDRAW:
+            return events_pb2.RemovalWithdrawn(facts=facts)
+        case _:
+            return None
+
+
+def state_to_proto(state: State) -> RemovalState.ValueType:
+    """The contract's number of a state."""
+    return RemovalState.Value(f"REMOVAL_STATE_{state}")
+
+
+def _facts(request: Request, transition: Transition) -> events_pb2.RemovalFacts:
+    facts = events_pb2.RemovalFacts(
+        removal_request_id=request.request_id,
+        subscriber_id=request.subscriber_id,
+        case_ids=request.case_ids[:MOST_EVENT_CASES],
+        platform=request.platform,
+        episode=request.episode,
+        attempt=transition.attempt,
+        state=state_to_proto(transition.after),
+        reason=transition.reason,
+    )
+    facts.occur_time.FromDatetime(transition.at)
+    return facts

@@ -1,0 +1,905 @@
+"""Does a packed sighting reach the platform once, and does the log tell what became of it?"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import func, select, text
+
+from misuse.case.v1 import case_pb2, subscriber_service_pb2
+from misuse.case.v1 import events_pb2 as case_events
+from misuse.common.v1.access_pb2 import (
+    PURPOSE_PROTECTION,
+    PURPOSE_REMOVAL,
+    ROLE_OPERATOR,
+    ROLE_SUBSCRIBER,
+)
+from misuse.log.v1.record_pb2 import LogRecord
+from misuse.removal.v1 import events_pb2, removal_service_pb2_grpc
+from misuse.removal.v1 import removal_service_pb2 as pb
+from services.chassis.bus import Event
+from services.chassis.clock import ManualClock
+from services.chassis.config import Config
+from services.chassis.database import Database
+from services.chassis.due import DUE, DueWorker
+from services.chassis.ids import uuid7
+from services.chassis.keys import FileKeyStore, create_master_key, pepper
+from services.chassis.migration import migrate
+from services.chassis.outbox import OUTBOX, Outbox
+from services.chassis.rpc import unwrap
+from services.chassis.server import build_server
+from services.chassis.tokens import Issuer, create_key_pair
+from services.console.embedded import Postgres
+from services.removal.__main__ import MIGRATIONS, Removal, wire
+from services.removal.adapters.case_file import read_sighting
+from services.removal.adapters.policy_files import PolicyFiles
+from services.removal.adapters.tables import Base
+from services.removal.adapters.ways import Sending, SendingWays
+from services.removal.consumer import case_handlers
+from services.removal.domain.filing import Claimant, Evidence
+from services.removal.domain.states import State
+from tests.simulators.platform import PlatformSimulator
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+ADDRESS = "https://www.example.com/board/view?no=17&utm_source=share"
+NAME = "홍길동"
+POLICIES = PolicyFiles()
+Metadata = Sequence[tuple[str, str]]
+
+
+@dataclass
+class CaseFolder:
+    """The case service's packs, as the ZIP that it streams."""
+
+    addresses: dict[str, str] = field(default_factory=dict)
+    profiles_read: int = 0
+
+    async def evidence(self, case_id: str, sighting_id: str, pack_version: int) -> Evidence | None:
+        address = self.addresses.get(sighting_id)
+        if address is None:
+            return None
+        return read_sighting(pack(sighting_id, address), sighting_id, "ab" * 32, pack_version or 1)
+
+    async def claimant(self, subscriber_id: str) -> Claimant:
+        self.profiles_read += 1
+        return Claimant(NAME, "gildong@example.org")
+
+
+def pack(sighting_id: str, address: str) -> bytes:
+    """An evidence pack with one sighting."""
+    capture = {
+        "source_url": address,
+        "post_id": "17",
+        "channel": "example",
+        "discover_time": "2026-03-02T08:59:00Z",
+        "http": {"status": 200},
+        "part_hashes": [{"part": "image.0", "sha256": "cd" * 32, "size_bytes": 10}],
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("manifest.json", "{}")
+        archive.writestr(f"items/{sighting_id}/capture.json", json.dumps(capture))
+        archive.writestr(f"items/{sighting_id}/thumbnail.jpg", b"jpeg")
+    return out.getvalue()
+
+
+@dataclass
+class World:
+    """The service over loopback, its events fed by hand, its clock in our hands, a platform to talk to."""
+
+    removal: Removal
+    database: Database
+    clock: ManualClock
+    issuer: Issuer
+    stub: removal_service_pb2_grpc.RemovalServiceAsyncStub
+    cases: CaseFolder
+    platform: PlatformSimulator
+
+    async def feed(self, *messages: Message) -> None:
+        handlers = case_handlers(self.removal.store.within, self.clock)
+        async with self.database.begin() as session:
+            for number, message in enumerate(messages):
+                event = Event("case", 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+                await handlers[type(message)](session, [event])
+
+    async def work(self) -> None:
+        """Does what is due, until nothing is."""
+        worker = DueWorker(self.database, self.clock, self.removal.due())
+        while items := await worker._take():
+            for item in items:
+                await worker._run_one(item)
+
+    async def person(self, *, mandate: bool = True) -> str:
+        """A registered subscriber who has signed a mandate."""
+        subscriber_id = uuid7()
+        await self.feed(case_events.SubscriberRegistered(subscriber_id=subscriber_id, language="ko"))
+        if mandate:
+            await self.mandate(subscriber_id)
+        return subscriber_id
+
+    async def mandate(self, subscriber_id: str, *platforms: str) -> pb.Mandate:
+        request = pb.GrantMandateRequest(
+            subscriber_id=subscriber_id,
+            request_id=uuid7(),
+            platforms=platforms,
+            document_sha256=b"\x01" * 32,
+            expire_time=stamp(self.clock.now() + timedelta(days=365)),
+        )
+        answer = await self.stub.GrantMandate(request, metadata=self.subscriber(subscriber_id))
+        return answer.mandate
+
+    async def packed(
+        self, subscriber_id: str, platform: str, *, address: str = ADDRESS, case_id: str = "", consent: bool = True
+    ) -> tuple[str, str]:
+        """A case of the subscriber whose evidence of one sighting is packed. Returns case and sighting."""
+        case_id, sighting_id = case_id or uuid7(), uuid7()
+        self.cases.addresses[sighting_id] = address
+        await self.feed(
+            case_events.EvidencePacked(
+                case_id=case_id,
+                subscriber_id=subscriber_id,
+                pack_id=uuid7(),
+                version=1,
+                manifest_sha256=b"\xab" * 32,
+                sightings=[case_events.PackedSighting(sighting_id=sighting_id, platform=platform)],
+                removal_consent=consent,
+            )
+        )
+        return case_id, sighting_id
+
+    async def requests(self, subscriber_id: str) -> list[pb.RemovalRequest]:
+        request = pb.ListRemovalRequestsRequest(subscriber_id=subscriber_id)
+        answer = await self.stub.ListRemovalRequests(request, metadata=self.subscriber(subscriber_id))
+        return list(answer.removal_requests)
+
+    async def only(self, subscriber_id: str) -> pb.RemovalRequest:
+        [request] = await self.requests(subscriber_id)
+        return request
+
+    async def answer(self, request_id: str, answer: pb.PlatformAnswer.ValueType, **fields: Any) -> pb.RemovalRequest:
+        request = pb.RecordPlatformResponseRequest(
+            removal_request_id=request_id, request_id=uuid7(), answer=answer, **fields
+        )
+        done = await self.stub.RecordPlatformResponse(request, metadata=self.operator())
+        return done.removal_request
+
+    async def resubmit(self, request_id: str) -> pb.RemovalRequest:
+        request = pb.ResubmitRemovalRequestRequest(removal_request_id=request_id, request_id=uuid7())
+        done = await self.stub.ResubmitRemovalRequest(request, metadata=self.operator())
+        return done.removal_request
+
+    async def supplement(self, request_id: str) -> pb.RemovalRequest:
+        request = pb.SupplementEvidenceRequest(
+            removal_request_id=request_id, request_id=uuid7(), statement="얼굴이 보입니다"
+        )
+        done = await self.stub.SupplementEvidence(request, metadata=self.operator())
+        return done.removal_request
+
+    async def outbox(self) -> list[Message]:
+        """Events and records in order."""
+        kinds: Mapping[str, type[Message]] = {
+            "recorded": LogRecord,
+            "removal_submitted": events_pb2.RemovalSubmitted,
+            "removal_received": events_pb2.RemovalReceived,
+            "removal_rejected": events_pb2.RemovalRejected,
+            "removal_resubmitted": events_pb2.RemovalResubmitted,
+            "removal_completed": events_pb2.RemovalCompleted,
+            "removal_withdrawn": events_pb2.RemovalWithdrawn,
+            "removal_blocked_temporarily": events_pb2.RemovalBlockedTemporarily,
+            "erasure_completed": events_pb2.ErasureCompleted,
+        }
+        async with self.database.begin() as session:
+            rows = (await session.execute(select(OUTBOX).order_by(OUTBOX.c.seq))).all()
+        return [kinds[row.event].FromString(row.payload) for row in rows]
+
+    async def events(self) -> list[str]:
+        return [type(item).__name__ for item in await self.outbox() if not isinstance(item, LogRecord)]
+
+    async def states(self) -> list[str]:
+        """States in the log, in order."""
+        records = [item for item in await self.outbox() if isinstance(item, LogRecord)]
+        return [record.removal_request_log.to_state for record in records]
+
+    def subscriber(self, subscriber_id: str) -> Metadata:
+        return self._signed(subscriber_id, ROLE_SUBSCRIBER, PURPOSE_PROTECTION)
+
+    def operator(self) -> Metadata:
+        return self._signed("operator-1", ROLE_OPERATOR, PURPOSE_REMOVAL)
+
+    def _signed(self, subject: str, role: Any, purpose: Any) -> Metadata:
+        return [("authorization", f"Bearer {self.issuer.issue(subject, role, purpose, 'removal', 60)}")]
+
+    @property
+    def forms(self) -> list[dict[str, Any]]:
+        return self.platform.mailroom.forms
+
+    @property
+    def mails(self) -> list[dict[str, Any]]:
+        return self.platform.mailroom.mails
+
+
+def stamp(time: datetime) -> Timestamp:
+    """A protobuf time."""
+    result = Timestamp()
+    result.FromDatetime(time)
+    return result
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[PlatformSimulator]:
+    """A platform that answers in a moment, also when it hangs."""
+    with PlatformSimulator(tmp_path / "platform", hang_s=0.2) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres: Postgres) -> Iterator[str]:
+    """URL of one migrated database, which every test empties: migrating takes longer than a test."""
+    name = f"test_{uuid.uuid4().hex}"
+    postgres.sql(f'CREATE DATABASE "{name}" OWNER "removal" TEMPLATE template0;')
+    url = postgres.url("removal", name)
+    asyncio.run(migrate(url, MIGRATIONS))
+    yield url
+    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
+
+
+@pytest.fixture
+async def world(migrated: str, tmp_path: Path, platform: PlatformSimulator) -> AsyncIterator[World]:
+    """The service as it runs, sending switched on."""
+    async with Running(migrated, tmp_path, platform, Sending(on=True, redirects=platform.endpoints())) as made:
+        yield made
+
+
+class Running:
+    """A World over an empty database."""
+
+    def __init__(self, url: str, folder: Path, platform: PlatformSimulator, sending: Sending) -> None:
+        self._url, self._folder, self._platform, self._sending = url, folder, platform, sending
+
+    async def __aenter__(self) -> World:
+        folder = self._folder
+        create_master_key(folder / "master.key")
+        issuer = create_key_pair(folder / "private", folder / "public", "test")
+        config = Config(
+            service="removal",
+            home=folder,
+            database_url=self._url,
+            keys_dir=folder / "keys",
+            master_key_file=folder / "master.key",
+            token_keys_dir=folder / "public",
+            profile="test",
+        )
+        self._database = Database(self._url)
+        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+        async with self._database.begin() as session:
+            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        clock, cases = ManualClock(START), CaseFolder()
+        outbox = Outbox("removal", 4, pepper(folder / "keys", "outbox"))
+        keys = FileKeyStore(config.keys_dir, config.master_key_file)
+        removal = wire(config, self._database, outbox, keys, clock, cases, POLICIES, SendingWays(self._sending, clock))
+        self._server, port = build_server(config, removal.register)
+        await self._server.start()
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        stub: Any = removal_service_pb2_grpc.RemovalServiceStub(self._channel)
+        return World(removal, self._database, clock, issuer, stub, cases, self._platform)
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._channel.close()
+        await self._server.stop(0)
+        await self._database.close()
+
+
+def as_error(caught: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> str:
+    """The reason of a refusal."""
+    return unwrap(caught.value).reason
+
+
+# --- the way of a request ---
+
+
+async def test_a_packed_sighting_is_filed_by_form_and_accepted(world: World) -> None:
+    person = await world.person()
+    case_id, _ = await world.packed(person, "naver")
+    await world.work()
+
+    request = await world.only(person)
+    assert pb.REMOVAL_STATE_RECEIVED == request.state
+    assert [case_id] == list(request.case_ids)
+    assert [("ACCEPTED", "NAVER-0001")] == [(item.outcome, item.reference) for item in request.attempts]
+    assert stamp(START) == request.receive_time
+    assert ["DRAFT", "CHECKED", "SUBMITTED", "RECEIVED"] == await world.states()
+    assert ["RemovalSubmitted", "RemovalReceived"] == await world.events()
+    [form] = world.forms
+    assert ADDRESS == form["fields"]["content_url"]
+    assert NAME == form["fields"]["claimant_name"]
+
+
+async def test_a_packed_sighting_is_filed_by_mail_and_accepted_by_the_final_hop(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "telegram")
+    await world.work()
+
+    request = await world.only(person)
+    assert pb.REMOVAL_STATE_RECEIVED == request.state
+    assert "TELEGRAM-0001" == request.attempts[0].reference
+    [mail] = world.mails
+    assert ADDRESS in mail["body"]
+    assert NAME not in mail["body"]
+    assert 0 == world.cases.profiles_read
+
+
+async def test_a_repeat_only_adds_its_case(world: World) -> None:
+    person = await world.person()
+    first, _ = await world.packed(person, "naver")
+    second, _ = await world.packed(person, "naver", address="http://example.com/board/view?no=17#photo")
+    await world.work()
+
+    request = await world.only(person)
+    assert sorted([first, second]) == sorted(request.case_ids)
+    assert 1 == len(world.forms)
+
+
+async def test_another_page_another_platform_and_another_person_are_requests_of_their_own(world: World) -> None:
+    one, two = await world.person(), await world.person()
+    await world.packed(one, "naver")
+    await world.packed(one, "naver", address="https://example.com/board/view?no=18")
+    await world.packed(one, "x")
+    await world.packed(two, "naver")
+    await world.work()
+
+    assert 3 == len(await world.requests(one))
+    assert 1 == len(await world.requests(two))
+    assert 4 == len(world.forms)
+
+
+async def test_nothing_is_prepared_without_consent_and_all_of_it_with(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver", consent=False)
+    await world.work()
+    assert [] == await world.requests(person)
+
+    await world.feed(
+        case_events.ConsentRecorded(
+            subscriber_id=person, scope=subscriber_service_pb2.CONSENT_SCOPE_REMOVAL, consent_id=uuid7()
+        )
+    )
+    await world.work()
+    assert pb.REMOVAL_STATE_RECEIVED == (await world.only(person)).state
+
+
+async def test_without_a_mandate_the_person_files_and_with_one_we_do(world: World) -> None:
+    person = await world.person(mandate=False)
+    await world.packed(person, "naver")
+    await world.work()
+    waiting = await world.only(person)
+    assert (pb.REMOVAL_STATE_CHECKED, "PERSON", "NO_MANDATE") == (waiting.state, waiting.path, waiting.reason)
+    assert [] == world.forms
+
+    await world.mandate(person, "naver")
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_RECEIVED, "HTTP_FORM") == (request.state, request.path)
+
+
+async def test_a_revoked_mandate_stops_what_is_not_sent_yet(world: World) -> None:
+    person = await world.person(mandate=False)
+    mandate = await world.mandate(person)
+    world.platform.mailroom.tell("naver", "500", "*")
+    await world.packed(person, "naver")
+    await world.work()
+    revoke = pb.RevokeMandateRequest(subscriber_id=person, mandate_id=mandate.mandate_id)
+    await world.stub.RevokeMandate(revoke, metadata=world.subscriber(person))
+
+    world.platform.mailroom.tell("naver")
+    world.clock.advance(timedelta(hours=1))
+    await world.work()
+    assert "NO_MANDATE" == (await world.only(person)).reason
+    assert [] == world.forms
+
+
+async def test_only_the_person_may_file_at_youtube_and_gets_what_it_takes(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "youtube")
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_CHECKED, "WAITS_FOR_PERSON") == (request.state, request.reason)
+
+    wanted = pb.GetFilingPackageRequest(removal_request_id=request.removal_request_id)
+    package = await world.stub.GetFilingPackage(wanted, metadata=world.subscriber(person))
+    assert "ko" == package.language
+    assert ADDRESS in package.body
+
+    done = await world.answer(request.removal_request_id, pb.PLATFORM_ANSWER_ACCEPTED, reference="Y-1")
+    assert (pb.REMOVAL_STATE_RECEIVED, "Y-1") == (done.state, done.attempts[0].reference)
+
+
+async def test_evidence_that_is_missing_leaves_a_draft(world: World) -> None:
+    person = await world.person()
+
+    async def nameless(subscriber_id: str) -> Claimant:
+        return Claimant()
+
+    world.cases.claimant = nameless  # type: ignore[method-assign] # the profile of someone without a name
+    await world.packed(person, "naver")
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_DRAFT, ["claimant_name"]) == (request.state, list(request.missing_fields))
+
+
+# --- platforms that misbehave ---
+
+
+@pytest.mark.parametrize("lie", ["429", "500", "503"])
+async def test_a_busy_platform_is_asked_again_later_under_the_same_key(world: World, lie: str) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", lie)
+    await world.packed(person, "x")
+    await world.work()
+    held = await world.only(person)
+    assert (pb.REMOVAL_STATE_CHECKED, f"HTTP_{lie}") == (held.state, held.reason)
+
+    world.clock.advance(timedelta(seconds=5))
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_RECEIVED, 1) == (request.state, len(request.attempts))
+
+
+async def test_an_answer_that_got_lost_does_not_file_twice(world: World) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", "lost_answer")
+    await world.packed(person, "x")
+    await world.work()
+    world.clock.advance(timedelta(seconds=5))
+    await world.work()
+
+    assert pb.REMOVAL_STATE_RECEIVED == (await world.only(person)).state
+    assert 1 == len(world.forms)
+
+
+async def test_a_platform_that_is_always_broken_is_left_to_a_person(world: World) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", "500", "*")
+    await world.packed(person, "x")
+    for _ in range(12):
+        await world.work()
+        world.clock.advance(timedelta(hours=1))
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_UNCERTAIN, "RETRIES_EXHAUSTED") == (request.state, request.reason)
+
+    world.platform.mailroom.tell("x")
+    await world.resubmit(request.removal_request_id)
+    await world.work()
+    again = await world.only(person)
+    assert (pb.REMOVAL_STATE_RECEIVED, 2) == (again.state, len(again.attempts))
+
+
+@pytest.mark.parametrize(("lie", "reason"), [("captcha", "CAPTCHA"), ("login", "LOGIN_WALL")])
+async def test_a_wall_is_not_climbed(world: World, lie: str, reason: str) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", lie)
+    await world.packed(person, "x")
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_CHECKED, "PERSON", reason) == (request.state, request.path, request.reason)
+
+
+async def test_success_without_a_reference_is_sent_and_not_yet_received(world: World) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", "silent")
+    await world.packed(person, "x")
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_SUBMITTED, "SENT") == (request.state, request.attempts[0].outcome)
+    assert not request.HasField("receive_time")
+
+
+async def test_rejected_is_supplemented_and_resubmitted_and_the_clock_does_not_restart(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "x")
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    world.clock.advance(timedelta(hours=1))
+    rejected = await world.answer(request_id, pb.PLATFORM_ANSWER_REJECTED, reason="NOT_ENOUGH")
+    assert (pb.REMOVAL_STATE_REJECTED, "NOT_ENOUGH") == (rejected.state, rejected.reason)
+
+    assert pb.REMOVAL_STATE_SUPPLEMENTED == (await world.supplement(request_id)).state
+    await world.work()
+    assert 1 == len(world.forms)
+
+    await world.resubmit(request_id)
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_RECEIVED, 2) == (request.state, len(request.attempts))
+    assert stamp(START) == request.receive_time
+    assert "얼굴이 보입니다" in world.forms[1]["fields"]["body"]
+    assert "RemovalResubmitted" in await world.events()
+
+
+async def test_the_fifth_rejection_ends_the_request(world: World) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", "reject", "*")
+    await world.packed(person, "x")
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    for _ in range(4):
+        await world.supplement(request_id)
+        await world.resubmit(request_id)
+        await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_UNRESOLVED, 5) == (request.state, len(request.attempts))
+    assert "RemovalCompleted" == (await world.events())[-1]
+
+
+async def test_a_mail_whose_answer_got_lost_is_settled_by_a_person(world: World) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("telegram", "lost_answer")
+    await world.packed(person, "telegram")
+    await world.work()
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_UNCERTAIN, "NO_REPLY_TO_DATA") == (request.state, request.reason)
+
+    done = await world.answer(request.removal_request_id, pb.PLATFORM_ANSWER_ACCEPTED, reference="TELEGRAM-0001")
+    assert (pb.REMOVAL_STATE_RECEIVED, 1) == (done.state, len(done.attempts))
+    assert 1 == len(world.mails)
+
+
+async def test_a_mail_server_that_is_busy_gets_the_mail_later(world: World) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("overseas", "450")
+    await world.packed(person, "overseas")
+    await world.work()
+    assert "SMTP_450" == (await world.only(person)).reason
+    world.clock.advance(timedelta(seconds=5))
+    await world.work()
+    assert pb.REMOVAL_STATE_RECEIVED == (await world.only(person)).state
+    assert 1 == len(world.mails)
+
+
+# --- crashes ---
+
+
+async def test_a_crash_while_mailing_leaves_it_to_a_person(world: World) -> None:
+    request_id = await crashed_while_sending(world, "telegram")
+    await world.work()
+    request = await world.stub.GetRemovalRequest(
+        pb.GetRemovalRequestRequest(removal_request_id=request_id), metadata=world.operator()
+    )
+    assert pb.REMOVAL_STATE_UNCERTAIN == request.removal_request.state
+    assert "CRASH_WHILE_SENDING" == request.removal_request.reason
+    assert [] == world.mails
+
+
+async def test_a_crash_while_filing_a_form_files_it_once(world: World) -> None:
+    request_id = await crashed_while_sending(world, "x")
+    await world.work()
+    request = await world.stub.GetRemovalRequest(
+        pb.GetRemovalRequestRequest(removal_request_id=request_id), metadata=world.operator()
+    )
+    assert pb.REMOVAL_STATE_RECEIVED == request.removal_request.state
+    assert 1 == len(world.forms)
+
+
+async def crashed_while_sending(world: World, platform: str) -> str:
+    """A request whose sending was begun by a process that is gone. Returns its id."""
+    person = await world.person(mandate=False)
+    await world.packed(person, platform)
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    async with world.removal.store.begin() as work:
+        request = await work.request(request_id)
+        assert request is not None
+        attempt = request.next_attempt()
+        attempt.in_flight, attempt.tries = True, 1
+        await work.save(request)
+    await world.mandate(person)
+    return request_id
+
+
+# --- what happens to cases and people ---
+
+
+async def test_requests_follow_a_merge_and_its_end(world: World) -> None:
+    person = await world.person()
+    merged, _ = await world.packed(person, "naver")
+    root = uuid7()
+    await world.work()
+    await world.feed(case_events.CaseMerged(root_case_id=root, merged_case_id=merged, subscriber_id=person))
+    assert sorted([root, merged]) == sorted((await world.only(person)).case_ids)
+
+    await world.feed(case_events.CaseUnmerged(root_case_id=root, case_id=merged, subscriber_id=person))
+    assert [merged] == list((await world.only(person)).case_ids)
+
+
+async def test_a_false_positive_takes_the_request_back_unless_another_case_wants_it(world: World) -> None:
+    person = await world.person()
+    one, _ = await world.packed(person, "naver")
+    other, _ = await world.packed(person, "naver")
+    await world.work()
+    await world.feed(closed(one, person))
+    assert pb.REMOVAL_STATE_RECEIVED == (await world.only(person)).state
+
+    await world.feed(closed(other, person))
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_WITHDRAWN, "CASE_CLOSED") == (request.state, request.reason)
+    assert "RemovalWithdrawn" == (await world.events())[-1]
+
+
+async def test_a_merged_case_ends_with_its_root(world: World) -> None:
+    person = await world.person()
+    merged, _ = await world.packed(person, "naver")
+    root = uuid7()
+    await world.work()
+    await world.feed(case_events.CaseMerged(root_case_id=root, merged_case_id=merged, subscriber_id=person))
+    await world.feed(closed(root, person))
+    assert pb.REMOVAL_STATE_WITHDRAWN == (await world.only(person)).state
+
+
+async def test_a_case_closed_before_its_request_was_made_gets_none(world: World) -> None:
+    person = await world.person()
+    case_id, _ = await world.packed(person, "naver")
+    await world.feed(closed(case_id, person))
+    await world.work()
+    assert [] == await world.requests(person)
+
+
+def closed(case_id: str, person: str) -> case_events.CaseClosed:
+    """A false positive."""
+    return case_events.CaseClosed(case_id=case_id, subscriber_id=person, resolution=case_pb2.RESOLUTION_FALSE_POSITIVE)
+
+
+async def test_withdrawn_consent_takes_open_requests_back(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver")
+    await world.work()
+    await world.feed(
+        case_events.ConsentWithdrawn(
+            subscriber_id=person, scope=subscriber_service_pb2.CONSENT_SCOPE_REMOVAL, consent_id=uuid7()
+        )
+    )
+    request = await world.only(person)
+    assert (pb.REMOVAL_STATE_WITHDRAWN, "CONSENT_WITHDRAWN") == (request.state, request.reason)
+
+
+async def test_a_suspended_subscriber_is_held_and_resumed(world: World) -> None:
+    person = await world.person()
+    await world.feed(case_events.SubscriberSuspended(subscriber_id=person))
+    await world.packed(person, "naver")
+    await world.work()
+    assert [] == await world.requests(person)
+
+    await world.feed(case_events.SubscriberResumed(subscriber_id=person))
+    await world.work()
+    assert pb.REMOVAL_STATE_RECEIVED == (await world.only(person)).state
+
+
+async def test_nothing_is_sent_while_sending_is_off(migrated: str, tmp_path: Path, platform: PlatformSimulator) -> None:
+    async with Running(migrated, tmp_path, platform, Sending()) as world:
+        person = await world.person()
+        await world.packed(person, "naver")
+        await world.work()
+        request = await world.only(person)
+        assert (pb.REMOVAL_STATE_CHECKED, "DRY_RUN") == (request.state, request.reason)
+        assert [] == world.forms
+
+
+# --- commands ---
+
+
+async def test_answers_of_the_platform_move_the_request_as_the_diagram_says(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver")
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    until = stamp(START + timedelta(days=30))
+    blocked = await world.answer(request_id, pb.PLATFORM_ANSWER_TEMP_BLOCKED, block_until_time=until)
+    assert (pb.REMOVAL_STATE_TEMP_BLOCKED, until) == (blocked.state, blocked.block_until_time)
+    removed = await world.answer(request_id, pb.PLATFORM_ANSWER_REMOVED)
+    assert pb.REMOVAL_STATE_UNVERIFIED == removed.state
+    assert removed.HasField("end_time")
+    assert ["RemovalBlockedTemporarily", "RemovalCompleted"] == (await world.events())[-2:]
+
+
+async def test_an_answer_that_makes_no_sense_is_refused_and_changes_nothing(world: World) -> None:
+    person = await world.person(mandate=False)
+    await world.packed(person, "naver")
+    await world.work()
+    before = await world.only(person)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.answer(before.removal_request_id, pb.PLATFORM_ANSWER_REMOVED)
+    assert "ILLEGAL_TRANSITION" == as_error(caught)
+    assert before == await world.only(person)
+
+
+@pytest.mark.parametrize("answer", [pb.PLATFORM_ANSWER_ACCEPTED, pb.PLATFORM_ANSWER_REJECTED])
+async def test_what_was_not_sent_cannot_have_been_answered(world: World, answer: pb.PlatformAnswer.ValueType) -> None:
+    person = await world.person()
+    world.platform.mailroom.tell("x", "reject")
+    await world.packed(person, "x")
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    await world.supplement(request_id)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.answer(request_id, answer)
+    assert "ILLEGAL_TRANSITION" == as_error(caught)
+
+
+async def test_the_same_command_twice_is_done_once(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver")
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    command = pb.WithdrawRemovalRequestRequest(removal_request_id=request_id, request_id="once")
+    first = await world.stub.WithdrawRemovalRequest(command, metadata=world.subscriber(person))
+    second = await world.stub.WithdrawRemovalRequest(command, metadata=world.subscriber(person))
+    assert first == second
+    assert 1 == (await world.events()).count("RemovalWithdrawn")
+
+
+async def test_a_request_made_by_hand_after_the_end_is_the_next_episode(world: World) -> None:
+    person = await world.person()
+    case_id, sighting_id = await world.packed(person, "naver")
+    await world.work()
+    first = (await world.only(person)).removal_request_id
+    await world.answer(first, pb.PLATFORM_ANSWER_REMOVED)
+    command = pb.CreateRemovalRequestRequest(
+        case_id=case_id, sighting_id=sighting_id, platform="naver", request_id="again"
+    )
+    made = await world.stub.CreateRemovalRequest(command, metadata=world.operator())
+    repeated = await world.stub.CreateRemovalRequest(command, metadata=world.operator())
+    assert 2 == made.removal_request.episode
+    assert made.removal_request.removal_request_id == repeated.removal_request.removal_request_id
+    await world.work()
+    assert ["NAVER-0001", "NAVER-0002"] == [form["reference"] for form in world.forms]
+
+
+@pytest.mark.parametrize(
+    ("platform_id", "sighting", "reason"),
+    [("nowhere", "", "UNKNOWN_PLATFORM"), ("naver", "other", "NOT_PACKED_YET"), ("naver", "", "NO_MANDATE")],
+)
+async def test_a_request_by_hand_says_what_is_missing(
+    world: World, platform_id: str, sighting: str, reason: str
+) -> None:
+    person = await world.person(mandate=False)
+    case_id, sighting_id = await world.packed(person, "naver")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.stub.CreateRemovalRequest(
+            pb.CreateRemovalRequestRequest(
+                case_id=case_id,
+                sighting_id=uuid7() if sighting else sighting_id,
+                platform=platform_id,
+                request_id="x",
+            ),
+            metadata=world.operator(),
+        )
+    assert reason == as_error(caught)
+
+
+async def test_another_subscribers_request_does_not_exist(world: World) -> None:
+    person, stranger = await world.person(), await world.person()
+    await world.packed(person, "naver")
+    await world.work()
+    request_id = (await world.only(person)).removal_request_id
+    for call, request in (
+        (world.stub.GetRemovalRequest, pb.GetRemovalRequestRequest(removal_request_id=request_id)),
+        (world.stub.GetFilingPackage, pb.GetFilingPackageRequest(removal_request_id=request_id)),
+        (
+            world.stub.WithdrawRemovalRequest,
+            pb.WithdrawRemovalRequestRequest(removal_request_id=request_id, request_id="x"),
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(request, metadata=world.subscriber(stranger))
+        assert grpc.StatusCode.NOT_FOUND == caught.value.code()
+
+
+async def test_pages_hold_every_request_once(world: World) -> None:
+    person = await world.person()
+    for number in range(5):
+        await world.packed(person, "naver", address=f"https://example.com/{number}")
+    await world.work()
+    seen: list[str] = []
+    token = ""
+    while True:
+        answer = await world.stub.ListRemovalRequests(
+            pb.ListRemovalRequestsRequest(subscriber_id=person, page_size=2, page_token=token),
+            metadata=world.subscriber(person),
+        )
+        seen += [item.removal_request_id for item in answer.removal_requests]
+        token = answer.next_page_token
+        if not token:
+            break
+    assert (5, 5) == (len(seen), len(set(seen)))
+
+
+@pytest.mark.parametrize("token", ["!", "bm90IGEgdG9rZW4=", "AAAA"])
+async def test_a_bad_page_token_is_named(world: World, token: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.stub.ListRemovalRequests(pb.ListRemovalRequestsRequest(page_token=token), metadata=world.operator())
+    assert "BAD_PAGE_TOKEN" == as_error(caught)
+
+
+async def test_platforms_are_listed_with_the_versions_of_their_policies(world: World) -> None:
+    answer = await world.stub.ListPlatforms(pb.ListPlatformsRequest(page_size=4), metadata=world.operator())
+    assert ["community", "google", "kakao", "meta"] == [item.platform for item in answer.platforms]
+    rest = await world.stub.ListPlatforms(
+        pb.ListPlatformsRequest(page_token=answer.next_page_token), metadata=world.operator()
+    )
+    assert 6 == len(rest.platforms)
+
+
+# --- what is stored ---
+
+
+async def test_neither_address_nor_name_is_stored_or_published_in_the_clear(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver")
+    await world.work()
+    async with world.database.begin() as session:
+        names = (await session.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))).scalars()
+        # The names come from the catalogue of a database made for this test.
+        queries = [text(f'SELECT array_agg(t::text) FROM "{name}" t') for name in names.all()]
+        stored = "".join([str(await session.scalar(query)) for query in queries])
+    for secret in ("example.com", NAME, "gildong"):
+        assert secret not in stored
+        assert secret.encode().hex() not in stored
+
+
+async def test_erasure_leaves_nothing_and_drops_what_comes_later(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver")
+    await world.packed(person, "youtube", address="https://example.com/other")
+    await world.work()
+    await world.feed(case_events.SubscriberErasureRequested(subscriber_id=person))
+    await world.packed(person, "naver")
+    await world.work()
+
+    assert [] == await world.requests(person)
+    async with world.database.begin() as session:
+        left = {
+            table.name: await session.scalar(select(func.count()).select_from(table))
+            for table in Base.metadata.sorted_tables
+            if "subscriber_id" in table.c or table.name in ("request_case", "attempt", "due")
+        }
+    assert {} == {name: count for name, count in left.items() if count}
+    assert "ErasureCompleted" == (await world.events())[-1]
+
+
+async def test_a_mandate_after_erasure_is_refused(world: World) -> None:
+    person = await world.person()
+    await world.feed(case_events.SubscriberErasureRequested(subscriber_id=person))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.mandate(person)
+    assert "OWNER_ERASED" == as_error(caught)
+
+
+async def test_the_migrations_make_the_tables_that_the_code_describes(world: World) -> None:
+    async with world.database.engine.connect() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
+        )
+    assert [] == differences
+
+
+async def test_nothing_stays_due_when_all_is_done(world: World) -> None:
+    person = await world.person()
+    await world.packed(person, "naver")
+    await world.work()
+    async with world.database.begin() as session:
+        assert [] == (await session.execute(select(DUE))).all()
+    assert State.RECEIVED == (await world.states())[-1]

@@ -1,0 +1,1 @@
+"""Stand-ins for the world outside: what the system talks to in tests and in the demo."""

@@ -1,0 +1,121 @@
+"""Does a pack show every change, and does the same evidence give the same bytes?"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.case.adapters.signing import FileSigner
+from services.case.domain.evidence import Item, Pack, build, canonical
+from services.case.evidence_verify import verify
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+Files = dict[str, bytes]
+PATH = "items/s1/capture.json"
+
+
+def item(number: int) -> Item:
+    return Item(
+        sighting_id=f"s{number}",
+        decision_id=f"d{number}",
+        case_id="c",
+        kind="FACE",
+        channel="ch",
+        channel_group="SNS",
+        rule="OPENED",
+        discover_time=NOW,
+        files={"capture.json": canonical({"source_url": f"https://x.example/{number}"}), "thumbnail.jpg": b"jpeg"},
+        fetch_time=NOW,
+        capture_sha256=bytes(32),
+    )
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> FileSigner:
+    return FileSigner(tmp_path / "private", tmp_path / "public")
+
+
+def packed(signer: FileSigner, *items: Item) -> bytes:
+    pack = Pack("p", "c", 3, NOW, "evidence-1", signer.key_id, ["b", "a"])
+    return build(pack, items, signer.sign).archive
+
+
+def rezip(path: Path, change: Callable[[Files], Mapping[str, bytes]]) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in change(files).items():
+            archive.writestr(name, content)
+
+
+def test_the_same_evidence_gives_the_same_bytes(signer: FileSigner) -> None:
+    assert packed(signer, item(1), item(2)) == packed(signer, item(2), item(1))
+
+
+def test_an_untouched_pack_is_valid(signer: FileSigner, tmp_path: Path) -> None:
+    file = tmp_path / "pack.zip"
+    file.write_bytes(packed(signer, item(1), item(2)))
+    found = verify(file, tmp_path / "public")
+    assert (True, "c", "p", 3, 2, 4) == (
+        found.valid,
+        found.case_id,
+        found.pack_id,
+        found.version,
+        found.items,
+        found.files,
+    )
+
+
+def manifest_with(files: Files, **values: object) -> bytes:
+    return canonical(json.loads(files["manifest.json"]) | values)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "reason"),
+    [
+        (lambda f: f | {PATH: f[PATH].replace(b"/1", b"/2")}, PATH, "HASH_DIFFERS"),
+        (lambda f: f | {PATH: f[PATH] + b" "}, PATH, "SIZE_DIFFERS"),
+        (lambda f: {n: c for n, c in f.items() if n != PATH}, PATH, "FILE_MISSING"),
+        (lambda f: f | {"items/s1/more.txt": b"x"}, "items/s1/more.txt", "FILE_ADDED"),
+        (lambda f: f | {"manifest.json": manifest_with(f, version=4)}, "manifest.sig", "SIGNATURE_INVALID"),
+        (lambda f: f | {"manifest.json": b" " + f["manifest.json"]}, "manifest.json", "MANIFEST_NOT_CANONICAL"),
+        (lambda f: f | {"manifest.json": b"{}"}, "manifest.json", "MANIFEST_MALFORMED"),
+        (lambda f: f | {"manifest.json": b"[" * 100_000}, "manifest.json", "MANIFEST_MALFORMED"),
+        (lambda f: {n: c for n, c in f.items() if n != "manifest.json"}, "", "MANIFEST_MISSING"),
+        (lambda f: f | {"manifest.sig": b"{}"}, "manifest.sig", "SIGNATURE_MALFORMED"),
+    ],
+)  # fmt: skip
+def test_every_change_is_named(
+    signer: FileSigner, tmp_path: Path, change: Callable[[Files], Mapping[str, bytes]], place: str, reason: str
+) -> None:
+    file = tmp_path / "pack.zip"
+    file.write_bytes(packed(signer, item(1)))
+    rezip(file, change)
+    assert (place, reason) in verify(file, tmp_path / "public").faults
+
+
+def test_a_pack_of_an_unknown_or_another_key_is_not_valid(signer: FileSigner, tmp_path: Path) -> None:
+    file = tmp_path / "pack.zip"
+    file.write_bytes(packed(signer, item(1)))
+    assert (("manifest.sig", "KEY_UNKNOWN"),) == verify(file, tmp_path / "private").faults
+    FileSigner(tmp_path / "other", tmp_path / "others")
+    assert (("manifest.sig", "SIGNATURE_INVALID"),) == verify(file, tmp_path / "others").faults
+
+
+def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path) -> None:
+    file = tmp_path / "pack.zip"
+    file.write_bytes(b"PK\x03\x04 nothing")
+    assert (("", "NOT_AN_ARCHIVE"),) == verify(file, tmp_path).faults
+
+
+def test_a_broken_archive_is_named_and_raises_nothing(signer: FileSigner, tmp_path: Path) -> None:
+    file = tmp_path / "pack.zip"
+    whole = packed(signer, item(1))
+    spot = whole.index(b"https://x.example")
+    file.write_bytes(whole[:spot] + b"HTTPS" + whole[spot + 5 :])
+    assert (PATH, "UNREADABLE") in verify(file, tmp_path / "public").faults
