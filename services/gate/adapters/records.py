@@ -1,0 +1,177 @@
+"""How log records lie in PostgreSQL and become the facts that measures take."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from misuse.common.v1.signal_pb2 import Band, MatchKind
+from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis.bus import CURSOR, Event
+from services.chassis.database import Database
+from services.chassis.errors import InvalidInput
+from services.gate.adapters.tables import LogRecordRow
+from services.gate.domain.measures import MatchDecision, NotificationFacts
+
+_ROWS = LogRecordRow.__table__
+_COMMITS = ("OPENED", "SIGHTED", "REOPENED")
+"""Transitions that commit a case or a sighting; REVIEW_OPENED does not."""
+_FETCH = 5_000
+
+
+async def keep_records(session: AsyncSession, events: Sequence[Event]) -> None:
+    """Stores records as published, with what reports select by. Raises InvalidInput RECORD_WITHOUT_BODY."""
+    rows = [_row(event) for event in events]
+    await session.execute(insert(LogRecordRow).on_conflict_do_nothing(), rows)
+
+
+def _row(event: Event) -> dict[str, Any]:
+    record = event.message
+    if not isinstance(record, LogRecord) or (body := record.WhichOneof("body")) is None:
+        raise InvalidInput("RECORD_WITHOUT_BODY", "A log record says nothing that is known here.")
+    return {
+        "publisher": event.publisher,
+        "partition": event.partition,
+        "position": event.position,
+        "record_id": record.record_id,
+        "type": body,
+        "facet": _facet(record, body),
+        "occur_time": record.occur_time.ToDatetime(UTC),
+        "entity": record.entity,
+        "entity_id": record.entity_id,
+        "case_ids": list(record.case_ids),
+        "decision_id": record.decision_id,
+        "payload": record.SerializeToString(deterministic=True),
+    }
+
+
+def _facet(record: LogRecord, body: str) -> str:
+    """The word that reports select by."""
+    match body:
+        case "match_decision_log":
+            return Band.Name(record.match_decision_log.band).removeprefix("BAND_")
+        case "case_lifecycle_log":
+            return record.case_lifecycle_log.transition
+        case "notification_delivery_log":
+            return record.notification_delivery_log.action
+        case "evidence_pack_log":
+            return record.evidence_pack_log.action
+        case "removal_request_log":
+            return record.removal_request_log.to_state
+        case _:
+            return ""
+
+
+@asynccontextmanager
+async def view(database: Database) -> AsyncIterator[SqlRecords]:
+    """A view of the records that stands still: one read-only snapshot."""
+    async with AsyncSession(database.engine) as session, session.begin():
+        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        yield SqlRecords(session)
+
+
+class SqlRecords:
+    """See ports.Records."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def cut_off(self) -> Mapping[str, int]:
+        """See Records. The cursor moves in the transaction that stores the records."""
+        query = select(CURSOR.c.publisher, CURSOR.c.partition, CURSOR.c.position).order_by(
+            CURSOR.c.publisher, CURSOR.c.partition
+        )
+        return {f"{row.publisher}/{row.partition}": row.position for row in await self._session.execute(query)}
+
+    async def match_decisions(self, since: datetime, until: datetime) -> Sequence[MatchDecision]:
+        """See Records."""
+        found: dict[str, MatchDecision] = {}
+        async for record in self._read("match_decision_log", ("MATCH",), since, until):
+            log = record.match_decision_log
+            found[record.decision_id] = MatchDecision(
+                decision_id=record.decision_id,
+                discover_time=log.discover_time.ToDatetime(UTC),
+                decide_time=log.decide_time.ToDatetime(UTC),
+                channel_group=log.channel_group,
+                kind=MatchKind.Name(log.kind).removeprefix("MATCH_KIND_"),
+            )
+        return list(found.values())
+
+    async def count(self, record_type: str, facet: str, since: datetime, until: datetime) -> int:
+        """See Records."""
+        query = select(func.count()).where(
+            _ROWS.c.type == record_type, _ROWS.c.facet == facet, _ROWS.c.occur_time.between(since, until)
+        )
+        return (await self._session.scalar(query)) or 0
+
+    async def commits(self, since: datetime) -> Mapping[str, datetime]:
+        """See Records."""
+        query = (
+            select(_ROWS.c.decision_id, func.min(_ROWS.c.occur_time))
+            .where(
+                _ROWS.c.type == "case_lifecycle_log",
+                _ROWS.c.facet.in_(_COMMITS),
+                _ROWS.c.occur_time >= since,
+                _ROWS.c.decision_id != "",
+            )
+            .group_by(_ROWS.c.decision_id)
+        )
+        return {decision_id: moment for decision_id, moment in await self._session.execute(query)}
+
+    async def dropped(self, since: datetime) -> Set[str]:
+        """See Records."""
+        query = select(_ROWS.c.decision_id).where(
+            _ROWS.c.type == "case_lifecycle_log", _ROWS.c.facet == "DROPPED", _ROWS.c.occur_time >= since
+        )
+        return set(await self._session.scalars(query))
+
+    async def notifications(self, since: datetime, until: datetime) -> Sequence[NotificationFacts]:
+        """See Records. Made in the window: its first record lies in it."""
+        found: dict[str, NotificationFacts] = {}
+        async for record in self._read("notification_delivery_log", ("QUEUED",), since, until):
+            log = record.notification_delivery_log
+            found[log.notification_id] = NotificationFacts(log.device_ref, log.device_class, log.subject)
+        later = ("HANDED_OVER", "ACKNOWLEDGED", "SUPERSEDED", "UNDELIVERABLE")
+        async for record in self._read("notification_delivery_log", later, since, None):
+            facts = found.get(record.notification_delivery_log.notification_id)
+            if facts is not None:
+                _apply(facts, record)
+        return list(found.values())
+
+    async def counts_by_type(self) -> Mapping[str, int]:
+        """See Records."""
+        query = select(_ROWS.c.type, func.count()).group_by(_ROWS.c.type)
+        return {record_type: count for record_type, count in await self._session.execute(query)}
+
+    async def _read(
+        self, record_type: str, facets: Sequence[str], since: datetime, until: datetime | None
+    ) -> AsyncIterator[LogRecord]:
+        query = select(_ROWS.c.payload).where(
+            _ROWS.c.type == record_type, _ROWS.c.facet.in_(facets), _ROWS.c.occur_time >= since
+        )
+        if until is not None:
+            query = query.where(_ROWS.c.occur_time <= until)
+        result = await self._session.stream(query.execution_options(yield_per=_FETCH))
+        async for payload in result.scalars():
+            yield LogRecord.FromString(payload)
+
+
+def _apply(facts: NotificationFacts, record: LogRecord) -> None:
+    """What a later record says of a notification."""
+    log = record.notification_delivery_log
+    match log.action:
+        case "HANDED_OVER":
+            facts.sent_time = record.occur_time.ToDatetime(UTC)
+        case "ACKNOWLEDGED":
+            facts.acknowledged = True
+            facts.latency_ms = float(log.latency_ms)
+        case "SUPERSEDED":
+            facts.superseded = True
+        case "UNDELIVERABLE":
+            facts.undeliverable = True

@@ -1,0 +1,239 @@
+"""How decisions, reports and test runs lie in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
+
+from misuse.case.v1.events_pb2 import LogHeadAdvanced
+from misuse.common.v1.access_pb2 import PURPOSE_RELEASE
+from misuse.gate.v1.events_pb2 import ReleaseEvaluated
+from misuse.gate.v1.gate_service_pb2 import Outcome as OutcomeProto
+from misuse.log.v1.record_pb2 import LogRecord, ReleaseDecisionLog
+from services.chassis.idempotency import RequestMemory
+from services.chassis.outbox import Outbox
+from services.gate.adapters.tables import LogHeadRow, ReleaseDecisionRow, ReportRow, TestRunRow
+from services.gate.domain.kpis import Outcome, TestKind, TestRun
+from services.gate.domain.report import Report
+from services.gate.ports import Command, Decision, RecordedRun
+
+
+class SqlShelf:
+    """See ports.Shelf."""
+
+    def __init__(self, session: AsyncSession, outbox: Outbox, memory: RequestMemory) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._memory = memory
+
+    async def recall(self, command: Command) -> str | None:
+        """See Shelf."""
+        return await self._memory.recall(
+            self._session, command.caller, command.method, command.request_id, command.request
+        )
+
+    async def remember(self, command: Command, resource_id: str) -> None:
+        """See Shelf."""
+        await self._memory.remember(
+            self._session, command.caller, command.method, command.request_id, command.request, resource_id
+        )
+
+    async def put_decision(self, decision: Decision, cut_off: Mapping[str, int]) -> None:
+        """See Shelf."""
+        self._session.add(
+            ReleaseDecisionRow(
+                decision_id=decision.decision_id,
+                release=decision.release,
+                stage=decision.stage,
+                outcome=decision.outcome.value,
+                reasons=list(decision.reasons),
+                cut_off=dict(cut_off),
+                create_time=decision.create_time,
+            )
+        )
+        self._session.add_all(
+            _report_row(report, decision.decision_id, number)
+            for number, report in enumerate(decision.reports)
+        )
+        self._tell(decision)
+
+    def _tell(self, decision: Decision) -> None:
+        """The log record and the event of a decision; those of one release keep their order."""
+        body = ReleaseDecisionLog(
+            release=decision.release,
+            stage=decision.stage,
+            outcome=decision.outcome.value,
+            report_ids=[report.report_id for report in decision.reports][:32],
+        )
+        record = LogRecord(
+            entity="release_decision",
+            entity_id=decision.decision_id,
+            entity_version=1,
+            purpose=PURPOSE_RELEASE,
+            occur_time=_stamp(decision.create_time),
+            release_decision_log=body,
+        )
+        self._outbox.record(self._session, decision.release, record)
+        event = ReleaseEvaluated(
+            decision_id=decision.decision_id,
+            release=decision.release,
+            stage=decision.stage,
+            outcome=OutcomeProto.Value(f"OUTCOME_{decision.outcome}"),
+        )
+        self._outbox.event(self._session, decision.release, event)
+
+    async def put_run(self, run: RecordedRun) -> None:
+        """See Shelf."""
+        self._session.add(
+            TestRunRow(
+                test_run_id=run.run.test_run_id,
+                release=run.release,
+                kind=run.run.kind.value,
+                commit=run.run.commit,
+                passed=run.run.passed,
+                failed=run.run.failed,
+                skipped=run.run.skipped,
+                junit_sha256=run.junit_sha256,
+                create_time=run.create_time,
+            )
+        )
+
+    async def run(self, test_run_id: str) -> TestRun | None:
+        """See Shelf."""
+        row = await self._session.get(TestRunRow, test_run_id)
+        return None if row is None else _run(row)
+
+    async def latest_runs(self, release: str) -> Mapping[TestKind, TestRun]:
+        """See Shelf."""
+        query = (
+            select(TestRunRow)
+            .where(TestRunRow.release == release)
+            .ext(distinct_on(TestRunRow.kind))
+            .order_by(TestRunRow.kind, TestRunRow.test_run_id.desc())
+        )
+        return {TestKind(row.kind): _run(row) for row in await self._session.scalars(query)}
+
+    async def decision(self, decision_id: str) -> Decision | None:
+        """See Shelf."""
+        row = await self._session.get(ReleaseDecisionRow, decision_id)
+        return None if row is None else await self._with_reports(row)
+
+    async def latest_decision(self, release: str) -> Decision | None:
+        """See Shelf."""
+        query = (
+            select(ReleaseDecisionRow)
+            .where(ReleaseDecisionRow.release == release)
+            .order_by(ReleaseDecisionRow.decision_id.desc())
+            .limit(1)
+        )
+        row = await self._session.scalar(query)
+        return None if row is None else await self._with_reports(row)
+
+    async def _with_reports(self, row: ReleaseDecisionRow) -> Decision:
+        query = (
+            select(ReportRow)
+            .where(ReportRow.decision_id == row.decision_id)
+            .order_by(ReportRow.number)
+            .options(defer(ReportRow.document))
+        )
+        reports = [_report(found, {}) for found in await self._session.scalars(query)]
+        return Decision(
+            row.decision_id, row.release, row.stage, Outcome(row.outcome), row.reasons, row.create_time, reports
+        )
+
+    async def report(self, report_id: str) -> Report | None:
+        """See Shelf."""
+        row = await self._session.get(ReportRow, report_id)
+        return None if row is None else _report(row, row.document)
+
+    async def reports(self, name: str, before: str, limit: int) -> Sequence[Report]:
+        """See Shelf."""
+        query = select(ReportRow).options(defer(ReportRow.document))
+        if name:
+            query = query.where(ReportRow.name == name)
+        if before:
+            query = query.where(ReportRow.report_id < before)
+        rows = await self._session.scalars(query.order_by(ReportRow.report_id.desc()).limit(limit))
+        return [_report(row, {}) for row in rows]
+
+    async def last_reports(self, names: Sequence[str]) -> Mapping[str, Report]:
+        """See Shelf."""
+        query = (
+            select(ReportRow)
+            .options(defer(ReportRow.document))
+            .where(ReportRow.name.in_(names))
+            .ext(distinct_on(ReportRow.name))
+            .order_by(ReportRow.name, ReportRow.report_id.desc())
+        )
+        return {row.name: _report(row, {}) for row in await self._session.scalars(query)}
+
+
+async def keep_heads(session: AsyncSession, heads: Sequence[LogHeadAdvanced], now: datetime) -> None:
+    """Keeps the furthest head of each chain; one that would go back changes nothing."""
+    furthest: dict[str, LogHeadAdvanced] = {}
+    for head in heads:
+        known = furthest.get(head.chain_id)
+        if known is None or head.sequence > known.sequence:
+            furthest[head.chain_id] = head
+    rows = [
+        {"chain_id": h.chain_id, "sequence": h.sequence, "head_hash": h.head_hash, "update_time": now}
+        for _, h in sorted(furthest.items())
+    ]
+    statement = insert(LogHeadRow).values(rows)
+    new = statement.excluded
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["chain_id"],
+            set_={"sequence": new.sequence, "head_hash": new.head_hash, "update_time": new.update_time},
+            where=LogHeadRow.sequence < new.sequence,
+        )
+    )
+
+
+def _report_row(report: Report, decision_id: str, number: int) -> ReportRow:
+    return ReportRow(
+        report_id=report.report_id,
+        decision_id=decision_id,
+        number=number,
+        name=report.name,
+        release=report.release,
+        outcome=report.outcome.value,
+        reasons=list(report.reasons),
+        value_text=report.value_text,
+        sample_size=report.sample_size,
+        required_size=report.required_size,
+        create_time=report.create_time,
+        document=dict(report.document),
+    )
+
+
+def _report(row: ReportRow, document: Mapping[str, Any]) -> Report:
+    return Report(
+        report_id=row.report_id,
+        name=row.name,
+        release=row.release,
+        outcome=Outcome(row.outcome),
+        reasons=row.reasons,
+        value_text=row.value_text,
+        sample_size=row.sample_size,
+        required_size=row.required_size,
+        create_time=row.create_time,
+        document=document,
+    )
+
+
+def _run(row: TestRunRow) -> TestRun:
+    return TestRun(row.test_run_id, TestKind(row.kind), row.commit, row.passed, row.failed, row.skipped)
+
+
+def _stamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,1 @@
+"""What a gate is and what it says: definitions, statistics, measurements, outcomes. No I/O."""

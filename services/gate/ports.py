@@ -1,0 +1,128 @@
+"""What the gate's use cases need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from services.gate.domain.kpis import Outcome, TestKind, TestRun
+from services.gate.domain.measures import MatchDecision, NotificationFacts
+from services.gate.domain.report import Report
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A judgement about a release."""
+
+    decision_id: str
+    release: str
+    stage: str
+    outcome: Outcome
+    reasons: Sequence[str]
+    create_time: datetime
+    reports: Sequence[Report]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A call that must not be done twice."""
+
+    caller: str
+    method: str
+    request_id: str
+    request: Message
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A test run as it is kept."""
+
+    run: TestRun
+    release: str
+    junit_sha256: bytes
+    create_time: datetime
+
+
+class Records(Protocol):
+    """Log records as they were at one moment; nothing that arrives meanwhile is seen."""
+
+    async def cut_off(self) -> Mapping[str, int]:
+        """publisher/partition → last position that is in this view."""
+
+    async def match_decisions(self, since: datetime, until: datetime) -> Sequence[MatchDecision]:
+        """Decisions of the MATCH band, once each."""
+
+    async def count(self, record_type: str, facet: str, since: datetime, until: datetime) -> int:
+        """Records of a type with a facet (band, transition or action)."""
+
+    async def commits(self, since: datetime) -> Mapping[str, datetime]:
+        """Decision → when its case was opened or its sighting committed, the earliest time each."""
+
+    async def dropped(self, since: datetime) -> Set[str]:
+        """Decisions that opened nothing because their subscriber is not processed."""
+
+    async def notifications(self, since: datetime, until: datetime) -> Sequence[NotificationFacts]:
+        """Notifications made in the window, with all that is known of them since."""
+
+    async def counts_by_type(self) -> Mapping[str, int]:
+        """Records by type."""
+
+
+class Shelf(Protocol):
+    """What the gate itself keeps, inside one transaction."""
+
+    async def recall(self, command: Command) -> str | None:
+        """The id that this very command made before. Raises AlreadyExists for another request."""
+
+    async def remember(self, command: Command, resource_id: str) -> None:
+        """Notes what the command made."""
+
+    async def put_decision(self, decision: Decision, cut_off: Mapping[str, int]) -> None:
+        """Stores a decision with its reports, its log record and its event."""
+
+    async def put_run(self, run: RecordedRun) -> None:
+        """Stores a test run."""
+
+    async def run(self, test_run_id: str) -> TestRun | None:
+        """A test run."""
+
+    async def latest_runs(self, release: str) -> Mapping[TestKind, TestRun]:
+        """The latest run of each kind."""
+
+    async def decision(self, decision_id: str) -> Decision | None:
+        """A decision with its reports."""
+
+    async def latest_decision(self, release: str) -> Decision | None:
+        """The latest decision about a release."""
+
+    async def report(self, report_id: str) -> Report | None:
+        """A report."""
+
+    async def reports(self, name: str, before: str, limit: int) -> Sequence[Report]:
+        """Reports, newest first, below a report id if given, without their documents."""
+
+    async def last_reports(self, names: Sequence[str]) -> Mapping[str, Report]:
+        """The last report of each name, without its document."""
+
+
+class Views(Protocol):
+    """Opens a view of the records."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Records]:
+        """A view that stands still while it is open."""
+
+
+class Shelves(Protocol):
+    """Starts transactions; leaving the block without an error commits."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Shelf]:
+        """A new transaction."""
+
+
+Render = Callable[[Mapping[str, object]], bytes]
+"""Draws a report's document as one HTML page, UTF-8."""

@@ -1,0 +1,181 @@
+"""How calls to the gate are translated. Decides nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from misuse.gate.v1 import gate_service_pb2 as pb
+from misuse.gate.v1 import gate_service_pb2_grpc
+from services.chassis.errors import InvalidInput
+from services.chassis.ids import parse_uuid
+from services.chassis.tokens import current_actor
+from services.gate.domain.kpis import Gates, Kpi, Outcome, TestKind
+from services.gate.domain.report import Report
+from services.gate.handlers import Gatekeeper
+from services.gate.ports import Command, Decision, Render
+
+_RELEASE = re.compile(r"[A-Za-z0-9._+-]{1,128}")
+_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
+_NAME = re.compile(r"[A-Za-z0-9_]{0,64}")
+
+
+class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
+    """GateService."""
+
+    def __init__(self, gatekeeper: Gatekeeper, gates: Gates, render: Render) -> None:
+        self._gatekeeper = gatekeeper
+        self._gates = gates
+        self._render = render
+
+    async def EvaluateRelease(
+        self, request: pb.EvaluateReleaseRequest, context: Any
+    ) -> pb.EvaluateReleaseResponse:
+        """See the contract."""
+        command = _command("EvaluateRelease", request.request_id, request)
+        decision = await self._gatekeeper.evaluate(_release(request.release), request.stage, command)
+        return pb.EvaluateReleaseResponse(decision=_decision(decision))
+
+    async def GetReleaseDecision(
+        self, request: pb.GetReleaseDecisionRequest, context: Any
+    ) -> pb.GetReleaseDecisionResponse:
+        """See the contract."""
+        if request.decision_id:
+            decision_id, release = parse_uuid(request.decision_id, "decision_id"), ""
+        else:
+            decision_id, release = "", _release(request.release)
+        decision = await self._gatekeeper.decision(decision_id, release)
+        return pb.GetReleaseDecisionResponse(decision=_decision(decision))
+
+    async def GetReport(self, request: pb.GetReportRequest, context: Any) -> pb.GetReportResponse:
+        """See the contract."""
+        report = await self._gatekeeper.report(parse_uuid(request.report_id, "report_id"))
+        draw = self._render if request.format == pb.REPORT_FORMAT_HTML else _json
+        return pb.GetReportResponse(summary=_summary(report), document=draw(report.document))
+
+    async def ListReports(self, request: pb.ListReportsRequest, context: Any) -> pb.ListReportsResponse:
+        """See the contract."""
+        _check(bool(_NAME.fullmatch(request.name)), "name", "NAME_MALFORMED")
+        size = _page_size(request.page_size, 200)
+        token = _opened(request.page_token)
+        before = parse_uuid(token, "page_token") if token else ""
+        reports = await self._gatekeeper.reports(request.name, before, size + 1)
+        response = pb.ListReportsResponse(reports=[_summary(report) for report in reports[:size]])
+        if len(reports) > size:
+            response.next_page_token = _token(reports[size - 1].report_id)
+        return response
+
+    async def RecordTestRun(
+        self, request: pb.RecordTestRunRequest, context: Any
+    ) -> pb.RecordTestRunResponse:
+        """See the contract."""
+        _check(request.kind in list(TestKind), "kind", "KIND_UNKNOWN")
+        _check(bool(_COMMIT.fullmatch(request.commit)), "commit", "COMMIT_MALFORMED")
+        command = _command("RecordTestRun", request.request_id, request)
+        run = await self._gatekeeper.record_run(
+            _release(request.release), TestKind(request.kind), request.commit.lower(), request.junit, command
+        )
+        return pb.RecordTestRunResponse(
+            test_run_id=run.test_run_id, passed=run.passed, failed=run.failed, skipped=run.skipped
+        )
+
+    async def ListGates(self, request: pb.ListGatesRequest, context: Any) -> pb.ListGatesResponse:
+        """See the contract."""
+        size = _page_size(request.page_size, 100)
+        token = _opened(request.page_token)
+        _check(token.isdigit() or not token, "page_token", "BAD_PAGE_TOKEN")
+        start = int(token or 0)
+        kpis, last = await self._gatekeeper.list_gates(start, size + 1)
+        response = pb.ListGatesResponse(gates=[self._gate(kpi, last) for kpi in kpis[:size]])
+        if len(kpis) > size:
+            response.next_page_token = _token(str(start + size))
+        return response
+
+    def _gate(self, kpi: Kpi, last: Mapping[str, Report]) -> pb.Gate:
+        report = last.get(kpi.report)
+        return pb.Gate(
+            report_name=kpi.report,
+            definition=kpi.definition["en"],
+            version=self._gates.version,
+            stages=self._gates.stages_of(kpi.report),
+            last_report=None if report is None else _summary(report),
+        )
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False).encode()
+
+
+def _command(method: str, request_id: str, request: Message) -> Command:
+    return Command(current_actor().subject, method, request_id, request)
+
+
+def _check(fine: bool, field: str, reason: str) -> None:
+    if not fine:
+        raise InvalidInput(reason, "A field is missing or out of bounds.", violations=[(field, reason)])
+
+
+def _release(value: str) -> str:
+    _check(bool(_RELEASE.fullmatch(value)), "release", "RELEASE_MALFORMED")
+    return value
+
+
+def _page_size(value: int, most: int) -> int:
+    _check(0 <= value <= most, "page_size", "OUT_OF_BOUNDS")
+    return value or 50
+
+
+def _token(position: str) -> str:
+    return base64.urlsafe_b64encode(position.encode()).decode()
+
+
+def _opened(token: str) -> str:
+    """What `_token` put in; empty for the first page."""
+    if len(token) > 128:
+        raise InvalidInput("BAD_PAGE_TOKEN", "The page token is not one of ours.")
+    try:
+        return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+    except ValueError:
+        raise InvalidInput("BAD_PAGE_TOKEN", "The page token is not one of ours.") from None
+
+
+def _decision(decision: Decision) -> pb.ReleaseDecision:
+    return pb.ReleaseDecision(
+        decision_id=decision.decision_id,
+        release=decision.release,
+        stage=decision.stage,
+        outcome=_outcome(decision.outcome),
+        reports=[_summary(report) for report in decision.reports],
+        create_time=_stamp(decision.create_time),
+        reasons=decision.reasons,
+    )
+
+
+def _summary(report: Report) -> pb.ReportSummary:
+    return pb.ReportSummary(
+        report_id=report.report_id,
+        name=report.name,
+        outcome=_outcome(report.outcome),
+        value_text=report.value_text,
+        sample_size=report.sample_size,
+        required_size=report.required_size,
+        create_time=_stamp(report.create_time),
+        release=report.release,
+    )
+
+
+def _outcome(outcome: Outcome) -> pb.Outcome.ValueType:
+    return pb.Outcome.Value(f"OUTCOME_{outcome}")
+
+
+def _stamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,1 @@
+"""How the person is told: devices, notifications, inbox."""

@@ -1,0 +1,1 @@
+"""What notify's needs are made of today."""

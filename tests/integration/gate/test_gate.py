@@ -1,0 +1,403 @@
+"""Does the gate judge a release by the records alone, once, and say why?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import grpc
+import grpc.aio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import insert, select, text
+
+from misuse.case.v1.events_pb2 import LogHeadAdvanced, SubscriberErasureRequested
+from misuse.common.v1.access_pb2 import PURPOSE_RELEASE, ROLE_RELEASE_MANAGER
+from misuse.common.v1.signal_pb2 import BAND_MATCH, BAND_REVIEW, MATCH_KIND_FACE
+from misuse.gate.v1 import gate_service_pb2 as pb
+from misuse.gate.v1 import gate_service_pb2_grpc
+from misuse.log.v1.record_pb2 import (
+    CaseLifecycleLog,
+    LogRecord,
+    MatchDecisionLog,
+    NotificationDeliveryLog,
+)
+from services.chassis.bus import CURSOR, Event
+from services.chassis.clock import ManualClock
+from services.chassis.config import Config
+from services.chassis.database import Database
+from services.chassis.ids import uuid7
+from services.chassis.keys import pepper
+from services.chassis.migration import migrate
+from services.chassis.outbox import OUTBOX, Outbox
+from services.chassis.rpc import unwrap
+from services.chassis.server import build_server
+from services.chassis.tokens import Issuer, create_key_pair
+from services.console.embedded import Postgres
+from services.gate.__main__ import MAX_MESSAGE, MIGRATIONS, Gate, wire
+from services.gate.adapters.rules import SHIPPED, load_gates
+from services.gate.adapters.tables import metadata
+from services.gate.domain.kpis import Gates, Kpi
+from services.gate.domain.measures import Measurement
+from services.gate.handlers import MEASURES
+from services.gate.ports import Records
+
+START = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
+SCHEMA = fastjsonschema.compile(json.loads((SHIPPED.parent / "schemas" / "report_v1.json").read_text()))
+JUNIT = b"<testsuite><testcase/><testcase><skipped/></testcase></testsuite>"
+
+
+def stamp(moment: datetime) -> Timestamp:
+    result = Timestamp()
+    result.FromDatetime(moment)
+    return result
+
+
+@dataclass
+class World:
+    """The service over loopback, its events fed by hand, its clock in our hands."""
+
+    gate: Gate
+    database: Database
+    clock: ManualClock
+    issuer: Issuer
+    stub: gate_service_pb2_grpc.GateServiceAsyncStub
+    positions: dict[str, int] = field(default_factory=dict)
+
+    async def feed(self, publisher: str, messages: Sequence[Message]) -> None:
+        """Applies events of one type, as the consumer would."""
+        start = self.positions.get(publisher, 0)
+        self.positions[publisher] = start + len(messages)
+        name = messages[0].DESCRIPTOR.full_name
+        events = [Event(publisher, 0, start + n, uuid7(), name, "", m) for n, m in enumerate(messages, 1)]
+        handler = self.gate.intake.handlers_of(publisher)[type(messages[0])]
+        async with self.database.begin() as session:
+            await handler(session, events)
+            await session.execute(text("DELETE FROM bus_cursor WHERE publisher = :p"), {"p": publisher})
+            await session.execute(
+                insert(CURSOR).values(
+                    publisher=publisher, partition=0, position=events[-1].position, stream_id="", stream_seq=0
+                )
+            )
+
+    async def cases(
+        self, *latencies: float | None, band: Any = BAND_MATCH, transition: str = "OPENED"
+    ) -> None:
+        """Decisions an hour ago whose cases were committed after so many seconds; None never."""
+        found = self.clock.now() - timedelta(hours=1)
+        ids = [uuid7() for _ in latencies]
+        log = MatchDecisionLog(
+            band=band, kind=MATCH_KIND_FACE, channel_group="NAVER", discover_time=stamp(found),
+            decide_time=stamp(found),
+        )
+        await self.feed(
+            "detector",
+            [LogRecord(record_id=uuid7(), decision_id=i, occur_time=stamp(found), match_decision_log=log) for i in ids],
+        )
+        opened = CaseLifecycleLog(transition=transition)
+        await self.feed(
+            "case",
+            [
+                LogRecord(
+                    record_id=uuid7(), decision_id=i, case_ids=[uuid7()], case_lifecycle_log=opened,
+                    occur_time=stamp(found + timedelta(seconds=seconds)),
+                )
+                for i, seconds in zip(ids, latencies, strict=True)
+                if seconds is not None
+            ],
+        )
+
+    async def notifications(self, *actions: tuple[str, ...]) -> None:
+        """Notifications an hour ago, each with its records."""
+        made = stamp(self.clock.now() - timedelta(hours=1))
+        records = []
+        for steps in actions:
+            notification_id = uuid7()
+            for action in steps:
+                log = NotificationDeliveryLog(
+                    notification_id=notification_id, action=action, device_ref="aa", device_class="ios",
+                    subject="CASE_OPENED", latency_ms=30 if action == "ACKNOWLEDGED" else 0,
+                )
+                records.append(
+                    LogRecord(record_id=uuid7(), occur_time=made, notification_delivery_log=log)
+                )
+        await self.feed("notify", records)
+
+    def metadata(self) -> Sequence[tuple[str, str]]:
+        token = self.issuer.issue("manager-1", ROLE_RELEASE_MANAGER, PURPOSE_RELEASE, "gate", 60)
+        return [("authorization", f"Bearer {token}")]
+
+    async def evaluate(self, stage: str = "ALL", request_id: str = "", release: str = "1.0") -> pb.ReleaseDecision:
+        request = pb.EvaluateReleaseRequest(release=release, stage=stage, request_id=request_id or uuid7())
+        return (await self.stub.EvaluateRelease(request, metadata=self.metadata())).decision
+
+    async def run(self, kind: str, junit: bytes = JUNIT, request_id: str = "") -> pb.RecordTestRunResponse:
+        request = pb.RecordTestRunRequest(
+            release="1.0", kind=kind, commit="0123abc", junit=junit, request_id=request_id or uuid7()
+        )
+        return await self.stub.RecordTestRun(request, metadata=self.metadata())
+
+    async def document(self, summary: pb.ReportSummary) -> dict[str, Any]:
+        request = pb.GetReportRequest(report_id=summary.report_id, format=pb.REPORT_FORMAT_JSON)
+        answer = await self.stub.GetReport(request, metadata=self.metadata())
+        loaded: dict[str, Any] = json.loads(answer.document)
+        return loaded
+
+
+async def _broken(kpi: Kpi, records: Records, now: datetime) -> Measurement:
+    raise RuntimeError("010-1234-5678")
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> Iterator[str]:
+    """One migrated database for the module; `empty` clears it between tests."""
+    name = f"test_gate_{uuid7()}"
+    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
+    url = postgres.url("gate", name)
+    # In a thread, because the loop of the tests must stay the one of this thread.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
+    yield url
+    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
+
+
+async def empty(database: Database) -> None:
+    """Leaves the tables as a migration makes them."""
+    async with database.begin() as session:
+        await session.execute(text(f"TRUNCATE {', '.join(metadata().tables)}"))
+
+
+async def _world(
+    url: str, folder: Path, gates: Gates | None = None, **options: Any
+) -> AsyncIterator[World]:
+    config = Config(
+        service="gate", home=folder, database_url=url, keys_dir=folder / "keys", profile="test",
+        token_keys_dir=folder / "public", listen="127.0.0.1:0", max_message_bytes=MAX_MESSAGE,
+    )
+    issuer = create_key_pair(folder / "private", config.token_keys_dir, "app")
+    database, clock = Database(url), ManualClock(START)
+    await empty(database)
+    outbox = Outbox("gate", 4, pepper(config.keys_dir, "outbox"))
+    gate = wire(config, database, outbox, clock, gates or load_gates(), "abc1234", **options)
+    server, port = build_server(config, gate.register)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = gate_service_pb2_grpc.GateServiceStub(channel)
+        yield World(gate, database, clock, issuer, stub)
+    await server.stop(0)
+    await database.close()
+
+
+@pytest.fixture
+async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The service on an empty database."""
+    async for made in _world(database, tmp_path):
+        yield made
+
+
+@pytest.fixture
+async def broken_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The same with a measurement that fails."""
+    measures = {**MEASURES, "CaseLatencyReport_v1": _broken}
+    async for made in _world(database, tmp_path, measures=measures):
+        yield made
+
+
+@pytest.fixture
+async def easy_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The same with gates that ask for twenty events only."""
+    gates = load_gates()
+    kpis = {name: replace(kpi, required_size=20) for name, kpi in gates.kpis.items()}
+    async for made in _world(database, tmp_path, gates=replace(gates, kpis=kpis)):
+        yield made
+
+
+def report(decision: pb.ReleaseDecision, name: str) -> pb.ReportSummary:
+    return next(summary for summary in decision.reports if summary.name == name)
+
+
+async def test_latency_is_recounted_from_raw_records_and_a_lost_case_is_infinite(world: World) -> None:
+    await world.cases(*[2.0] * 18, None, None)
+    await world.cases(1.0, band=BAND_REVIEW, transition="REVIEW_OPENED")
+    await world.cases(1.0, transition="DROPPED")
+    decision = await world.evaluate()
+    summary = report(decision, "CaseLatencyReport_v1")
+    assert (summary.value_text, summary.sample_size, summary.required_size) == ("∞", 20, 10_000)
+    assert summary.outcome == pb.OUTCOME_INCONCLUSIVE
+    document = await world.document(summary)
+    assert SCHEMA(document)
+    assert document["data"]["cut_off"] == {"case/0": 20, "detector/0": 22}
+    assert {e["class"]: e["count"] for e in document["excluded"]} == {
+        "PENDING": 0, "DROPPED": 1, "REVIEW_BAND": 1,
+    }
+
+
+async def test_on_enough_data_with_its_tests_a_gate_passes(easy_world: World) -> None:
+    await easy_world.cases(*[2.0] * 20)
+    await easy_world.run("REGRESSION")
+    summary = report(await easy_world.evaluate(), "CaseLatencyReport_v1")
+    assert (pb.Outcome.Name(summary.outcome), summary.value_text) == ("OUTCOME_PASSED", "2.00 s")
+
+
+async def test_notification_success_leaves_out_what_never_reached_a_live_device(world: World) -> None:
+    await world.notifications(
+        *[("QUEUED", "HANDED_OVER", "ACKNOWLEDGED")] * 3,
+        ("QUEUED", "HANDED_OVER", "RESENT"),
+        ("QUEUED", "HANDED_OVER", "SUPERSEDED"),
+        ("QUEUED",),
+        ("NO_LIVE_DEVICE",),
+    )
+    summary = report(await world.evaluate(), "NotificationReliabilityReport_v1")
+    assert (summary.value_text, summary.sample_size) == ("75.00 %", 4)
+    document = await world.document(summary)
+    counts = {e["class"]: e["count"] for e in document["excluded"]}
+    assert counts == {
+        "SUPERSEDED": 1, "QUIET_HOURS": 0, "NO_LIVE_DEVICE": 1, "NOT_HANDED_OVER": 1, "PENDING": 0,
+    }
+
+
+async def test_without_data_nothing_passes_and_what_is_not_measured_is_an_error(world: World) -> None:
+    decision = await world.evaluate()
+    outcomes = {summary.name: pb.Outcome.Name(summary.outcome)[8:] for summary in decision.reports}
+    assert len(outcomes) == 11
+    assert {n for n, o in outcomes.items() if o == "INCONCLUSIVE"} == set(MEASURES)
+    assert {o for n, o in outcomes.items() if n not in MEASURES} == {"ERROR"}
+    assert decision.outcome == pb.OUTCOME_ERROR
+    for summary in decision.reports:
+        assert SCHEMA(await world.document(summary))
+
+
+async def test_a_measurement_that_fails_is_an_error_without_its_words(broken_world: World) -> None:
+    decision = await broken_world.evaluate()
+    summary = report(decision, "CaseLatencyReport_v1")
+    assert summary.outcome == pb.OUTCOME_ERROR
+    document = await broken_world.document(summary)
+    assert document["reasons"] == ["MEASUREMENT_FAILED", "TEST_RUN_MISSING"]
+    assert "010-1234-5678" not in json.dumps(document) + " ".join(decision.reasons)
+
+
+async def test_the_same_request_is_judged_once_and_told_once(world: World) -> None:
+    first = await world.evaluate("2", "same")
+    await world.cases(1.0)
+    assert await world.evaluate("2", "same") == first
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.evaluate("3", "same")
+    assert unwrap(refused.value).reason == "REQUEST_ID_REUSED"
+    async with world.database.begin() as session:
+        events = await session.scalars(select(OUTBOX.c.event).order_by(OUTBOX.c.seq))
+        assert list(events) == ["recorded", "release_evaluated"]
+
+
+async def test_a_stage_names_missing_tests_and_artefacts_in_its_reasons(world: World) -> None:
+    await world.run("ROLLBACK")
+    await world.run("POLICY", b"<testsuite><testcase><failure/></testcase></testsuite>")
+    await world.notifications(("QUEUED", "HANDED_OVER", "ACKNOWLEDGED"))
+    decision = await world.evaluate("2")
+    assert list(decision.reasons) == [
+        "NotificationReliabilityReport_v1: INCONCLUSIVE SAMPLE_TOO_SMALL TEST_RUN_MISSING",
+        "POLICY: FAILED TESTS_FAILED",
+        "LeakSignalSummaryReport: ERROR NOT_MEASURABLE_YET",
+        "DedupMergeLog: INCONCLUSIVE NO_DATA",
+    ]
+    assert decision.outcome == pb.OUTCOME_FAILED
+
+
+async def test_an_unknown_stage_is_refused(world: World) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.evaluate("4")
+    assert unwrap(refused.value).reason == "UNKNOWN_STAGE"
+
+
+async def test_a_test_run_is_counted_once_and_the_latest_of_its_kind_decides(world: World) -> None:
+    first = await world.run("REGRESSION", request_id="r")
+    assert (first.passed, first.failed, first.skipped) == (1, 0, 1)
+    assert await world.run("REGRESSION", request_id="r") == first
+    await world.run("REGRESSION", b"<testsuite><testcase><error/></testcase></testsuite>")
+    assert report(await world.evaluate(), "CaseLatencyReport_v1").outcome == pb.OUTCOME_FAILED
+
+
+async def test_a_junit_of_four_mebibytes_passes_the_door(world: World) -> None:
+    padding = b" " * (4 * 1024 * 1024 - len(JUNIT))
+    assert (await world.run("REGRESSION", padding + JUNIT)).passed == 1
+
+
+async def test_decisions_and_reports_are_found_again(world: World) -> None:
+    decision = await world.evaluate("2")
+    by_id = pb.GetReleaseDecisionRequest(decision_id=decision.decision_id)
+    latest = pb.GetReleaseDecisionRequest(release="1.0")
+    for request in (by_id, latest):
+        answer = await world.stub.GetReleaseDecision(request, metadata=world.metadata())
+        assert answer.decision == decision
+    page = pb.GetReportRequest(report_id=decision.reports[0].report_id, format=pb.REPORT_FORMAT_HTML)
+    html = (await world.stub.GetReport(page, metadata=world.metadata())).document.decode()
+    assert html.lstrip().lower().startswith("<!doctype html>")
+    unknown = pb.GetReportRequest(report_id=uuid7())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.stub.GetReport(unknown, metadata=world.metadata())
+    assert unwrap(refused.value).reason == "NO_SUCH_REPORT"
+
+
+async def test_reports_are_listed_newest_first_in_pages(world: World) -> None:
+    for _ in range(2):
+        await world.evaluate("3")
+    seen: list[str] = []
+    token = ""
+    while True:
+        request = pb.ListReportsRequest(page_size=4, page_token=token)
+        answer = await world.stub.ListReports(request, metadata=world.metadata())
+        seen += [summary.report_id for summary in answer.reports]
+        token = answer.next_page_token
+        if not token:
+            break
+    assert len(seen) == 6
+    assert seen == sorted(seen, reverse=True)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.stub.ListReports(pb.ListReportsRequest(page_token="?"), metadata=world.metadata())
+    assert unwrap(refused.value).reason == "BAD_PAGE_TOKEN"
+
+
+async def test_gates_are_listed_with_their_stages_and_last_report(world: World) -> None:
+    await world.evaluate("2")
+    gates: list[pb.Gate] = []
+    token = ""
+    while not gates or token:
+        request = pb.ListGatesRequest(page_size=5, page_token=token)
+        answer = await world.stub.ListGates(request, metadata=world.metadata())
+        gates += answer.gates
+        token = answer.next_page_token
+    assert len(gates) == 11
+    with_report = {gate.report_name: list(gate.stages) for gate in gates if gate.HasField("last_report")}
+    assert with_report == {"NotificationReliabilityReport_v1": ["2", "ALL"]}
+
+
+async def test_a_head_never_goes_back(world: World) -> None:
+    heads = [LogHeadAdvanced(chain_id="c", sequence=n, head_hash=bytes([n])) for n in (1, 3, 2)]
+    await world.feed("case", heads)
+    await world.feed("case", heads[:1])
+    async with world.database.begin() as session:
+        row = (await session.execute(text("SELECT sequence, head_hash FROM log_head"))).one()
+    assert (row.sequence, bytes(row.head_hash)) == (3, b"\x03")
+
+
+async def test_the_gate_answers_an_erasure_because_it_holds_nothing_of_anybody(world: World) -> None:
+    await world.feed("case", [SubscriberErasureRequested(subscriber_id=uuid7())])
+    async with world.database.begin() as session:
+        assert list(await session.scalars(select(OUTBOX.c.event))) == ["erasure_completed"]
+
+
+async def test_the_migrations_make_exactly_the_tables_of_the_code(world: World) -> None:
+    async with world.database.engine.connect() as connection:
+        found = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata())
+        )
+    assert [change for change in found if "alembic_version" not in str(change)] == []

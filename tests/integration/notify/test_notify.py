@@ -1,0 +1,484 @@
+"""Is everybody told once, on every device, until they say so?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from google.protobuf.message import Message
+from sqlalchemy import select, text
+
+from misuse.case.v1 import case_pb2
+from misuse.case.v1 import events_pb2 as case_events
+from misuse.common.v1.access_pb2 import (
+    PURPOSE_NOTIFICATION,
+    PURPOSE_OPERATIONS,
+    PURPOSE_PROTECTION,
+    ROLE_DEVICE,
+    ROLE_SRE,
+    ROLE_SUBSCRIBER,
+)
+from misuse.common.v1.signal_pb2 import CASE_KIND_FACE
+from misuse.log.v1.record_pb2 import LogRecord
+from misuse.notify.v1 import notify_service_pb2 as pb
+from misuse.notify.v1 import notify_service_pb2_grpc
+from misuse.removal.v1 import events_pb2 as removal_events
+from misuse.removal.v1 import removal_service_pb2
+from services.chassis.bus import Event, Handler
+from services.chassis.clock import ManualClock
+from services.chassis.config import Config
+from services.chassis.database import Database
+from services.chassis.due import DueWorker
+from services.chassis.ids import uuid7
+from services.chassis.keys import FileKeyStore, create_master_key, pepper
+from services.chassis.migration import migrate
+from services.chassis.outbox import OUTBOX, Outbox
+from services.chassis.rpc import unwrap
+from services.chassis.server import build_server
+from services.chassis.tokens import Issuer, create_key_pair
+from services.console.embedded import Postgres
+from services.notify.__main__ import MIGRATIONS, Notify, wire
+from services.notify.adapters.rules import load_delivery_rules, load_texts
+from services.notify.adapters.store import SWEEP
+from services.notify.adapters.tables import metadata
+from services.notify.consumer import case_handlers, removal_handlers
+from services.notify.domain import DeliveryRules
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """The service over loopback, its events fed by hand, its clock in our hands."""
+
+    notify: Notify
+    database: Database
+    clock: ManualClock
+    issuer: Issuer
+    stub: notify_service_pb2_grpc.NotifyServiceAsyncStub
+    keys: FileKeyStore
+
+    async def feed(self, *messages: Message) -> None:
+        handlers: Mapping[type[Message], Handler] = {
+            **case_handlers(self.notify.telling, self.notify.unit_of),
+            **removal_handlers(self.notify.telling, self.notify.unit_of),
+        }
+        async with self.database.begin() as session:
+            for number, message in enumerate(messages):
+                name = message.DESCRIPTOR.full_name
+                event = Event("case", 0, number + 1, uuid7(), name, "", message)
+                await handlers[type(message)](session, [event])
+
+    def subscriber(self, subscriber_id: str) -> Sequence[tuple[str, str]]:
+        return self.signed(subscriber_id, ROLE_SUBSCRIBER, PURPOSE_PROTECTION, "")
+
+    def device(self, subscriber_id: str, device_id: str = "phone") -> Sequence[tuple[str, str]]:
+        return self.signed(subscriber_id, ROLE_DEVICE, PURPOSE_NOTIFICATION, device_id)
+
+    def signed(self, subject: str, role: Any, purpose: Any, device_id: str) -> Sequence[tuple[str, str]]:
+        token = self.issuer.issue(subject, role, purpose, "notify", 60, device_id)
+        return [("authorization", f"Bearer {token}")]
+
+    async def person(self, *devices: str, language: str = "ko") -> str:
+        """A registered subscriber with devices."""
+        subscriber_id = uuid7()
+        await self.feed(case_events.SubscriberRegistered(subscriber_id=subscriber_id, language=language))
+        for device_id in devices:
+            await self.stub.RegisterDevice(
+                pb.RegisterDeviceRequest(subscriber_id=subscriber_id, device_id=device_id, os="android"),
+                metadata=self.subscriber(subscriber_id),
+            )
+        return subscriber_id
+
+    @asynccontextmanager
+    async def stream(self, subscriber_id: str, device_id: str = "phone") -> AsyncIterator[Any]:
+        call = self.stub.StreamNotifications(
+            pb.StreamNotificationsRequest(subscriber_id=subscriber_id),
+            metadata=self.device(subscriber_id, device_id),
+        )
+        try:
+            yield aiter(call)
+        finally:
+            call.cancel()
+
+    async def acknowledge(self, subscriber_id: str, *ids: str, device_id: str = "phone") -> int:
+        answer = await self.stub.AcknowledgeNotifications(
+            pb.AcknowledgeNotificationsRequest(subscriber_id=subscriber_id, notification_ids=ids),
+            metadata=self.device(subscriber_id, device_id),
+        )
+        return int(answer.acknowledged)
+
+    async def inbox(self, subscriber_id: str, **fields: Any) -> pb.ListInboxResponse:
+        request = pb.ListInboxRequest(subscriber_id=subscriber_id, **fields)
+        return await self.stub.ListInbox(request, metadata=self.subscriber(subscriber_id))
+
+    async def actions(self) -> list[str]:
+        """Actions of the delivery records, in order."""
+        async with self.database.begin() as session:
+            rows = await session.scalars(
+                select(OUTBOX.c.payload).where(OUTBOX.c.event == "recorded").order_by(OUTBOX.c.seq)
+            )
+            return [LogRecord.FromString(row).notification_delivery_log.action for row in rows]
+
+    async def events(self) -> list[str]:
+        async with self.database.begin() as session:
+            rows = await session.scalars(
+                select(OUTBOX.c.event).where(OUTBOX.c.event != "recorded").order_by(OUTBOX.c.seq)
+            )
+            return list(rows)
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> Iterator[str]:
+    """One migrated database for the module; `empty` clears it between tests."""
+    name = f"test_notify_{uuid7()}"
+    postgres.sql(f'CREATE DATABASE "{name}" OWNER "notify" TEMPLATE template0;')
+    url = postgres.url("notify", name)
+    # In a thread, because the loop of the tests must stay the one of this thread.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
+    yield url
+    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
+
+
+async def empty(database: Database) -> None:
+    """Leaves the tables as a migration makes them."""
+    async with database.begin() as session:
+        await session.execute(text(f"TRUNCATE {', '.join(metadata().tables)}"))
+
+
+@pytest.fixture
+async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The service on an empty database."""
+    async with serving(database, tmp_path, load_delivery_rules(None, "test")) as made:
+        yield made
+
+
+@pytest.fixture
+async def narrow_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The same with at most two notifications in flight."""
+    rules = replace(load_delivery_rules(None, "test"), max_in_flight=2)
+    async with serving(database, tmp_path, rules) as made:
+        yield made
+
+
+@asynccontextmanager
+async def serving(url: str, tmp_path: Path, rules: DeliveryRules) -> AsyncIterator[World]:
+    config = Config(
+        service="notify", home=tmp_path, database_url=url, keys_dir=tmp_path / "keys",
+        token_keys_dir=tmp_path / "public", listen="127.0.0.1:0", profile="test",
+    )
+    create_master_key(tmp_path / "master.key")
+    keys = FileKeyStore(config.keys_dir, tmp_path / "master.key")
+    issuer = create_key_pair(tmp_path / "private", config.token_keys_dir, "app")
+    connected, clock = Database(url), ManualClock(START)
+    await empty(connected)
+    outbox = Outbox("notify", 4, pepper(config.keys_dir, "outbox"))
+    notify = wire(
+        config, connected, outbox, keys, clock, rules, load_texts(None)
+    )
+    server, port = build_server(config, notify.register)
+    await server.start()
+    loops = [
+        asyncio.create_task(notify.bell.run()),
+        asyncio.create_task(DueWorker(connected, clock, {SWEEP: notify.sweep}, poll_ms=20).run()),
+    ]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = notify_service_pb2_grpc.NotifyServiceStub(channel)
+        yield World(notify, connected, clock, issuer, stub, keys)
+    await server.stop(0)
+    for task in loops:
+        task.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+    await connected.close()
+
+
+def opened(subscriber_id: str, case_id: str | None = None) -> case_events.CaseOpened:
+    return case_events.CaseOpened(
+        case_id=case_id or uuid7(), subscriber_id=subscriber_id, kind=CASE_KIND_FACE, channel_group="NAVER"
+    )
+
+
+def closed(subscriber_id: str, case_id: str) -> case_events.CaseClosed:
+    return case_events.CaseClosed(
+        case_id=case_id, subscriber_id=subscriber_id, resolution=case_pb2.RESOLUTION_REMOVED
+    )
+
+
+async def within(seconds: float, work: Awaitable[Any]) -> Any:
+    return await asyncio.wait_for(work, seconds)
+
+
+async def test_an_opened_case_reaches_every_device_once_and_the_inbox(world: World) -> None:
+    person = await world.person("phone", "tablet")
+    event = opened(person)
+    await world.feed(event, event)
+    for device in ("phone", "tablet"):
+        async with world.stream(person, device) as stream:
+            got = (await within(5, anext(stream))).notification
+            assert (event.case_id, 1) == (got.case_id, got.attempt)
+            assert 1 == await world.acknowledge(person, got.notification_id, device_id=device)
+    assert 1 == len((await world.inbox(person)).items)
+    assert ["notification_handed_over", "notification_acknowledged"] * 2 == await world.events()
+    assert ["QUEUED"] * 2 + ["HANDED_OVER", "ACKNOWLEDGED"] * 2 == await world.actions()
+
+
+async def test_a_waiting_stream_is_woken_by_the_commit(world: World) -> None:
+    person = await world.person("phone")
+    async with world.stream(person) as stream:
+        coming = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.2)
+        assert not coming.done()
+        await world.feed(opened(person))
+        # Well below the polling interval of the rules.
+        await within(0.6, coming)
+
+
+async def test_the_lock_screen_names_neither_platform_nor_channel_and_the_inbox_does(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        got = (await within(5, anext(stream))).notification
+    assert "NAVER" not in got.title + got.body
+    item = (await world.inbox(person)).items[0]
+    assert "얼굴 사진" in item.title
+    assert "NAVER" in item.body
+
+
+async def test_an_english_subscriber_is_told_in_english_and_discreetly_when_asked(world: World) -> None:
+    person = await world.person("phone", language="en")
+    await world.stub.SetPreferences(
+        pb.SetPreferencesRequest(
+            subscriber_id=person,
+            preferences=pb.Preferences(
+                language="en", discreet=True, quiet_start_minute=-1, quiet_end_minute=-1
+            ),
+        ),
+        metadata=world.subscriber(person),
+    )
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        got = (await within(5, anext(stream))).notification
+    assert ("Notice", "You have a message.") == (got.title, got.body)
+    assert "Your face photo was found" == (await world.inbox(person)).items[0].title
+
+
+async def test_what_is_not_acknowledged_comes_again_under_the_same_id(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        first = (await within(5, anext(stream))).notification
+        world.clock.advance(timedelta(seconds=7))
+        again = (await within(5, anext(stream))).notification
+    assert (first.notification_id, 2) == (again.notification_id, again.attempt)
+    assert ["QUEUED", "HANDED_OVER", "RESENT"] == await world.actions()
+    assert ["notification_handed_over"] == await world.events()
+
+
+async def test_a_device_that_reconnects_gets_at_once_what_it_did_not_acknowledge(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(opened(person), opened(person))
+    async with world.stream(person) as stream:
+        first = [(await within(5, anext(stream))).notification.notification_id for _ in range(2)]
+    await world.acknowledge(person, first[0])
+    async with world.stream(person) as stream:
+        assert first[1] == (await within(5, anext(stream))).notification.notification_id
+
+
+async def test_a_stream_holds_back_until_the_device_acknowledges(narrow_world: World) -> None:
+    world, person = narrow_world, await narrow_world.person("phone")
+    await world.feed(*(opened(person) for _ in range(3)))
+    async with world.stream(person) as stream:
+        first = [(await within(5, anext(stream))).notification.notification_id for _ in range(2)]
+        third = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.3)
+        assert not third.done()
+        await world.acknowledge(person, first[0])
+        assert (await within(5, third)).notification.notification_id not in first
+
+
+async def test_operators_see_counts_of_what_became_of_notifications(world: World) -> None:
+    person = await world.person("phone", "tablet")
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        got = (await within(5, anext(stream))).notification
+    await world.acknowledge(person, got.notification_id)
+    removal = pb.RemoveDeviceRequest(subscriber_id=person, device_id="tablet")
+    await world.stub.RemoveDevice(removal, metadata=world.subscriber(person))
+    operator = world.signed("staff-1", ROLE_SRE, PURPOSE_OPERATIONS, "")
+    counts = await world.stub.GetDeliveryStats(pb.GetDeliveryStatsRequest(), metadata=operator)
+    expected = pb.GetDeliveryStatsResponse(queued=2, sent=1, acknowledged=1, superseded=1)
+    assert counts == expected
+
+
+async def test_after_the_last_attempt_a_delivery_is_given_up_and_a_late_word_still_counts(
+    world: World,
+) -> None:
+    person = await world.person("phone")
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        got = (await within(5, anext(stream))).notification
+    world.clock.advance(timedelta(hours=73))
+    async with asyncio.timeout(10):
+        while "UNDELIVERABLE" not in await world.actions():
+            await asyncio.sleep(0.02)
+    assert 1 == await world.acknowledge(person, got.notification_id)
+    assert "ACKNOWLEDGED" == (await world.actions())[-1]
+
+
+async def test_without_a_device_the_notice_goes_to_the_inbox_alone(world: World) -> None:
+    person = await world.person()
+    await world.feed(opened(person))
+    assert ["NO_LIVE_DEVICE"] == await world.actions()
+    assert 1 == len((await world.inbox(person)).items)
+
+
+async def test_a_removed_device_supersedes_its_notices_and_ends_its_stream(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        await within(5, anext(stream))
+        request = pb.RemoveDeviceRequest(subscriber_id=person, device_id="phone")
+        for _ in range(2):
+            await world.stub.RemoveDevice(request, metadata=world.subscriber(person))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await within(5, anext(stream))
+    assert "DEVICE_NOT_REGISTERED" == unwrap(refused.value).reason
+    assert ["QUEUED", "HANDED_OVER", "SUPERSEDED"] == await world.actions()
+
+
+async def test_a_notice_for_a_merged_case_is_the_notice_of_its_root(world: World) -> None:
+    person = await world.person("phone")
+    root, merged = uuid7(), uuid7()
+    await world.feed(opened(person, root), opened(person, merged))
+    await world.feed(
+        case_events.CaseMerged(root_case_id=root, merged_case_id=merged, subscriber_id=person)
+    )
+    await world.feed(closed(person, merged), closed(person, root))
+    closings = [i for i in (await world.inbox(person)).items if i.subject == pb.NOTICE_SUBJECT_CASE_CLOSED]
+    assert [root] == [item.case_id for item in closings]
+    await world.feed(case_events.CaseUnmerged(root_case_id=root, case_id=merged, subscriber_id=person))
+    await world.feed(closed(person, merged))
+    assert merged == (await world.inbox(person)).items[0].case_id
+
+
+async def test_a_case_that_closes_again_after_reopening_is_told_again(world: World) -> None:
+    person, case_id = await world.person("phone"), uuid7()
+    await world.feed(opened(person, case_id), closed(person, case_id), closed(person, case_id))
+    reopened = case_events.CaseReopened(case_id=case_id, subscriber_id=person, reason="X", occurrence=1)
+    await world.feed(reopened, closed(person, case_id))
+    subjects = [pb.NoticeSubject.Name(item.subject)[15:] for item in (await world.inbox(person)).items]
+    assert ["CASE_CLOSED", "CASE_REOPENED", "CASE_CLOSED", "CASE_OPENED"] == subjects
+
+
+async def test_removal_notices_name_platform_and_result_in_the_inbox(world: World) -> None:
+    person, case_id, request_id = await world.person("phone"), uuid7(), uuid7()
+    facts = removal_events.RemovalFacts(
+        removal_request_id=request_id, subscriber_id=person, case_ids=[case_id], platform="naver",
+        episode=1, attempt=1, state=removal_service_pb2.REMOVAL_STATE_REMOVED,
+    )
+    await world.feed(opened(person, case_id), removal_events.RemovalReceived(facts=facts))
+    await world.feed(*[removal_events.RemovalCompleted(facts=facts)] * 2)
+    items = (await world.inbox(person)).items
+    assert 3 == len(items)
+    assert "naver에서 삭제되었습니다" == items[0].title
+
+
+async def test_a_suspended_subscriber_is_left_in_peace_until_resumed(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(case_events.SubscriberSuspended(subscriber_id=person), opened(person))
+    async with world.stream(person) as stream:
+        coming = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.3)
+        assert not coming.done()
+        await world.feed(case_events.SubscriberResumed(subscriber_id=person))
+        await within(5, coming)
+
+
+async def test_erasure_leaves_no_row_and_no_key_and_drops_what_comes_later(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(opened(person), case_events.SubscriberErasureRequested(subscriber_id=person))
+    await world.feed(opened(person))
+    assert [] == list((await world.inbox(person)).items)
+    assert world.keys.destroyed(person)
+    assert ["erasure_completed"] == await world.events()
+    async with world.database.begin() as session:
+        for table in ("subscriber", "device", "inbox_item", "notification", "known_case"):
+            query = text(f"SELECT count(*) FROM {table}")
+            assert 0 == await session.scalar(query)
+
+
+async def test_the_inbox_pages_newest_first_and_refuses_a_foreign_token(world: World) -> None:
+    person = await world.person()
+    cases = [uuid7() for _ in range(5)]
+    for case_id in cases:
+        await world.feed(opened(person, case_id))
+    first = await world.inbox(person, page_size=3)
+    rest = await world.inbox(person, page_size=3, page_token=first.next_page_token)
+    assert cases[::-1] == [item.case_id for item in (*first.items, *rest.items)]
+    assert "" == rest.next_page_token
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.inbox(person, page_token="not ours")
+    assert "BAD_PAGE_TOKEN" == unwrap(refused.value).reason
+
+
+async def test_read_items_are_no_longer_unread_and_those_of_others_do_not_count(world: World) -> None:
+    person, other = await world.person(), await world.person()
+    await world.feed(opened(person), opened(other))
+    own = (await world.inbox(person)).items[0].item_id
+    foreign = (await world.inbox(other)).items[0].item_id
+    request = pb.MarkReadRequest(subscriber_id=person, item_ids=[own, foreign])
+    for _ in range(2):
+        assert 1 == (await world.stub.MarkRead(request, metadata=world.subscriber(person))).read
+    assert [] == list((await world.inbox(person, unread_only=True)).items)
+    assert [foreign] == [item.item_id for item in (await world.inbox(other, unread_only=True)).items]
+
+
+async def test_a_device_acknowledges_only_its_own(world: World) -> None:
+    person = await world.person("phone", "tablet")
+    await world.feed(opened(person))
+    async with world.stream(person) as stream:
+        got = (await within(5, anext(stream))).notification
+    assert 0 == await world.acknowledge(person, got.notification_id, device_id="tablet")
+    assert 1 == await world.acknowledge(person, got.notification_id)
+
+
+async def test_the_twenty_first_device_is_refused(world: World) -> None:
+    person = await world.person(*(f"d{n}" for n in range(20)))
+    request = pb.RegisterDeviceRequest(subscriber_id=person, device_id="d20", os="ios")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.stub.RegisterDevice(request, metadata=world.subscriber(person))
+    assert "TOO_MANY_DEVICES" == unwrap(refused.value).reason
+
+
+async def test_personal_data_lies_only_in_ciphertext(world: World) -> None:
+    person = await world.person()
+    request = pb.RegisterDeviceRequest(
+        subscriber_id=person, device_id="phone", os="ios", push_token="canary-push-token"
+    )
+    await world.stub.RegisterDevice(request, metadata=world.subscriber(person))
+    await world.feed(opened(person))
+    async with world.database.begin() as session:
+        stored = await session.scalar(text("SELECT push_token FROM device"))
+        details = await session.scalar(text("SELECT details FROM inbox_item"))
+    assert b"canary" not in bytes(stored)
+    assert b"NAVER" not in bytes(details)
+
+
+async def test_the_migrations_make_exactly_the_tables_of_the_code(world: World) -> None:
+    async with world.database.engine.connect() as connection:
+        found = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata())
+        )
+    assert [] == [change for change in found if "alembic_version" not in str(change)]
