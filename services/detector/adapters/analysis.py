@@ -26,8 +26,9 @@ from services.detector.ports import Content, Kept
 
 log = logger(__name__)
 
-ENOUGH_PIXELS = 1280
-"""Long side that detection needs; larger JPEGs are decoded at a fraction of their size."""
+ENOUGH_PIXELS = 960
+"""Long side that detection needs; JPEGs twice as large are decoded at a fraction of their size. Measured on the sample
+pictures: as many faces as at full size, for three quarters of the time."""
 CANDIDATES = 4
 """Subscribers nearest to a face that the decision looks at."""
 MOST_MASKED_CHARACTERS = 5_000

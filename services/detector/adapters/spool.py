@@ -18,6 +18,8 @@ SPOOLED = 1
 """SignalState of a signal that waits."""
 SUSPECT = 2
 """Attempts from which a row is taken alone."""
+BATCH_BYTES = 64 * 1024 * 1024
+"""Sealed content that a batch holds in memory, one large signal excepted."""
 
 _REMEMBER = text(
     "INSERT INTO signal_memory (signal_ref, fingerprint, state, kind, create_time) "
@@ -74,19 +76,18 @@ class SqlSpool:
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
         """A row that was taken twice without being decided may break its worker: it is taken alone."""
         free = (
-            select(Row.spool_id, Row.attempts)
+            select(Row.spool_id, Row.attempts, Row.size_bytes)
             .where(Row.pictures == pictures, or_(Row.lease_until.is_(None), Row.lease_until < datetime.now(UTC)))
             .order_by(Row.spool_id)
             .limit(most)
             .with_for_update(skip_locked=True)
         )
-        found = [(row[0], row[1]) for row in await self._session.execute(free)]
-        if not found:
+        ids = _batch([(row[0], row[1], row[2]) for row in await self._session.execute(free)])
+        if not ids:
             return []
-        fresh = [spool_id for spool_id, attempts in found if attempts < SUSPECT]
         statement = (
             update(Row)
-            .where(Row.spool_id == func.any(bindparam("ids", fresh or [found[0][0]], ARRAY(BigInteger))))
+            .where(Row.spool_id == func.any(bindparam("ids", ids, ARRAY(BigInteger))))
             .values(lease=lease, lease_owner=owner, lease_until=until, attempts=Row.attempts + 1)
             .returning(
                 Row.signal_ref, Row.key_id, Row.payload, Row.pictures, Row.traceparent, Row.spool_id, Row.attempts
@@ -132,3 +133,17 @@ class SqlSpool:
         # A signal that still waits is remembered whatever its age.
         old = delete(Memory).where(Memory.create_time < before, Memory.state != SPOOLED)
         await self._session.execute(old.execution_options(synchronize_session=False))
+
+
+def _batch(found: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Of (id, attempts, bytes) the ids to take: fresh rows up to BATCH_BYTES, else the oldest suspect alone."""
+    ids: list[int] = []
+    total = 0
+    for spool_id, attempts, size in found:
+        if attempts >= SUSPECT:
+            continue
+        total += size
+        if ids and total > BATCH_BYTES:
+            break
+        ids.append(spool_id)
+    return ids or [spool_id for spool_id, _, _ in found[:1]]

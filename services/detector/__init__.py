@@ -1,0 +1,1 @@
+"""Finds whom a signal concerns: enrolled faces in pictures, watched identifiers in text."""

@@ -1,0 +1,296 @@
+"""How the detector is put together: `python -m services.detector serve|migrate|eval`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import grpc.aio
+import numpy as np
+
+from misuse.common.v1.signal_pb2 import CollectionBasis, SourceType
+from misuse.detector.v1 import (
+    channel_service_pb2_grpc,
+    enrollment_service_pb2_grpc,
+    signal_service_pb2_grpc,
+    upload_service_pb2_grpc,
+)
+from services.chassis.clock import Clock
+from services.chassis.config import Config, integer, setting
+from services.chassis.database import Database, is_transient
+from services.chassis.due import DueItem
+from services.chassis.idempotency import RequestMemory
+from services.chassis.keys import KeyStore, pepper
+from services.chassis.migration import migrate
+from services.chassis.outbox import Outbox
+from services.chassis.runtime import Loop, Runtime
+from services.chassis.server import run
+from services.chassis.telemetry import logger
+from services.detector.adapters.analysis import SignalAnalyst
+from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, FaceEnroller
+from services.detector.adapters.faces import FaceEngine
+from services.detector.adapters.likeness import CascadeLikeness
+from services.detector.adapters.models import FaceModels, open_models
+from services.detector.adapters.providers import ProviderKeys
+from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
+from services.detector.adapters.store import Store
+from services.detector.consumer import case_handlers
+from services.detector.domain.pii import Scanner
+from services.detector.domain.signals import Door
+from services.detector.handlers.deciding import PICTURES, TEXTS, Deciding, Lane
+from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
+from services.detector.handlers.following import Following
+from services.detector.handlers.intake import Counter, Intake
+from services.detector.handlers.serving import Looking, Sweeping, Watching
+from services.detector.sealing import References, Vault
+from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
+
+log = logger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIB = 1024 * 1024
+LARGEST_MESSAGE = 24 * MIB
+FOLLOW_SECONDS = 0.5
+SWEEP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What may be set for a machine."""
+
+    workers: int = 2
+    """Batches of each lane that are worked on at once."""
+    threads: int = 2
+    """Threads for what is heavy; each runs one-threaded models."""
+    model_threads: int = 1
+    """Threads inside one model run."""
+    spool_bytes: int = 2048 * MIB
+    """Sealed content that may wait."""
+
+    @classmethod
+    def from_env(cls) -> Tuning:
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS and _SPOOL_MIB. Raises ConfigError."""
+        number = integer(1, 64)
+        return cls(
+            workers=setting(os.environ, "JIKIMI_DETECTOR_WORKERS", cls.workers, number),
+            threads=setting(os.environ, "JIKIMI_DETECTOR_THREADS", cls.threads, number),
+            model_threads=setting(os.environ, "JIKIMI_DETECTOR_MODEL_THREADS", cls.model_threads, number),
+            spool_bytes=MIB
+            * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
+        )
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The service, wired; what `main` runs and tests drive."""
+
+    store: Store
+    rules: Rules
+    clock: Clock
+    enrolled: EnrolledFaces
+    feed: DatabaseFeed
+    enrolling: Enrolling
+    following: Following
+    deciding: Deciding
+    sweeping: Sweeping
+    signals: SignalServicer
+    enrolment: EnrollmentServicer
+    channels: ChannelServicer
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Adds the servicers; the methods of UploadService answer UNIMPLEMENTED from their generated base."""
+        signal_service_pb2_grpc.add_SignalServiceServicer_to_server(self.signals, server)
+        enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(self.enrolment, server)
+        channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(self.channels, server)
+        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(
+            upload_service_pb2_grpc.UploadServiceServicer(),  # type: ignore[abstract] # as below
+            server,
+        )
+
+    async def start(self) -> None:
+        """What must be there before the first call: channels, freed leases, the gallery."""
+        async with self.store.begin() as work:
+            await work.channels.add_missing(self.rules.channels, self.clock.now())
+        await self.deciding.start()
+        await self.feed.refresh()
+
+    def ready(self) -> bool:
+        """Whether the gallery is loaded."""
+        return self.enrolled.loaded
+
+    def index_version(self) -> tuple[int, int, datetime | None]:
+        """(version, templates, last change) of the gallery served."""
+        return self.enrolled.version, len(self.enrolled), self.enrolled.update_time
+
+    async def follow(self) -> None:
+        """Keeps the gallery up with changes of other replicas and of the consumer, for ever."""
+        await _for_ever(self.feed.refresh, FOLLOW_SECONDS)
+
+    async def sweep(self) -> None:
+        """Sweeps for ever."""
+        await _for_ever(self.sweeping.sweep, SWEEP_SECONDS)
+
+    async def expire_template(self, item: DueItem) -> None:
+        """Runs a due row of kind EXPIRE_TEMPLATE."""
+        await self.enrolling.expire_template(item.entity_id)
+
+    async def expire_watch(self, item: DueItem) -> None:
+        """Runs a due row of kind EXPIRE_WATCH."""
+        await self.enrolling.expire_watch(item.entity_id)
+
+
+async def _for_ever(round_: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Runs a round after each pause; a database that is away for a while is waited for."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await round_()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("store_unreachable", error=error)
+
+
+def wire(
+    config: Config,
+    rules: Rules,
+    database: Database,
+    outbox: Outbox,
+    keys: KeyStore,
+    clock: Clock,
+    models: FaceModels,
+    scanner: Scanner,
+    executor: Executor,
+    spool_bytes: int = Tuning.spool_bytes,
+) -> Detector:
+    """Puts the parts together; connects to nothing."""
+    secret = pepper(config.keys_dir, "references")
+    references, vault = References(secret), Vault(keys)
+    store = Store(database, outbox, RequestMemory(secret, clock))
+    engine = FaceEngine(models)
+    dimension = models.embedder.embed(np.empty((0, 112, 112, 3), np.uint8)).shape[1]
+    enrolled = EnrolledFaces(engine.model_id, dimension)
+    feed = DatabaseFeed(store.quietly, vault, enrolled, clock.now)
+    enrolling = Enrolling(
+        store.begin,
+        vault,
+        clock,
+        references,
+        rules.ownership,
+        FaceEnroller(engine, enrolled, rules.faces),
+        feed,
+        mask_value,
+        ProviderKeys(rules.ownership, config.home / "tokens" / "providers").check,
+        executor,
+        asyncio.Lock(),
+    )
+    deciding = Deciding(
+        store.begin,
+        store.quietly,
+        keys,
+        vault,
+        clock,
+        references,
+        SignalAnalyst(engine, enrolled, rules.faces, scanner),
+        CascadeLikeness(rules.pictures, rules.texts),
+        enrolled,
+        rules.review,
+        executor,
+        config.listen,
+    )
+    source_types = frozenset(SourceType.values()) - {0}
+    door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
+    intake = Intake(store.begin, keys, clock, door, references, spool_bytes)
+    return Detector(
+        store=store,
+        rules=rules,
+        clock=clock,
+        enrolled=enrolled,
+        feed=feed,
+        enrolling=enrolling,
+        following=Following(enrolling, keys, clock, deciding.memory.forget),
+        deciding=deciding,
+        sweeping=Sweeping(store.begin, keys, clock, rules.review),
+        signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
+        enrolment=EnrollmentServicer(enrolling),
+        # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
+        channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
+            Watching(store.begin, clock, references, source_types)
+        ),
+    )
+
+
+async def serve() -> None:
+    """Runs the service until SIGTERM."""
+    config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
+    tuning = Tuning.from_env()
+    rules = read_rules(config.rules_dir)
+    runtime = await Runtime.open(config)
+    with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
+        detector = wire(
+            config,
+            rules,
+            runtime.database,
+            runtime.outbox,
+            runtime.keys,
+            runtime.clock,
+            open_models(config.models_dir, tuning.model_threads),
+            rules.scanner(),
+            executor,
+            tuning.spool_bytes,
+        )
+        await detector.start()
+        runtime.consume("case", case_handlers(detector.following, detector.store.within))
+        runtime.due({EXPIRE_TEMPLATE: detector.expire_template, EXPIRE_WATCH: detector.expire_watch})
+        runtime.loops += [detector.follow, detector.sweep, *_workers(detector, runtime.database, tuning.workers)]
+        await runtime.serve(detector.register, ready=detector.ready, index_version=detector.index_version)
+
+
+def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:
+    def loop(lane: Lane) -> Loop:
+        wakeup = database.wakeup()
+        return lambda: detector.deciding.run(lane, wakeup)
+
+    return [loop(lane) for lane in (TEXTS, PICTURES) for _ in range(each)]
+
+
+async def migrate_database() -> None:
+    """Brings the schema to its head."""
+    await migrate(Config.from_env().database_url, MIGRATIONS)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Measures one part against data; 2 for an unknown part."""
+    from services.detector import evaluate_dedup, evaluate_faces, evaluate_pii
+
+    parts: dict[str, Callable[[list[str]], int]] = {
+        "faces": evaluate_faces.run,
+        "dedup": evaluate_dedup.run,
+        "pii": evaluate_pii.run,
+    }
+    if not arguments or arguments[0] not in parts:
+        print(f"usage: python -m services.detector eval {'|'.join(parts)} …", file=sys.stderr)
+        return 2
+    return parts[arguments[0]](arguments[1:])
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a verb; 2 for an unknown one."""
+    if arguments[:1] == ["eval"]:
+        return evaluate(arguments[1:])
+    verbs = {"serve": serve, "migrate": migrate_database}
+    if len(arguments) != 1 or arguments[0] not in verbs:
+        print(f"usage: python -m services.detector {'|'.join(verbs)}|eval", file=sys.stderr)
+        return 2
+    run(verbs[arguments[0]]())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

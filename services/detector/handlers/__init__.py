@@ -1,0 +1,1 @@
+"""What the detector does, one use case after the other."""

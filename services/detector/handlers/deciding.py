@@ -1,0 +1,538 @@
+"""How a spooled signal is decided: looked at, compared with whom it may concern, committed in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+
+from misuse.common.v1 import signal_pb2 as common
+from misuse.detector.v1 import events_pb2 as events
+from misuse.detector.v1 import signal_service_pb2 as messages
+from services.chassis.clock import Clock
+from services.chassis.ids import uuid7
+from services.chassis.keys import KeyStore, Unsealable, unseal
+from services.chassis.telemetry import logger, observe_stage, span_from, stage
+from services.detector.domain.channels import Channel
+from services.detector.domain.clusters import IDENTICAL, Medium, Near, Placement, joined, place
+from services.detector.domain.decisions import (
+    Band,
+    Decision,
+    MatchKind,
+    ReviewRules,
+    WatchedHit,
+    decide,
+    identifier_kind,
+)
+from services.detector.domain.signals import Signal
+from services.detector.handlers import records
+from services.detector.handlers.intake import MOST_CHANNELS, spool_place
+from services.detector.ports import (
+    Analysis,
+    Analyst,
+    Begin,
+    Content,
+    Gallery,
+    Kept,
+    Likeness,
+    NewContent,
+    SpooledSignal,
+    StoredDecision,
+    Subscriber,
+    Work,
+)
+from services.detector.sealing import References, Vault, kinds_of
+from services.detector.translate import capture_facts, identifier_kinds, signal_of, stamp
+
+log = logger(__name__)
+
+LEASE = timedelta(seconds=120)
+"""A batch whose instance died is taken again after this, in real time; a restart frees it at once."""
+MOST_ATTEMPTS = 4
+"""A signal that was taken this often without being decided breaks its worker: it is decided UNREADABLE."""
+MOST_COMPARED = 500
+"""Earlier contents of a subscriber that a new one is compared with, the newest first."""
+MOST_WATCHES = 32
+DECIDED, UNREADABLE = 2, 3
+_POLL_SECONDS, _PAUSE_SECONDS = 0.25, 0.5
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Texts and pictures wait in lanes of their own, so that one does not stand behind the other."""
+
+    pictures: bool
+    most: int
+    """Signals in a batch."""
+
+
+TEXTS = Lane(pictures=False, most=256)
+PICTURES = Lane(pictures=True, most=8)
+
+
+@dataclass(slots=True)
+class _Job:
+    """A signal on its way to its decision."""
+
+    row: SpooledSignal
+    signal: Signal | None = None
+    analysis: Analysis | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    kept: dict[tuple[str, MatchKind], Kept] = field(default_factory=dict)
+    stale: bool = False
+    """True when somebody it concerned is no longer to be matched."""
+
+
+class Memory:
+    """Comparable forms of subscribers' contents, bounded; what it lacks is read from the table."""
+
+    def __init__(self, most_contents: int = 5_000) -> None:
+        self._most = most_contents
+        self._held = 0
+        self._of: OrderedDict[str, tuple[int, list[tuple[Medium, str, object]]]] = OrderedDict()
+
+    def get(self, subscriber_id: str) -> tuple[int, list[tuple[Medium, str, object]]]:
+        """(last content id, contents) as far as known."""
+        return self._of.get(subscriber_id, (0, []))
+
+    def put(self, subscriber_id: str, last: int, contents: list[tuple[Medium, str, object]]) -> None:
+        """Keeps the newest of a subscriber's contents; the subscribers not asked for longest go first."""
+        self._held -= len(self._of.pop(subscriber_id, (0, []))[1])
+        self._of[subscriber_id] = (last, contents[-MOST_COMPARED:])
+        self._held += len(self._of[subscriber_id][1])
+        while self._held > self._most and len(self._of) > 1:
+            _, (_, dropped) = self._of.popitem(last=False)
+            self._held -= len(dropped)
+
+    def forget(self, subscriber_id: str) -> None:
+        """Drops what is held of a subscriber."""
+        self._held -= len(self._of.pop(subscriber_id, (0, []))[1])
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """Takes batches from the spool and decides them."""
+
+    begin: Begin
+    quietly: Begin
+    """A transaction that wakes nobody: for looking and for leases."""
+    keys: KeyStore
+    vault: Vault
+    clock: Clock
+    references: References
+    analyst: Analyst
+    likeness: Likeness
+    gallery: Gallery
+    rules: ReviewRules
+    executor: Executor
+    owner: str
+    """Name of this instance; rows it held when it died are free when it comes back."""
+    memory: Memory = field(default_factory=Memory)
+    abandoned: set[str] = field(default_factory=set)
+    """Leases of batches that failed and are not free yet."""
+
+    async def batch(self, lane: Lane) -> int:
+        """Decides one batch; returns how many signals were taken."""
+        await self._free_abandoned()
+        lease = uuid7()
+        async with self.quietly() as work:
+            rows = await work.spool.take(lane.pictures, lane.most, lease, self.owner, datetime.now(UTC) + LEASE)
+        if not rows:
+            return 0
+        try:
+            await self._decide(rows, lease)
+        except BaseException:
+            # Free at once what cannot be decided now; a row that was taken often is taken alone. Where the store
+            # itself is away the next batch frees it.
+            self.abandoned.add(lease)
+            with contextlib.suppress(Exception):
+                await self._free_abandoned()
+            raise
+        return len(rows)
+
+    async def _free_abandoned(self) -> None:
+        for lease in tuple(self.abandoned):
+            async with self.begin() as work:
+                await work.spool.release(lease=lease)
+            self.abandoned.discard(lease)
+
+    async def _decide(self, rows: Sequence[SpooledSignal], lease: str) -> None:
+        with stage("analyse"):
+            jobs = await self._beside(self._analysed, rows)
+        await self._find_whom(jobs)
+        if any(job.decisions for job in jobs):
+            await self._beside(_keep, jobs)
+        with stage("decide_commit"):
+            async with self.begin() as work:
+                await _Commit(self, work, self.clock.now()).run(jobs, lease)
+
+    async def run(self, lane: Lane, wakeup: asyncio.Event) -> None:
+        """Decides for ever; `wakeup` is set after every commit of this process."""
+        while True:
+            wakeup.clear()
+            try:
+                if await self.batch(lane):
+                    continue
+            except Exception as error:  # one batch must not end the service; what was taken is free again
+                log.error("batch_not_decided", pictures=lane.pictures, error=error)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wakeup.wait(), _POLL_SECONDS)
+
+    async def start(self) -> None:
+        """Frees what this instance held when it died."""
+        async with self.begin() as work:
+            await work.spool.release(owner=self.owner)
+
+    async def _beside(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        """Runs something heavy beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, partial(function, *arguments))
+
+    def _analysed(self, rows: Sequence[SpooledSignal]) -> list[_Job]:
+        jobs = [self._opened(row) for row in rows]
+        readable = [job for job in jobs if job.signal is not None and job.row.attempts < MOST_ATTEMPTS]
+        analyses = self.analyst.analyse([job.signal for job in readable if job.signal is not None])
+        for job, analysis in zip(readable, analyses, strict=True):
+            job.analysis = analysis
+        return jobs
+
+    def _opened(self, row: SpooledSignal) -> _Job:
+        key = self.keys.get(row.key_id)
+        if key is None:
+            log.error("spool_key_missing", key_id=row.key_id)
+            return _Job(row)
+        try:
+            payload = unseal(key, row.payload, spool_place(row.signal_ref))
+            return _Job(row, signal_of(messages.Signal.FromString(payload)))
+        except (Unsealable, DecodeError) as error:
+            log.error("spooled_signal_unreadable", error=error)
+            return _Job(row)
+
+    async def _find_whom(self, jobs: Sequence[_Job]) -> None:
+        """Compares what was found with the watched values, and decides."""
+        values = [self.references.values(job.analysis.hits) if job.analysis else {} for job in jobs]
+        refs = {ref for each in values for ref in each}
+        owners: dict[bytes, list[tuple[str, str]]] = {}
+        if refs:
+            async with self.quietly() as work:
+                for ref, subscriber_id, watch_id in await work.watches.matching(refs, self.clock.now()):
+                    owners.setdefault(ref, []).append((subscriber_id, watch_id))
+        for job, hits in zip(jobs, values, strict=True):
+            if job.analysis is None:
+                continue
+            watched = [
+                WatchedHit(subscriber_id, watch_id, hit)
+                for ref, found in hits.items()
+                for subscriber_id, watch_id in owners.get(ref, ())
+                for hit in found
+            ]
+            job.decisions = decide(job.analysis.faces, watched, self.rules)
+
+
+def _keep(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        for decision in job.decisions:
+            if job.analysis is not None:
+                job.kept[decision.subscriber_id, decision.kind] = job.analysis.keep(decision)
+
+
+class _Commit:
+    """The transaction that decides a batch: everything of a signal, or nothing."""
+
+    def __init__(self, deciding: Deciding, work: Work, now: datetime) -> None:
+        self._deciding = deciding
+        self._work = work
+        self._now = now
+        self._new: list[NewContent] = []
+        self._stored: list[StoredDecision] = []
+        self._outcomes: list[tuple[bytes, int, str | None, int]] = []
+        self._exact: dict[bytes, str] = {}
+        self._known: dict[str, list[tuple[Medium, str, object]]] = {}
+        self._channels: Mapping[str, Channel] = {}
+
+    async def run(self, jobs: Sequence[_Job], lease: str) -> None:
+        """Decides the jobs that this lease still holds."""
+        work = self._work
+        mine = await work.spool.finish([job.row.spool_id for job in jobs], lease)
+        held = [job for job in jobs if job.row.spool_id in mine]
+        self._channels = {row.channel: row for row in await work.channels.page("", MOST_CHANNELS)}
+        await self._drop_stale(held)
+        await self._load_contents(held)
+        for job in held:
+            with span_from(job.row.traceparent, "detector.decide"):
+                await self._conclude(job)
+        await work.contents.add(self._new, self._now)
+        await work.decisions.add(self._stored, self._now)
+        await work.spool.conclude(self._outcomes)
+
+    async def _drop_stale(self, jobs: Sequence[_Job]) -> None:
+        """Drops decisions about subscribers, templates and identifiers that are no longer to be matched."""
+        decisions = [decision for job in jobs for decision in job.decisions]
+        subscribers = await self._lock({decision.subscriber_id for decision in decisions})
+        templates = await self._work.templates.verified(
+            {decision.face.template_id for decision in decisions if decision.face}, self._now
+        )
+        watches = await self._valid_watches(decisions)
+        for job in jobs:
+            found = job.decisions
+            job.decisions = [
+                decision
+                for decision in found
+                if (who := subscribers.get(decision.subscriber_id)) is not None
+                and not who.suspended
+                and not self._deciding.keys.destroyed(who.subscriber_id)
+                and (decision.face is None or decision.face.template_id in templates)
+                and all(each.watch_id in watches for each in decision.watched)
+            ]
+            job.stale = len(job.decisions) < len(found)
+
+    async def _lock(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
+        return await self._work.subscribers.lock(subscriber_ids) if subscriber_ids else {}
+
+    async def _valid_watches(self, decisions: Sequence[Decision]) -> set[str]:
+        """Read again under the subscribers' locks: whoever stops watching takes the same lock."""
+        references = self._deciding.references
+        refs = {references.value(each.hit.kind, each.hit.canonical) for d in decisions for each in d.watched}
+        return {watch_id for _, _, watch_id in await self._work.watches.matching(refs, self._now)} if refs else set()
+
+    async def _load_contents(self, jobs: Sequence[_Job]) -> None:
+        """What the batch's contents are compared with: exact ones by reference, near ones from memory and table."""
+        refs, subscribers = set(), set()
+        for job in jobs:
+            for decision in job.decisions:
+                subscribers.add(decision.subscriber_id)
+                for content in self._kept(job, decision).contents:
+                    refs.add(self._deciding.references.content(decision.subscriber_id, content.sha256))
+        self._exact = dict(await self._work.contents.clusters_of(refs))
+        for subscriber_id in sorted(subscribers):
+            self._known[subscriber_id] = await self._contents_of(subscriber_id)
+
+    async def _contents_of(self, subscriber_id: str) -> list[tuple[Medium, str, object]]:
+        memory, vault = self._deciding.memory, self._deciding.vault
+        last, contents = memory.get(subscriber_id)
+        for row in await self._work.contents.since(subscriber_id, last, MOST_COMPARED):
+            # All rows of a subscriber are sealed for one place: their ids are not known before they are stored.
+            data = vault.open(subscriber_id, "content", subscriber_id, "fingerprint", row.sealed)
+            if data is not None:
+                contents = [*contents, (row.medium, row.cluster_id, self._deciding.likeness.read(row.medium, data))]
+            last = row.content_id
+        memory.put(subscriber_id, last, contents)
+        return list(memory.get(subscriber_id)[1])
+
+    @staticmethod
+    def _kept(job: _Job, decision: Decision) -> Kept:
+        return job.kept[decision.subscriber_id, decision.kind]
+
+    async def _conclude(self, job: _Job) -> None:
+        signal, analysis = job.signal, job.analysis
+        if signal is None or analysis is None:
+            self._give_up(job)
+            return
+        for decision in job.decisions:
+            await self._store(job, signal, analysis, decision)
+        none_id, kind = None, 0
+        if not job.decisions:
+            none_id, kind = uuid7(), int(_kind_of(signal))
+            self._record_none(none_id, job, signal, analysis)
+        unread = len(analysis.unreadable) == len(signal.parts)
+        self._outcomes.append((job.row.signal_ref, UNREADABLE if unread else DECIDED, none_id, kind))
+        if signal.discover_time is not None:
+            observe_stage("discover_to_decision", (self._now - signal.discover_time).total_seconds())
+
+    def _give_up(self, job: _Job) -> None:
+        """A signal that cannot be opened, or breaks whoever opens it: recorded, and gone."""
+        decision_id = uuid7()
+        record = records.unreadable(decision_id, job.row.signal_ref, job.row.attempts, self._now)
+        self._work.record(job.row.signal_ref.hex(), record)
+        self._outcomes.append((job.row.signal_ref, UNREADABLE, decision_id, int(MatchKind.FACE)))
+
+    def _record_none(self, decision_id: str, job: _Job, signal: Signal, analysis: Analysis) -> None:
+        reasons = ("NO_LONGER_MATCHED",) if job.stale else records.none_reasons(analysis)
+        nobody = Decision("", _kind_of(signal), Band.NONE, reasons)
+        self._record(decision_id, job, signal, analysis, nobody, None)
+
+    def _record(
+        self,
+        decision_id: str,
+        job: _Job,
+        signal: Signal,
+        analysis: Analysis,
+        decision: Decision,
+        placement: Placement | None,
+    ) -> None:
+        deciding = self._deciding
+        record = records.decision(
+            decision_id,
+            signal,
+            job.row.signal_ref,
+            self._group(signal),
+            decision,
+            placement,
+            analysis,
+            deciding.analyst,
+            deciding.gallery,
+            self._now,
+        )
+        self._work.record(decision.subscriber_id or job.row.signal_ref.hex(), record)
+
+    def _group(self, signal: Signal) -> str:
+        channel = self._channels.get(signal.channel)
+        return channel.channel_group if channel else signal.channel_group
+
+    async def _store(self, job: _Job, signal: Signal, analysis: Analysis, decision: Decision) -> None:
+        decision_id = uuid7()
+        kept = self._kept(job, decision)
+        placements = [await self._place(decision.subscriber_id, content) for content in kept.contents]
+        placement = joined(placements)
+        # The event goes out before the record: `case` links the decision to its case first.
+        facts = self._facts(decision_id, job, signal, analysis, decision, placement)
+        needs = {Band.MATCH: events.SignalMatched, Band.REVIEW: events.ReviewNeeded}[decision.band]
+        self._work.event(decision.subscriber_id, needs(facts=facts))
+        self._record(decision_id, job, signal, analysis, decision, placement)
+        self._stored.append(self._stored_decision(decision_id, job, signal, analysis, decision, placement))
+
+    async def _place(self, subscriber_id: str, content: Content) -> Placement:
+        deciding = self._deciding
+        ref = deciding.references.content(subscriber_id, content.sha256)
+        if ref in self._exact:
+            return Placement(self._exact[ref], IDENTICAL, 0)
+        known = [(cluster, form) for medium, cluster, form in self._known[subscriber_id] if medium is content.medium]
+        near: Sequence[Near] = await deciding._beside(deciding.likeness.near, content, known) if known else ()
+        placement = place(uuid7(), near)
+        self._exact[ref] = placement.cluster_id
+        self._known[subscriber_id].append((content.medium, placement.cluster_id, content.fingerprint))
+        sealed = deciding.vault.seal(subscriber_id, "content", subscriber_id, "fingerprint", content.data)
+        self._new.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))
+        return placement
+
+    def _facts(
+        self,
+        decision_id: str,
+        job: _Job,
+        signal: Signal,
+        analysis: Analysis,
+        decision: Decision,
+        placement: Placement | None,
+    ) -> events.MatchFacts:
+        deciding = self._deciding
+        channel = self._channels.get(signal.channel)
+        face = decision.kind is MatchKind.FACE
+        return events.MatchFacts(
+            decision_id=decision_id,
+            subscriber_id=decision.subscriber_id,
+            signal_ref=job.row.signal_ref,
+            kind=common.MatchKind.ValueType(decision.kind),
+            channel=signal.channel,
+            channel_group=self._group(signal),
+            source_type=common.SourceType.ValueType(signal.source_type),
+            platform=channel.platform if channel else "",
+            discover_time=stamp(signal.discover_time),
+            decide_time=stamp(self._now),
+            cluster_id=placement.cluster_id if placement else "",
+            cluster_rule=placement.rule if placement else "",
+            cluster_distance_milli=placement.distance_milli if placement else 0,
+            cluster_rule_version=deciding.likeness.rule_version,
+            watch_ids=sorted({each.watch_id for each in decision.watched})[:MOST_WATCHES],
+            identifier_kinds=identifier_kinds(identifier_kind(each.hit) for each in decision.watched),
+            post_ref=deciding.references.post(signal),
+            url_ref=deciding.references.url(signal),
+            doxing=analysis.doxing and not face,
+            template_id=decision.face.template_id if decision.face else "",
+            rule_version=deciding.analyst.face_rule_version if face else deciding.analyst.text_rule_version,
+            also_cluster_ids=placement.also if placement else (),
+        )
+
+    def _stored_decision(
+        self,
+        decision_id: str,
+        job: _Job,
+        signal: Signal,
+        analysis: Analysis,
+        decision: Decision,
+        placement: Placement | None,
+    ) -> StoredDecision:
+        face = decision.face
+        scores = json.dumps({"score": face.score, "margin": face.margin} if face else {}).encode()
+        capture = self._capture(decision_id, job, signal, analysis, decision, placement)
+        seal = partial(self._deciding.vault.seal, decision.subscriber_id, "decision", decision_id)
+        return StoredDecision(
+            decision_id=decision_id,
+            signal_ref=job.row.signal_ref,
+            subscriber_id=decision.subscriber_id,
+            band=decision.band,
+            kind=decision.kind,
+            template_id=face.template_id if face else "",
+            scores=seal("scores", scores),
+            capture=seal("capture", capture.SerializeToString()),
+        )
+
+    def _capture(
+        self,
+        decision_id: str,
+        job: _Job,
+        signal: Signal,
+        analysis: Analysis,
+        decision: Decision,
+        placement: Placement | None,
+    ) -> messages.Capture:
+        kept = self._kept(job, decision)
+        facts = self._decision_facts(analysis, decision, placement)
+        return messages.Capture(
+            decision_id=decision_id,
+            subscriber_id=decision.subscriber_id,
+            channel=signal.channel,
+            channel_group=self._group(signal),
+            source_type=common.SourceType.ValueType(signal.source_type),
+            source_url=signal.source_url,
+            parent_url=signal.parent_url,
+            post_id=signal.post_id,
+            discover_time=stamp(signal.discover_time),
+            publish_time=stamp(signal.publish_time),
+            collection_basis=common.CollectionBasis.ValueType(signal.collection_basis),
+            policy_rule_id=signal.policy_rule_id,
+            capture_facts=capture_facts(signal.capture),
+            part_hashes=[
+                messages.PartHash(part=name, sha256=digest, size_bytes=size)
+                for name, digest, size in signal.part_hashes()
+            ],
+            masked_text=kept.masked_text,
+            redacted_thumbnail=kept.thumbnail,
+            candidate_crop=kept.candidate_crop if decision.band is Band.REVIEW else b"",
+            decision=facts,
+        )
+
+    def _decision_facts(
+        self, analysis: Analysis, decision: Decision, placement: Placement | None
+    ) -> messages.DecisionFacts:
+        analyst = self._deciding.analyst
+        face = decision.kind is MatchKind.FACE
+        return messages.DecisionFacts(
+            band=common.Band.ValueType(decision.band),
+            kind=common.MatchKind.ValueType(decision.kind),
+            reasons=decision.reasons,
+            model_id=analyst.model_id if face else "",
+            engine_id=analyst.engine_id if face else "",
+            rule_version=analyst.face_rule_version if face else analyst.text_rule_version,
+            identifier_kinds=identifier_kinds(kinds_of(analysis.hits)),
+            decide_time=stamp(self._now),
+            faces_found=analysis.faces_found,
+            cluster_id=placement.cluster_id if placement else "",
+            cluster_rule=placement.rule if placement else "",
+        )
+
+
+def _kind_of(signal: Signal) -> MatchKind:
+    """What a signal with nobody in it was looked at for."""
+    return MatchKind.FACE if signal.images else MatchKind.PII

@@ -1,0 +1,230 @@
+"""How the detector's facts become log records: opaque ids, kinds, versions and hashes only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from misuse.common.v1 import access_pb2
+from misuse.common.v1 import signal_pb2 as common
+from misuse.log.v1 import record_pb2 as log
+from services.chassis.errors import Unauthenticated
+from services.chassis.tokens import Actor, current_actor
+from services.detector.domain.clusters import Placement
+from services.detector.domain.decisions import Band, Decision, MatchKind, identifier_kind
+from services.detector.domain.pii import Hit
+from services.detector.domain.signals import Signal
+from services.detector.ports import Analysis, Analyst, Gallery
+from services.detector.sealing import References
+from services.detector.translate import stamp
+
+MOST_HITS = 256
+MOST_REASONS = 16
+
+
+def signed(record: log.LogRecord, references: References) -> log.LogRecord:
+    """The record with whoever calls now; unchanged where the system acts by itself."""
+    try:
+        actor: Actor = current_actor()
+    except Unauthenticated:
+        return record
+    record.actor_role = actor.role
+    record.actor_ref = references.actor(actor.subject)
+    record.purpose = actor.purpose
+    return record
+
+
+def intake(signal: Signal, ref: bytes, reason: str, group: str, now: datetime, *, duplicate: bool) -> log.LogRecord:
+    """A signal that was refused, or had been accepted before. `group` is empty for an unknown channel."""
+    return log.LogRecord(
+        entity="signal",
+        entity_id=ref.hex(),
+        entity_version=1,
+        occur_time=stamp(now),
+        signal_intake_log=log.SignalIntakeLog(
+            signal_ref=ref,
+            accepted=duplicate,
+            reason=reason,
+            channel=signal.channel if group else "",
+            channel_group=group,
+            discover_time=stamp(signal.discover_time),
+            size_bytes=signal.size_bytes,
+            duplicate=duplicate,
+        ),
+    )
+
+
+def decision(
+    decision_id: str,
+    signal: Signal,
+    ref: bytes,
+    group: str,
+    found: Decision,
+    placement: Placement | None,
+    analysis: Analysis,
+    analyst: Analyst,
+    gallery: Gallery,
+    now: datetime,
+) -> log.LogRecord:
+    """A decision, with the detail of its kind."""
+    face = found.kind is MatchKind.FACE
+    body = log.MatchDecisionLog(
+        signal_ref=ref,
+        band=common.Band.ValueType(found.band),
+        kind=common.MatchKind.ValueType(found.kind),
+        reasons=found.reasons[:MOST_REASONS],
+        channel=signal.channel,
+        channel_group=group,
+        discover_time=stamp(signal.discover_time),
+        decide_time=stamp(now),
+        rule_version=analyst.face_rule_version if face else analyst.text_rule_version,
+    )
+    if face:
+        body.face_match_decision_log.CopyFrom(_face_detail(found, placement, analysis, analyst, gallery))
+    else:
+        body.pii_pattern_match_log.CopyFrom(_text_detail(found, analysis))
+    return log.LogRecord(
+        decision_id=decision_id,
+        entity="decision",
+        entity_id=decision_id,
+        entity_version=1,
+        purpose=access_pb2.PURPOSE_COLLECTION,
+        occur_time=stamp(now),
+        match_decision_log=body,
+    )
+
+
+def unreadable(decision_id: str, ref: bytes, attempts: int, now: datetime) -> log.LogRecord:
+    """A signal of which nothing can be said: it could not be opened, or broke its worker `attempts` times."""
+    return log.LogRecord(
+        decision_id=decision_id,
+        entity="decision",
+        entity_id=decision_id,
+        entity_version=1,
+        purpose=access_pb2.PURPOSE_COLLECTION,
+        occur_time=stamp(now),
+        match_decision_log=log.MatchDecisionLog(
+            signal_ref=ref,
+            band=common.BAND_NONE,
+            kind=common.MATCH_KIND_FACE,
+            reasons=["UNREADABLE", "TAKEN_TOO_OFTEN" if attempts > 1 else "CANNOT_BE_OPENED"],
+            decide_time=stamp(now),
+        ),
+    )
+
+
+def _face_detail(
+    found: Decision, placement: Placement | None, analysis: Analysis, analyst: Analyst, gallery: Gallery
+) -> log.FaceMatchDecisionLog:
+    face = found.face
+    detail = log.FaceMatchDecisionLog(
+        faces_found=analysis.faces_found,
+        face_index=-1,
+        model_id=analyst.model_id,
+        engine_id=analyst.engine_id,
+        threshold_version=analyst.face_rule_version,
+        gallery_version=gallery.version,
+        gallery_size=len(gallery),
+    )
+    if face is not None:
+        detail.face_index = face.face_index
+        detail.quality_milli = face.quality_milli
+        detail.face_size_px = face.size_px
+        detail.second_opinion = face.second_opinion
+    if placement is not None and found.band is not Band.NONE:
+        detail.cluster_id, detail.cluster_rule = placement.cluster_id, placement.rule
+    return detail
+
+
+def _text_detail(found: Decision, analysis: Analysis) -> log.PIIPatternMatchLog:
+    watched = {id(each.hit) for each in found.watched}
+    # The watched ones first: they are the reason.
+    hits = sorted(analysis.hits, key=lambda hit: id(hit) not in watched)
+    return log.PIIPatternMatchLog(
+        hits=[_hit(hit, id(hit) in watched) for hit in hits[:MOST_HITS]],
+        doxing=analysis.doxing,
+        hits_omitted=max(0, len(hits) - MOST_HITS),
+    )
+
+
+def _hit(hit: Hit, watched: bool) -> log.PIIPatternHit:
+    return log.PIIPatternHit(
+        kind=common.IdentifierKind.ValueType(identifier_kind(hit)),
+        rule_id=hit.rule_id,
+        rule_version=str(hit.rule_version),
+        field=_field(hit.field),
+        start=hit.start,
+        end=hit.end,
+        confidence=hit.confidence.name,
+        check_result=str(hit.check),
+        mask_rule=str(hit.mask_rule),
+        watched=watched,
+    )
+
+
+_KNOWN_FIELDS = frozenset({"title", "alt", "file_name", "author", "exif", "description", "caption"})
+
+
+def _field(name: str) -> str:
+    """The field's name as far as it is ours: a collector's own pair names may hold anything."""
+    head, _, rest = name.partition(".")
+    word = rest.partition(".")[0]
+    return f"{head}.{word if word.isdecimal() or word in _KNOWN_FIELDS else 'other'}"
+
+
+def ownership(
+    entity: str,
+    entity_id: str,
+    version: int,
+    kind: str,
+    states: tuple[str, str],
+    now: datetime,
+    *,
+    reason: str = "",
+    verifier: str = "",
+) -> log.LogRecord:
+    """A template or watched identifier that moved from one state to another; `states` are (from, to)."""
+    return log.LogRecord(
+        entity=entity,
+        entity_id=entity_id,
+        entity_version=version,
+        occur_time=stamp(now),
+        ownership_log=log.OwnershipLog(
+            kind=kind, from_state=states[0], to_state=states[1], reason=reason, verifier=verifier
+        ),
+    )
+
+
+def purge(item_kind: str, entity_id: str, due_time: datetime, rule: str, now: datetime) -> log.LogRecord:
+    """Something due for purge that was purged."""
+    return log.LogRecord(
+        entity=item_kind.lower(),
+        entity_id=entity_id,
+        entity_version=1,
+        occur_time=stamp(now),
+        purge_log=log.PurgeLog(item_kind=item_kind, due_time=stamp(due_time), rule=rule),
+    )
+
+
+def channel_scan(channel: str, group: str, level: str, reason: str, version: int, now: datetime) -> log.LogRecord:
+    """A channel that was changed, paused or resumed."""
+    return log.LogRecord(
+        entity="channel",
+        entity_id=channel,
+        entity_version=version,
+        occur_time=stamp(now),
+        channel_scan_log=log.ChannelScanLog(channel=channel, channel_group=group, level=level, reason=reason),
+    )
+
+
+def none_reasons(analysis: Analysis) -> tuple[str, ...]:
+    """Why a signal concerns nobody: every distinct reason, in order."""
+    reasons: list[str] = [f"UNREADABLE_{reason}" for _, reason in analysis.unreadable]
+    reasons += [reason for face in analysis.faces for reason in face.reasons]
+    if analysis.hits:
+        reasons.append("NOT_WATCHED")
+    return _once(reasons) or ("NOTHING_FOUND",)
+
+
+def _once(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))[:MOST_REASONS]

@@ -1,0 +1,215 @@
+"""What else is asked of the detector: channels, the state of a signal, captures; and what must be swept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from google.protobuf.message import Message
+
+from misuse.common.v1.access_pb2 import ROLE_OPERATOR
+from misuse.detector.v1 import events_pb2 as events
+from misuse.detector.v1 import signal_service_pb2 as messages
+from services.chassis.clock import Clock
+from services.chassis.errors import Aborted, InvalidInput, NotFound
+from services.chassis.keys import KeyStore
+from services.chassis.telemetry import logger
+from services.chassis.tokens import current_actor
+from services.detector.domain.channels import BadChannel, Channel
+from services.detector.domain.decisions import Band, MatchKind, ReviewRules
+from services.detector.domain.signals import usable_id
+from services.detector.handlers import records
+from services.detector.handlers.intake import MOST_CHANNELS
+from services.detector.ports import Begin, Work
+from services.detector.sealing import References, Vault
+
+log = logger(__name__)
+
+MOST_REASON_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class Watching:
+    """The channel rows."""
+
+    begin: Begin
+    clock: Clock
+    references: References
+    source_types: frozenset[int]
+
+    async def page(self, after: str, most: int) -> list[Channel]:
+        """A page of channels by id."""
+        async with self.begin() as work:
+            return await work.channels.page(after, most)
+
+    async def get(self, channel: str) -> Channel:
+        """One channel."""
+        async with self.begin() as work:
+            return _found(await work.channels.get(channel))
+
+    async def put(self, request: Message, wanted: Channel) -> Channel:
+        """Stores a channel whose version is the stored one (0 for a new one)."""
+        self._check(wanted)
+        now = self.clock.now()
+        async with self.begin() as work:
+            caller = current_actor().subject
+            if known := await work.recall(caller, "UpsertChannel", request):
+                return _found(await work.channels.get(known))
+            before = await work.channels.get(wanted.channel, lock=True)
+            if wanted.version != (before.version if before else 0):
+                raise Aborted("VERSION_MISMATCH", "The channel was changed meanwhile; read it again.")
+            if before is None and len(await work.channels.page("", MOST_CHANNELS)) >= MOST_CHANNELS:
+                raise InvalidInput("TOO_MANY_CHANNELS", "There are as many channels as can be.")
+            stored = replace(wanted, version=wanted.version + 1, update_time=now)
+            await self._store(work, stored, before, "CHANGED" if before else "CREATED")
+            await work.remember(caller, "UpsertChannel", request, stored.channel)
+        return stored
+
+    async def pause(self, channel: str, paused: bool, reason: str) -> Channel:
+        """Pauses or resumes; a channel that is so already stays as it is."""
+        if len(reason) > MOST_REASON_CHARACTERS:
+            raise InvalidInput("TEXT_TOO_LARGE", "The reason is too long.", violations=[("reason", "TEXT_TOO_LARGE")])
+        async with self.begin() as work:
+            before = _found(await work.channels.get(channel, lock=True))
+            if before.paused == paused:
+                return before
+            stored = replace(before, paused=paused, version=before.version + 1, update_time=self.clock.now())
+            await self._store(work, stored, before, "PAUSED" if paused else "RESUMED")
+        return stored
+
+    def _check(self, wanted: Channel) -> None:
+        try:
+            wanted.check()
+        except BadChannel as problem:
+            field_name = f"channel.{problem.field}"
+            raise InvalidInput(
+                problem.reason, "The channel is not well formed.", violations=[(field_name, problem.reason)]
+            ) from None
+        if wanted.source_type not in self.source_types:
+            raise InvalidInput(
+                "UNKNOWN_ENUM", "The source type is not known.", violations=[("channel.source_type", "UNKNOWN_ENUM")]
+            )
+
+    async def _store(self, work: Work, channel: Channel, before: Channel | None, reason: str) -> None:
+        await work.channels.put(channel)
+        record = records.channel_scan(
+            channel.channel, channel.channel_group, channel.level.name, reason, channel.version, self.clock.now()
+        )
+        work.record(channel.channel, records.signed(record, self.references))
+        if before is not None and before.level is not channel.level:
+            work.event(
+                channel.channel,
+                events.ChannelSwitched(
+                    channel=channel.channel,
+                    channel_group=channel.channel_group,
+                    from_level=before.level.name,
+                    to_level=channel.level.name,
+                    reason="OPERATOR",
+                ),
+            )
+
+
+def _found(channel: Channel | None) -> Channel:
+    if channel is None:
+        raise NotFound("NO_SUCH_CHANNEL", "There is no such channel.")
+    return channel
+
+
+@dataclass(frozen=True, slots=True)
+class SignalStatus:
+    """Where a signal stands; decisions are (id, band, kind)."""
+
+    state: int
+    decisions: Sequence[tuple[str, int, int]]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Signals and captures, as others may see them."""
+
+    begin: Begin
+    vault: Vault
+    references: References
+
+    async def status(self, signal_id: str) -> SignalStatus:
+        """Where a signal stands; its decisions are for operators."""
+        if not usable_id(signal_id):
+            raise InvalidInput("BAD_SIGNAL_ID", "This is no signal id.", violations=[("signal_id", "BAD_SIGNAL_ID")])
+        ref = self.references.signal(signal_id)
+        async with self.begin() as work:
+            known = (await work.spool.remembered([ref])).get(ref)
+            if known is None:
+                raise NotFound("NO_SUCH_SIGNAL", "There is no such signal.")
+            if current_actor().role != ROLE_OPERATOR:
+                return SignalStatus(known.state, ())
+            found = [(each.decision_id, int(each.band), int(each.kind)) for each in await work.decisions.of_signal(ref)]
+        if known.none_decision_id:
+            found.append((known.none_decision_id, int(Band.NONE), known.kind or int(MatchKind.PII)))
+        return SignalStatus(known.state, found)
+
+    async def capture(self, decision_id: str) -> messages.Capture:
+        """What was kept of a decision; for a REVIEW with the crop that the subscriber consented to keep."""
+        async with self.begin() as work:
+            decision = await work.decisions.get(decision_id)
+            if decision is None or decision.capture is None:
+                raise NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
+            owner = decision.subscriber_id
+            opened = self.vault.open(owner, "decision", decision_id, "capture", decision.capture)
+            if opened is None:
+                raise NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
+            capture = messages.Capture.FromString(opened)
+            if decision.band is Band.REVIEW and decision.template_id:
+                capture.template_crop = await self._template_crop(work, decision.template_id)
+        return capture
+
+    async def _template_crop(self, work: Work, template_id: str) -> bytes:
+        held = await work.templates.get(template_id)
+        if held is None or held.crop is None:
+            return b""
+        owner = held.template.subscriber_id
+        return self.vault.open(owner, "face_template", template_id, "crop", held.crop) or b""
+
+    async def release(self, decision_id: str) -> None:
+        """Deletes a capture; harmless where there is none."""
+        async with self.begin() as work:
+            await work.decisions.release(decision_id)
+
+
+@dataclass
+class Sweeping:
+    """Destroys spool keys whose rows are gone, and forgets what is past its retention."""
+
+    begin: Begin
+    keys: KeyStore
+    clock: Clock
+    rules: ReviewRules
+    settle_seconds: float = 60.0
+    """How long, in real time, a key must have been without rows: a submission may just be committing."""
+    _empty_since: dict[str, float] = field(default_factory=dict)
+
+    async def sweep(self) -> None:
+        """One round."""
+        now = self.clock.now()
+        async with self.begin() as work:
+            await work.spool.purge_memory(now - timedelta(days=self.rules.signal_memory_days))
+            await work.decisions.purge(now - timedelta(days=self.rules.score_retention_days))
+            await work.purge_nonces(now)
+            # A key is used within its hour of business time only.
+            empty = await work.spool.unused_keys(now - timedelta(hours=1))
+        moment = time.monotonic()
+        self._empty_since = {key_id: self._empty_since.get(key_id, moment) for key_id in empty}
+        for key_id, since in list(self._empty_since.items()):
+            if moment - since >= self.settle_seconds:
+                await self._destroy(key_id)
+
+    async def _destroy(self, key_id: str) -> None:
+        now = self.clock.now()
+        async with self.begin() as work:
+            if key_id not in await work.spool.unused_keys(now):
+                return
+            self.keys.destroy(key_id)
+            await work.spool.forget_key(key_id)
+            work.record(key_id, records.purge("SPOOL_KEY", key_id, now, "SPOOL_KEY_WITHOUT_ROWS", now))
+        del self._empty_since[key_id]

@@ -1,0 +1,438 @@
+"""What the handlers need, whatever it is made of today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from misuse.log.v1.record_pb2 import LogRecord
+from services.detector.domain.channels import Channel
+from services.detector.domain.clusters import Medium, Near
+from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
+from services.detector.domain.ownership import FaceTemplate, Watch
+from services.detector.domain.pii import Hit
+from services.detector.domain.signals import Signal
+
+# --- what a transaction can read and write ---
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledSignal:
+    """A row of the spool, as it is put in or taken out. `payload` is sealed."""
+
+    signal_ref: bytes
+    key_id: str
+    payload: bytes = field(repr=False)
+    pictures: bool
+    traceparent: str
+    spool_id: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedSignal:
+    """A signal seen before."""
+
+    fingerprint: bytes = field(repr=False)
+    state: int
+    none_decision_id: str
+    kind: int
+
+
+class Spool(Protocol):
+    """Signals waiting, and the memory of signals seen."""
+
+    async def remember(self, signals: Mapping[bytes, bytes], now: datetime) -> set[bytes]:
+        """Notes signal_ref → fingerprint; returns the references that were new."""
+
+    async def remembered(self, refs: Collection[bytes]) -> Mapping[bytes, RememberedSignal]:
+        """What is known of signals, by reference."""
+
+    async def put(self, rows: Sequence[SpooledSignal], now: datetime) -> None:
+        """Adds rows, and notes the keys that seal them."""
+
+    async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
+        """Leases the oldest free rows of a lane; rows that others hold are skipped."""
+
+    async def finish(self, spool_ids: Collection[int], lease: str) -> set[int]:
+        """Removes rows that this lease still holds; returns their ids."""
+
+    async def release(self, *, owner: str = "", lease: str = "") -> None:
+        """Frees the rows of one lease, or those that an instance held when it died."""
+
+    async def conclude(self, outcomes: Sequence[tuple[bytes, int, str | None, int]]) -> None:
+        """Sets (signal_ref, state, id of the NONE decision, its kind)."""
+
+    async def size_bytes(self) -> int:
+        """Bytes waiting in all."""
+
+    async def unused_keys(self, before: datetime) -> list[str]:
+        """Spool keys first used before a time whose rows are all gone."""
+
+    async def forget_key(self, key_id: str) -> None:
+        """Drops the note of a key that was destroyed."""
+
+    async def purge_memory(self, before: datetime) -> None:
+        """Forgets signals accepted before a time."""
+
+
+class Channels(Protocol):
+    """The channel rows."""
+
+    async def get(self, channel: str, *, lock: bool = False) -> Channel | None:
+        """One channel; locked until the transaction ends when asked."""
+
+    async def page(self, after: str, most: int) -> list[Channel]:
+        """Channels by id, from after one on."""
+
+    async def put(self, channel: Channel) -> None:
+        """Stores a channel, new or changed."""
+
+    async def add_missing(self, channels: Sequence[Channel], now: datetime) -> None:
+        """Stores those that are not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """What the detector must know of a subscriber."""
+
+    subscriber_id: str
+    minor: bool
+    suspended: bool
+    consents: frozenset[int]
+
+
+class Subscribers(Protocol):
+    """The projection of case's subscribers."""
+
+    async def get(self, subscriber_id: str) -> Subscriber | None:
+        """One subscriber, locked until the transaction ends."""
+
+    async def lock(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
+        """Several subscribers, locked in one order."""
+
+    async def put(self, subscriber: Subscriber) -> None:
+        """Stores a subscriber, new or changed."""
+
+    async def remove(self, subscriber_id: str) -> None:
+        """Deletes all that the tables hold of a subscriber."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedTemplate:
+    """A template with its sealed columns; None where erased, or kept without consent."""
+
+    template: FaceTemplate
+    vectors: bytes | None = field(repr=False)
+    crop: bytes | None = field(repr=False)
+
+
+class Templates(Protocol):
+    """Enrolled faces. Every change takes the next gallery version."""
+
+    async def add(self, template: FaceTemplate, vectors: bytes, crop: bytes | None) -> None:
+        """Stores a new template."""
+
+    async def get(self, template_id: str) -> SealedTemplate | None:
+        """One template, locked until the transaction ends."""
+
+    async def of_subscriber(self, subscriber_id: str, after: str, most: int) -> list[FaceTemplate]:
+        """A subscriber's templates, oldest first."""
+
+    async def change(self, template: FaceTemplate) -> None:
+        """Stores state, expiry and version; ERASED drops vectors and crop."""
+
+    async def drop_crops(self, subscriber_id: str) -> None:
+        """Deletes the crops of a subscriber's templates."""
+
+    async def changed_since(self, index_version: int, most: int) -> list[tuple[int, SealedTemplate, bool]]:
+        """(gallery version of the last change, template, whether its owner is a minor), from after a version on."""
+
+    async def verified(self, template_ids: Collection[str], now: datetime) -> set[str]:
+        """Those of the ids whose proof holds now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedWatch:
+    """A watched identifier with its sealed columns."""
+
+    watch: Watch
+    value_ref: bytes | None
+    sealed_value: bytes | None = field(repr=False)
+    masked_value: bytes | None = field(repr=False)
+
+
+class Watches(Protocol):
+    """Watched identifiers."""
+
+    async def add(self, watch: Watch, value_ref: bytes, sealed_value: bytes, masked_value: bytes) -> None:
+        """Stores a new identifier."""
+
+    async def get(self, watch_id: str) -> SealedWatch | None:
+        """One identifier, locked until the transaction ends."""
+
+    async def of_subscriber(self, subscriber_id: str, after: str, most: int) -> list[SealedWatch]:
+        """A subscriber's identifiers, oldest first."""
+
+    async def change(self, watch: Watch) -> None:
+        """Stores state, expiry and version; ERASED drops the value."""
+
+    async def matching(self, value_refs: Collection[bytes], now: datetime) -> list[tuple[bytes, str, str]]:
+        """(value_ref, subscriber_id, watch_id) of identifiers whose proof holds now."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownContent:
+    """An earlier content of a subscriber; the fingerprint is sealed."""
+
+    content_id: int
+    cluster_id: str
+    medium: Medium
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    """A content to remember."""
+
+    subscriber_id: str
+    cluster_id: str
+    medium: Medium
+    content_ref: bytes
+    sealed: bytes = field(repr=False)
+
+
+class Contents(Protocol):
+    """Contents that concerned a subscriber."""
+
+    async def clusters_of(self, content_refs: Collection[bytes]) -> Mapping[bytes, str]:
+        """The cluster of contents that were seen byte for byte."""
+
+    async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
+        """A subscriber's contents, from after one on."""
+
+    async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
+        """Remembers contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """A decision that concerns a subscriber. `scores` and `capture` are sealed."""
+
+    decision_id: str
+    signal_ref: bytes
+    subscriber_id: str
+    band: Band
+    kind: MatchKind
+    template_id: str
+    scores: bytes = field(repr=False)
+    capture: bytes | None = field(repr=False)
+
+
+class Decisions(Protocol):
+    """Decisions with their captures."""
+
+    async def add(self, decisions: Sequence[StoredDecision], now: datetime) -> None:
+        """Stores decisions."""
+
+    async def get(self, decision_id: str) -> StoredDecision | None:
+        """One decision."""
+
+    async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
+        """The decisions of a signal, at most 64."""
+
+    async def release(self, decision_id: str) -> None:
+        """Deletes the capture of a decision."""
+
+    async def purge(self, before: datetime) -> None:
+        """Deletes decisions made before a time whose capture is released."""
+
+
+class Work(Protocol):
+    """One transaction: all of it is committed, or nothing."""
+
+    @property
+    def spool(self) -> Spool: ...
+
+    @property
+    def channels(self) -> Channels: ...
+
+    @property
+    def subscribers(self) -> Subscribers: ...
+
+    @property
+    def templates(self) -> Templates: ...
+
+    @property
+    def watches(self) -> Watches: ...
+
+    @property
+    def contents(self) -> Contents: ...
+
+    @property
+    def decisions(self) -> Decisions: ...
+
+    async def first_use(self, nonce_ref: bytes, until: datetime) -> bool:
+        """Notes a nonce; False when it was used before."""
+
+    async def purge_nonces(self, before: datetime) -> None:
+        """Forgets nonces whose claims have run out."""
+
+    def event(self, key: str, message: Message) -> None:
+        """Adds an event; events of one key keep their order."""
+
+    def record(self, key: str, record: LogRecord) -> None:
+        """Adds a log record."""
+
+    async def schedule(self, kind: str, entity_id: str, due_time: datetime) -> None:
+        """Makes something due."""
+
+    async def cancel(self, kind: str, entity_id: str) -> None:
+        """Takes it back."""
+
+    async def recall(self, caller: str, method: str, request: Message) -> str | None:
+        """What this very request (`request_id`) made before; see the chassis' request memory."""
+
+    async def remember(self, caller: str, method: str, request: Message, resource_id: str) -> None:
+        """Notes what this request made."""
+
+
+Begin = Callable[[], AbstractAsyncContextManager[Work]]
+"""Opens a transaction."""
+
+
+# --- what looks at content ---
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is kept of a part to recognise it. `fingerprint` is its comparable form, `data` the same as bytes."""
+
+    medium: Medium
+    sha256: bytes
+    data: bytes = field(repr=False)
+    fingerprint: object = field(repr=False)
+
+
+class Analysis(Protocol):
+    """What one signal shows. Holds its content until the decision is made."""
+
+    @property
+    def faces(self) -> Sequence[FaceFinding]:
+        """Findings of every face of every picture."""
+
+    @property
+    def hits(self) -> Sequence[Hit]:
+        """Personal data in texts, metadata and what pictures say of themselves."""
+
+    @property
+    def doxing(self) -> bool:
+        """Whether together they expose one person."""
+
+    @property
+    def unreadable(self) -> Sequence[tuple[int, str]]:
+        """(part, reason) of pictures that could not be read."""
+
+    @property
+    def faces_found(self) -> int:
+        """Faces in all pictures."""
+
+    def keep(self, decision: Decision) -> Kept:
+        """What to keep for one decision: contents, masked text, thumbnail, crop. Heavy: runs beside the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a signal for one decision."""
+
+    contents: tuple[Content, ...] = field(repr=False)
+    masked_text: str = field(default="", repr=False)
+    thumbnail: bytes = field(default=b"", repr=False)
+    candidate_crop: bytes = field(default=b"", repr=False)
+
+
+class Analyst(Protocol):
+    """Looks at signals: pictures for enrolled faces, texts for personal data."""
+
+    def analyse(self, signals: Sequence[Signal]) -> Sequence[Analysis]:
+        """One analysis per signal. Heavy: runs beside the event loop. Never raises for what a signal holds."""
+
+    @property
+    def model_id(self) -> str:
+        """Model of the face decisions; empty where faces are not looked at."""
+
+    @property
+    def engine_id(self) -> str:
+        """Runtime of that model."""
+
+    @property
+    def text_rule_version(self) -> str:
+        """Version of the text rules."""
+
+    @property
+    def face_rule_version(self) -> str:
+        """Version of the face thresholds."""
+
+
+class Likeness(Protocol):
+    """Says which contents are the same content."""
+
+    @property
+    def rule_version(self) -> str:
+        """Version of the rules."""
+
+    def read(self, medium: Medium, data: bytes) -> object:
+        """The comparable form of what was kept as bytes."""
+
+    def near(self, new: Content, known: Sequence[tuple[str, object]]) -> list[Near]:
+        """Which of (cluster_id, comparable form) the new content is near to. Heavy."""
+
+
+class Gallery(Protocol):
+    """The index of verified templates that this replica serves."""
+
+    @property
+    def version(self) -> int:
+        """Gallery version that it has caught up with."""
+
+    def __len__(self) -> int:
+        """Templates in it."""
+
+
+class NotEnrollable(Exception):
+    """Pictures that make no template; `reason` is UPPER_SNAKE."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledFace:
+    """What pictures of one face make: a vector for each model, as bytes, and the best crop."""
+
+    vectors: bytes = field(repr=False)
+    model_ids: tuple[str, ...]
+    crop: bytes = field(repr=False)
+
+
+class Enroller(Protocol):
+    """Makes templates of pictures."""
+
+    def enrol(self, pictures: Sequence[bytes]) -> EnrolledFace:
+        """Exactly one good face per picture, all of one person. Raises NotEnrollable. Heavy."""
+
+    def same_face_elsewhere(self, vectors: bytes, subscriber_id: str) -> bool:
+        """Whether another subscriber's verified template shows this face."""
+
+
+class GalleryFeed(Protocol):
+    """Brings the gallery up to the database."""
+
+    async def refresh(self) -> None:
+        """Takes in what changed since the last time."""

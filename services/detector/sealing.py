@@ -1,0 +1,84 @@
+"""How values are hidden: keyed hashes that compare, and sealed columns that open in their own place only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.chassis.keys import KeyStore, keyed_hash, seal, unseal
+from services.detector.domain.decisions import identifier_kind
+from services.detector.domain.pii import Hit, Kind
+from services.detector.domain.signals import Signal, normalised_url, post_key
+
+
+@dataclass(frozen=True)
+class References:
+    """Keyed hashes under the detector's pepper: phones and ids are enumerable, a plain hash would be the phone."""
+
+    pepper: bytes = field(repr=False)
+
+    def signal(self, signal_id: str) -> bytes:
+        """32 bytes for a collector's signal id."""
+        return keyed_hash(self.pepper, "signal", signal_id)
+
+    def fingerprint(self, payload: bytes) -> bytes:
+        """32 bytes for a signal's content."""
+        return keyed_hash(self.pepper, "fingerprint", payload)
+
+    def value(self, kind: Kind, canonical: str) -> bytes:
+        """32 bytes for a watched value."""
+        return keyed_hash(self.pepper, "value", str(kind), canonical)
+
+    def post(self, signal: Signal) -> bytes:
+        """32 bytes for the post: channel and post id, or the address where there is no post id."""
+        return keyed_hash(self.pepper, "post", *post_key(signal))
+
+    def url(self, signal: Signal) -> bytes:
+        """32 bytes for the normalised address."""
+        return keyed_hash(self.pepper, "url", normalised_url(signal.source_url))
+
+    def content(self, subscriber_id: str, sha256: bytes) -> bytes:
+        """32 bytes for a content of one subscriber; the same content of another has another reference."""
+        return keyed_hash(self.pepper, "content", subscriber_id, sha256)
+
+    def nonce(self, provider: str, nonce: bytes) -> bytes:
+        """32 bytes for a provider's nonce."""
+        return keyed_hash(self.pepper, "nonce", provider, nonce)
+
+    def actor(self, subject: str) -> str:
+        """16 hexadecimal digits for whoever acted."""
+        return keyed_hash(self.pepper, "actor", subject).hex()[:16]
+
+    def values(self, hits: Iterable[Hit]) -> dict[bytes, list[Hit]]:
+        """The watchable hits by the reference of their value."""
+        found: dict[bytes, list[Hit]] = {}
+        for hit in hits:
+            if hit.canonical and hit.personal and not hit.national:
+                found.setdefault(self.value(hit.kind, hit.canonical), []).append(hit)
+        return found
+
+
+def kinds_of(hits: Iterable[Hit]) -> list[int]:
+    """The contract's kinds of hits, each once."""
+    return sorted({int(identifier_kind(hit)) for hit in hits})
+
+
+def place(table: str, row_id: str, column: str) -> bytes:
+    """The associated data of a sealed column: it opens in this place only."""
+    return f"detector/{table}/{row_id}/{column}".encode()
+
+
+@dataclass(frozen=True)
+class Vault:
+    """Seals columns under their subscriber's key."""
+
+    keys: KeyStore
+
+    def seal(self, subscriber_id: str, table: str, row_id: str, column: str, value: bytes) -> bytes:
+        """Seals; the key is made at first use. Raises KeyDestroyed for an erased subscriber."""
+        return seal(self.keys.get_or_create(subscriber_id), value, place(table, row_id, column))
+
+    def open(self, subscriber_id: str, table: str, row_id: str, column: str, sealed: bytes) -> bytes | None:
+        """Opens; None where the key is gone. Raises Unsealable for changed bytes."""
+        key = self.keys.get(subscriber_id)
+        return None if key is None else unseal(key, sealed, place(table, row_id, column))

@@ -1,0 +1,332 @@
+"""How the detector's contract is answered: RPC in, handler, RPC out; nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+from misuse.common.v1 import signal_pb2 as common
+from misuse.detector.v1 import channel_service_pb2 as channels
+from misuse.detector.v1 import channel_service_pb2_grpc as channels_grpc
+from misuse.detector.v1 import enrollment_service_pb2 as enrolment
+from misuse.detector.v1 import enrollment_service_pb2_grpc as enrolment_grpc
+from misuse.detector.v1 import signal_service_pb2 as signals
+from misuse.detector.v1 import signal_service_pb2_grpc as signals_grpc
+from services.chassis.errors import AlreadyExists, InvalidInput, ResourceExhausted, ServiceError
+from services.chassis.ids import parse_uuid
+from services.chassis.telemetry import inject_traceparent
+from services.detector.domain.signals import Refused, usable_id
+from services.detector.handlers.enrolling import Enrolling
+from services.detector.handlers.intake import Counter, Incoming, Outcome
+from services.detector.handlers.serving import Looking, Watching
+from services.detector.translate import channel_message, channel_of, signal_of, stamp, template_message, watch_message
+
+MOST_IN_FLIGHT = 256
+MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
+LARGEST_PAGE, USUAL_PAGE = 100, 50
+
+
+def incoming(message: signals.Signal) -> Incoming:
+    """A signal at the door; its bytes are deterministic, so that equal content has an equal fingerprint."""
+    return Incoming(signal_of(message), message.SerializeToString(deterministic=True), inject_traceparent())
+
+
+class SignalServicer(signals_grpc.SignalServiceServicer):
+    """SignalService."""
+
+    def __init__(self, counter: Counter, looking: Looking) -> None:
+        self._counter = counter
+        self._looking = looking
+
+    async def SubmitSignal(self, request: signals.SubmitSignalRequest, context: Any) -> signals.SubmitSignalResponse:
+        """See the contract."""
+        outcome = await self._counter.submit(incoming(request.signal))
+        if outcome.refused is not None:
+            raise _refusal(outcome.refused)
+        return signals.SubmitSignalResponse(state=_state(outcome), duplicate=outcome.duplicate)
+
+    async def SubmitSignals(
+        self, request_iterator: AsyncIterator[signals.SubmitSignalsRequest], context: Any
+    ) -> AsyncIterator[signals.SubmitSignalsResponse]:
+        """See the contract. Reading and answering go on side by side, within what may be in flight."""
+        flight = _Flight()
+        reading = asyncio.create_task(self._read(request_iterator, flight))
+        reading.add_done_callback(lambda _: flight.end())
+        try:
+            sequence = 0
+            async for signal_id, outcome in flight.answers():
+                yield _answer_of(sequence, signal_id, outcome)
+                sequence += 1
+            await reading
+        finally:
+            reading.cancel()
+
+    async def _read(self, requests: Any, flight: _Flight) -> None:
+        source = aiter(requests)
+        while True:
+            await flight.room()
+            try:
+                request = await anext(source)
+            except StopAsyncIteration:
+                return
+            except InvalidInput as error:
+                # A message that cannot be read is refused in its own answer; the stream goes on.
+                flight.add("", 0, _done(Outcome(refused=Refused(error.reason))))
+                continue
+            flight.add(request.signal.signal_id, request.ByteSize(), await self._submit(request.signal))
+
+    async def _submit(self, message: signals.Signal) -> asyncio.Future[Outcome]:
+        """Hands a signal over; where too much waits for all streams together, this stream waits."""
+        waiting = incoming(message)
+        while True:
+            try:
+                return self._counter.submit(waiting)
+            except ResourceExhausted:
+                await asyncio.sleep(0.02)
+
+    async def GetSignalStatus(
+        self, request: signals.GetSignalStatusRequest, context: Any
+    ) -> signals.GetSignalStatusResponse:
+        """See the contract."""
+        status = await self._looking.status(request.signal_id)
+        return signals.GetSignalStatusResponse(
+            state=signals.SignalState.ValueType(status.state),
+            decisions=[
+                signals.DecisionSummary(
+                    decision_id=decision_id, band=common.Band.ValueType(band), kind=common.MatchKind.ValueType(kind)
+                )
+                for decision_id, band, kind in status.decisions
+            ],
+        )
+
+    async def GetCapture(self, request: signals.GetCaptureRequest, context: Any) -> signals.GetCaptureResponse:
+        """See the contract."""
+        capture = await self._looking.capture(parse_uuid(request.decision_id, "decision_id"))
+        return signals.GetCaptureResponse(capture=capture)
+
+    async def ReleaseCapture(
+        self, request: signals.ReleaseCaptureRequest, context: Any
+    ) -> signals.ReleaseCaptureResponse:
+        """See the contract."""
+        await self._looking.release(parse_uuid(request.decision_id, "decision_id"))
+        return signals.ReleaseCaptureResponse()
+
+
+class _Flight:
+    """The signals of one stream between reading and answering."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[str, int, asyncio.Future[Outcome]]] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._bytes = 0
+
+    def add(self, signal_id: str, size: int, outcome: asyncio.Future[Outcome]) -> None:
+        """Notes a signal that waits for its commit."""
+        self._waiting.append((signal_id if usable_id(signal_id) else "", size, outcome))
+        self._bytes += size
+        self._changed.set()
+
+    def end(self) -> None:
+        """Notes that no more signals come."""
+        self._ended = True
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Waits until another signal may be read."""
+        while len(self._waiting) >= MOST_IN_FLIGHT or self._bytes >= MOST_BYTES_IN_FLIGHT:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def answers(self) -> AsyncIterator[tuple[str, Outcome]]:
+        """Outcomes in the order of the signals, each once it is committed; ends after the last one."""
+        while self._waiting or not self._ended:
+            if not self._waiting:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            signal_id, size, outcome = self._waiting[0]
+            yield signal_id, await outcome
+            self._waiting.popleft()
+            self._bytes -= size
+            self._changed.set()
+
+
+def _done(outcome: Outcome) -> asyncio.Future[Outcome]:
+    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    future.set_result(outcome)
+    return future
+
+
+def _answer_of(sequence: int, signal_id: str, outcome: Outcome) -> signals.SubmitSignalsResponse:
+    refused = outcome.refused
+    return signals.SubmitSignalsResponse(
+        sequence=sequence,
+        signal_id=signal_id,
+        state=_state(outcome),
+        duplicate=outcome.duplicate,
+        refusal=signals.Refusal(reason=refused.reason, field=refused.field) if refused else None,
+    )
+
+
+def _state(outcome: Outcome) -> signals.SignalState.ValueType:
+    return signals.SignalState.ValueType(outcome.state)
+
+
+def _refusal(refused: Refused) -> ServiceError:
+    violations = [(f"signal.{refused.field}" if refused.field else "signal", refused.reason)]
+    if refused.reason == "SIGNAL_ID_REUSED":
+        return AlreadyExists(refused.reason, "The signal id was used for other content.", violations=violations)
+    if refused.reason == "SPOOL_FULL":
+        return ResourceExhausted(refused.reason, "The spool is full; try later.", retry_after_ms=1000)
+    return InvalidInput(refused.reason, "The signal is refused.", violations=violations)
+
+
+class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
+    """EnrollmentService."""
+
+    def __init__(self, enrolling: Enrolling) -> None:
+        self._enrolling = enrolling
+
+    async def EnrollFace(self, request: enrolment.EnrollFaceRequest, context: Any) -> enrolment.EnrollFaceResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        template = await self._enrolling.enrol_face(request)
+        return enrolment.EnrollFaceResponse(template=template_message(template))
+
+    async def ListFaceTemplates(
+        self, request: enrolment.ListFaceTemplatesRequest, context: Any
+    ) -> enrolment.ListFaceTemplatesResponse:
+        """See the contract."""
+        size = _page_size(request.page_size)
+        who = _subscriber(request.subscriber_id)
+        found = await self._enrolling.templates(who, _after(request.page_token), size)
+        return enrolment.ListFaceTemplatesResponse(
+            templates=[template_message(each) for each in found],
+            next_page_token=_token(found[-1].template_id) if len(found) == size else "",
+        )
+
+    async def EraseFaceTemplate(
+        self, request: enrolment.EraseFaceTemplateRequest, context: Any
+    ) -> enrolment.EraseFaceTemplateResponse:
+        """See the contract."""
+        template = await self._enrolling.erase_template(
+            _subscriber(request.subscriber_id), parse_uuid(request.template_id, "template_id")
+        )
+        return enrolment.EraseFaceTemplateResponse(template=template_message(template))
+
+    async def WatchIdentifier(
+        self, request: enrolment.WatchIdentifierRequest, context: Any
+    ) -> enrolment.WatchIdentifierResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        watch, masked = await self._enrolling.watch(request)
+        return enrolment.WatchIdentifierResponse(identifier=watch_message(watch, masked))
+
+    async def ListWatchedIdentifiers(
+        self, request: enrolment.ListWatchedIdentifiersRequest, context: Any
+    ) -> enrolment.ListWatchedIdentifiersResponse:
+        """See the contract."""
+        size = _page_size(request.page_size)
+        who = _subscriber(request.subscriber_id)
+        found = await self._enrolling.watches(who, _after(request.page_token), size)
+        return enrolment.ListWatchedIdentifiersResponse(
+            identifiers=[watch_message(watch, masked) for watch, masked in found],
+            next_page_token=_token(found[-1][0].watch_id) if len(found) == size else "",
+        )
+
+    async def UnwatchIdentifier(
+        self, request: enrolment.UnwatchIdentifierRequest, context: Any
+    ) -> enrolment.UnwatchIdentifierResponse:
+        """See the contract."""
+        watch = await self._enrolling.unwatch(
+            _subscriber(request.subscriber_id), parse_uuid(request.watch_id, "watch_id")
+        )
+        return enrolment.UnwatchIdentifierResponse(identifier=watch_message(watch, ""))
+
+    async def VerifyOwnership(
+        self, request: enrolment.VerifyOwnershipRequest, context: Any
+    ) -> enrolment.VerifyOwnershipResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        state, until = await self._enrolling.verify(request)
+        return enrolment.VerifyOwnershipResponse(
+            state=enrolment.OwnershipState.ValueType(state), expire_time=stamp(until)
+        )
+
+
+class ChannelServicer(channels_grpc.ChannelServiceServicer):
+    """ChannelService."""
+
+    def __init__(self, watching: Watching) -> None:
+        self._watching = watching
+
+    async def ListChannels(self, request: channels.ListChannelsRequest, context: Any) -> channels.ListChannelsResponse:
+        """See the contract."""
+        size = _page_size(request.page_size)
+        found = await self._watching.page(_after(request.page_token), size)
+        return channels.ListChannelsResponse(
+            channels=[channel_message(each) for each in found],
+            next_page_token=_token(found[-1].channel) if len(found) == size else "",
+        )
+
+    async def GetChannel(self, request: channels.GetChannelRequest, context: Any) -> channels.GetChannelResponse:
+        """See the contract."""
+        channel = await self._watching.get(_channel_id(request.channel))
+        return channels.GetChannelResponse(channel=channel_message(channel))
+
+    async def UpsertChannel(
+        self, request: channels.UpsertChannelRequest, context: Any
+    ) -> channels.UpsertChannelResponse:
+        """See the contract."""
+        try:
+            wanted = channel_of(request.channel)
+        except ValueError:
+            bad = [("channel.level", "UNKNOWN_ENUM")]
+            raise InvalidInput("UNKNOWN_ENUM", "The level is not known.", violations=bad) from None
+        return channels.UpsertChannelResponse(channel=channel_message(await self._watching.put(request, wanted)))
+
+    async def PauseChannel(self, request: channels.PauseChannelRequest, context: Any) -> channels.PauseChannelResponse:
+        """See the contract."""
+        stored = await self._watching.pause(_channel_id(request.channel), request.paused, request.reason)
+        return channels.PauseChannelResponse(channel=channel_message(stored))
+
+
+def _channel_id(text: str) -> str:
+    if not usable_id(text):
+        bad = [("channel", "ID_MALFORMED")]
+        raise InvalidInput("ID_MALFORMED", "This is no channel id.", violations=bad)
+    return text
+
+
+def _subscriber(text: str) -> str:
+    return parse_uuid(text, "subscriber_id")
+
+
+def _page_size(wanted: int) -> int:
+    if not 0 <= wanted <= LARGEST_PAGE:
+        bad = [("page_size", "OUT_OF_BOUNDS")]
+        raise InvalidInput("PAGE_SIZE_OUT_OF_BOUNDS", "A page has 1 to 100 rows.", violations=bad)
+    return wanted or USUAL_PAGE
+
+
+def _token(position: str) -> str:
+    return base64.urlsafe_b64encode(position.encode()).decode()
+
+
+def _after(token: str) -> str:
+    if not token:
+        return ""
+    try:
+        position = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+    except (ValueError, binascii.Error):
+        position = ""
+    if not usable_id(position):
+        raise InvalidInput(
+            "BAD_PAGE_TOKEN", "The page token is not one of ours.", violations=[("page_token", "BAD_PAGE_TOKEN")]
+        )
+    return position
