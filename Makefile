@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: demo eval help setup environments protos models test test-slow test-all lint up down status lock clean
+.PHONY: bench chaos demo eval help setup environments protos models test test-slow test-all lint up down status lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ demo: setup ## Run the whole way once on pictures and posts (DEMO_EXIT=1 stops i
 
 eval: setup ## Measure faces, personal data and near duplicates on labelled data (DATA=folder)
 	@for what in faces pii dedup; do $(VENV)/python -m services.detector eval $$what --data "$(DATA)/$$what" || exit 1; done
+
+bench: setup ## Measure a whole system on this machine: pictures, texts, matches a second (var/bench/bench.json)
+	@$(VENV)/python -m tests.bench
+
+chaos: setup ## Kill every program and delete streams in mid-demo; the figures must stay what they are
+	@JIKIMI_CHAOS=all $(VENV)/python -m pytest tests/chaos
 
 up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
 	@$(VENV)/python -m services.console.supervisor up

@@ -128,7 +128,8 @@ async def serve() -> None:
     )
     for publisher in RECORDED_BY:
         runtime.consume(publisher, service.following.of(publisher))
-    runtime.due(service.due())
+    # One at a time: packing shares the event loop with the intake, and evidence can wait where matches cannot.
+    runtime.due(service.due(), parallel=1)
     await runtime.serve(service.register)
 
 

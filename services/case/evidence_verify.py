@@ -75,8 +75,10 @@ def _read(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[tuple[str, s
         if info.filename in files:
             faults.append((info.filename, "FILE_TWICE"))
         try:
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise zipfile.BadZipFile("packs are stored, not compressed")
             files[info.filename] = archive.read(info)
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, EOFError):
             faults.append((info.filename, "UNREADABLE"))
             files.setdefault(info.filename, b"")
     return files, faults
@@ -149,8 +151,10 @@ def _public_key(place: Path, key_id: str) -> VerifyKey | None:
     if file is None:
         return None
     try:
-        return VerifyKey(bytes.fromhex(file.read_text(encoding="ascii").split()[0]))
-    except (ValueError, IndexError, TypeError):
+        key, *roles = file.read_text(encoding="ascii").split()
+        # A key that signs actors of a role signs no evidence, whatever service holds it.
+        return None if set(roles) - {"ROLE_UNSPECIFIED"} else VerifyKey(bytes.fromhex(key))
+    except (ValueError, TypeError):
         return None
 
 

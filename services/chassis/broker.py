@@ -269,7 +269,8 @@ class Subscription:
             messages.append(await self._sub.next_msg(timeout=1))
         deliveries = [d for d in map(self._delivery, messages) if d is not None]
         self._owed = max(0, self._owed - len(deliveries))
-        self._quiet_since = asyncio.get_running_loop().time()
+        if deliveries:
+            self._quiet_since = asyncio.get_running_loop().time()
         return deliveries
 
     async def _keep_asking(self) -> None:
@@ -301,7 +302,9 @@ class Subscription:
         headers = message.headers or {}
         if "Status" in headers:
             self._owed = 0
-            if headers["Status"] == "409" and "Deleted" in headers.get("Description", ""):
+            # 503: nobody listens for pull requests of this durable any more; asking on would spin for ever.
+            deleted = headers["Status"] == "409" and "Deleted" in headers.get("Description", "")
+            if deleted or headers["Status"] == "503":
                 raise Unavailable("DURABLE_GONE", "The durable is gone.")
             return None
         envelope = Envelope(

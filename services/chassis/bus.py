@@ -34,6 +34,8 @@ BATCH = 200
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
 REBALANCE_SECONDS = 4.0
+SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
+"""How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
 FETCH_SECONDS = 2.0
 """How long a quiet partition waits before it looks around."""
 
@@ -256,9 +258,11 @@ class _PartitionReader:
         self._consumer = consumer
         self._partition = partition
         self._position = 0
+        self._stored = 0
+        self._stored_at = 0.0
         self._blocked: set[bytes] = set()
         self._rejections = 0
-        self._asked_for = 0
+        self._known = 0
         self._asked_at = 0.0
         self._stale = False
 
@@ -270,6 +274,7 @@ class _PartitionReader:
         """Follows the stream until it breaks."""
         consumer = self._consumer
         self._position, place, self._blocked = await consumer.load_cursor(self._partition)
+        self._stored = self._position
         subscription = await consumer.follow(self._partition, place if place.stream_id else None)
         try:
             while True:
@@ -277,69 +282,82 @@ class _PartitionReader:
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False
-                if deliveries:
-                    await self._take(deliveries, subscription.stream_id)
+                await self._take(deliveries, subscription.stream_id)
         finally:
             await subscription.close()
 
     async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
-        """Applies what is next in order; asks again where something is missing."""
-        batch: list[Envelope] = []
-        expected, last = self._position + 1, 0
-        missing = False
+        """Applies what is next in order; asks again where there is more and nothing of it is next."""
+        batch: list[tuple[Envelope, StreamPlace]] = []
+        expected = self._position + 1
         for delivery in deliveries:
             envelope = delivery.envelope
-            if envelope.event == HEAD:
-                missing = missing or envelope.position >= expected
-                continue
-            if envelope.position == expected:
-                batch.append(envelope)
-                expected, last = expected + 1, delivery.stream_seq
-            elif envelope.position > expected:
-                missing = True
+            self._known = max(self._known, envelope.position)
+            if envelope.event != HEAD and envelope.position == expected:
+                batch.append((envelope, StreamPlace(stream_id, delivery.stream_seq)))
+                expected += 1
         if batch:
-            await self._apply(batch, StreamPlace(stream_id, last))
-        if missing:
+            await self._apply(batch)
+        elif self._known > self._position:
             await self._ask_again()
 
     async def _ask_again(self) -> None:
-        """Asks at most every two seconds for the same position."""
-        now = asyncio.get_running_loop().time()
-        if self._asked_for == self._position + 1 and now - self._asked_at < 2.0:
+        """Asks at most every two seconds, until what is known to exist has arrived."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._asked_at + 2.0:
             return
-        self._asked_for, self._asked_at = self._position + 1, now
-        await self._consumer.ask_again(self._partition, self._position + 1)
+        try:
+            await self._consumer.ask_again(self._partition, self._position + 1)
+        finally:
+            # From the answer on: what was repeated lies behind all that is still to be read.
+            self._asked_at = loop.time()
 
-    async def _apply(self, batch: Sequence[Envelope], place: StreamPlace) -> None:
+    async def _apply(self, batch: Sequence[tuple[Envelope, StreamPlace]]) -> None:
         """The whole batch in one transaction; one by one only where that fails."""
-        reads = [self._consumer.read(envelope) for envelope in batch]
+        reads = [self._consumer.read(envelope) for envelope, _ in batch]
         used = [read for read in reads if read is not None]
         blocked = any(read.envelope.entity_ref in self._blocked for read in used)
         if not blocked:
+            last, place = batch[-1]
+            if not used and self._may_skip(last.position):
+                self._position = last.position
+                return
             try:
-                await self._commit(used, batch[-1].position, place)
+                await self._commit(used, last.position, place)
                 self._rejections = 0 if used else self._rejections
                 return
             except Exception as error:
                 if is_transient(error):
                     raise
-        for envelope, read in zip(batch, reads, strict=True):
+        for (envelope, place), read in zip(batch, reads, strict=True):
             await self._apply_alone(envelope, read, place)
+
+    def _may_skip(self, to_position: int) -> bool:
+        """Whether events that nobody uses here may be passed without writing that down: after a crash they are read
+        and passed again. Bounded, so that a restart does not read for long."""
+        recent = asyncio.get_running_loop().time() - self._stored_at < SKIP_SECONDS
+        return recent and to_position - self._stored < SKIP_EVENTS
 
     async def _commit(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> None:
         async with self._consumer.begin() as session:
             if reads:
                 await self._consumer.apply(session, reads)
-            await self._consumer.move_cursor(session, self._partition, self._position, to_position, place)
-        self._position = to_position
+            await self._move(session, to_position, place)
+        self._moved(to_position)
+
+    async def _move(self, session: AsyncSession, to_position: int, place: StreamPlace) -> None:
+        await self._consumer.move_cursor(session, self._partition, self._stored, to_position, place)
+
+    def _moved(self, to_position: int) -> None:
+        self._position = self._stored = to_position
+        self._stored_at = asyncio.get_running_loop().time()
 
     async def _apply_alone(self, envelope: Envelope, read: _Read | None, place: StreamPlace) -> None:
-        if read is not None and envelope.entity_ref in self._blocked:
-            await self._put_aside(envelope, "PARKED_BEHIND_A_REJECTED_EVENT", place, parked=True)
+        if read is not None and envelope.entity_ref in self._blocked and await self._park(envelope, place):
             return
         try:
             await self._commit([read] if read else [], envelope.position, place)
-            self._rejections = 0
+            self._rejections = 0 if read else self._rejections
         except Exception as error:
             if is_transient(error):
                 raise
@@ -349,17 +367,29 @@ class _PartitionReader:
         reason = dead_letters.reason_of(error)
         log.error("event_rejected", event_name=envelope.event, position=envelope.position, reason=reason, error=error)
         self._consumer.count_rejection()
-        await self._put_aside(envelope, reason, place, parked=False)
+        await self._put_aside(envelope, reason, place)
         self._rejections += 1
         if self._rejections >= REJECTIONS_IN_A_ROW:
             log.error("consumer_stopped", publisher=envelope.publisher, partition=envelope.partition)
             await asyncio.Event().wait()
 
-    async def _put_aside(self, envelope: Envelope, reason: str, place: StreamPlace, *, parked: bool) -> None:
+    async def _park(self, envelope: Envelope, place: StreamPlace) -> bool:
+        """Parks an event behind the letters of its entity. False where there are none any more: a replay, here or
+        at another instance, has freed it."""
         async with self._consumer.begin() as session:
-            dead_letters.put_event(session, envelope, reason, parked=parked)
-            await self._consumer.move_cursor(session, self._partition, self._position, envelope.position, place)
-        self._position = envelope.position
+            if not await dead_letters.hold_entity(session, envelope):
+                self._blocked.discard(envelope.entity_ref)
+                return False
+            dead_letters.put_event(session, envelope, "PARKED_BEHIND_A_REJECTED_EVENT", parked=True)
+            await self._move(session, envelope.position, place)
+        self._moved(envelope.position)
+        return True
+
+    async def _put_aside(self, envelope: Envelope, reason: str, place: StreamPlace) -> None:
+        async with self._consumer.begin() as session:
+            dead_letters.put_event(session, envelope, reason, parked=False)
+            await self._move(session, envelope.position, place)
+        self._moved(envelope.position)
         self._blocked.add(envelope.entity_ref)
 
 

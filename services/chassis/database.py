@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import MetaData, Table, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -30,6 +31,7 @@ TABLES = MetaData(naming_convention=NAMING)
 """The chassis' own tables, defined beside the code that uses them; `chassis_tables` copies them to a service."""
 
 _PENDING = "jikimi.pending_rows"
+_TOPICS = "jikimi.topics"
 _RETRY_STATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300", "53100"})
 """serialization, deadlock, lock timeout, server shutdown or start, too many connections, disk full."""
 
@@ -62,7 +64,7 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(
             url, pool_size=pool_size, max_overflow=4, pool_pre_ping=False, pool_recycle=1800
         )
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: dict[str, list[asyncio.Event]] = {}
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
@@ -70,8 +72,10 @@ class Database:
         async with AsyncSession(self.engine, expire_on_commit=False, autoflush=False) as session, session.begin():
             yield session
             await _write_pending(session)
-        for event in self._waiting:
-            event.set()
+            topics: set[str] = session.info.pop(_TOPICS, set())
+        for topic in topics:
+            for event in self._waiting.get(topic, ()):
+                event.set()
 
     @asynccontextmanager
     async def lock_holder(self) -> AsyncIterator[AsyncConnection]:
@@ -83,10 +87,10 @@ class Database:
             finally:
                 await connection.invalidate()
 
-    def wakeup(self) -> asyncio.Event:
-        """An event that is set after every commit of this process; the waiter clears it."""
+    def wakeup(self, topic: str) -> asyncio.Event:
+        """An event that is set after every commit of this process that named the topic; the waiter clears it."""
         event = asyncio.Event()
-        self._waiting.add(event)
+        self._waiting.setdefault(topic, []).append(event)
         return event
 
     async def close(self) -> None:
@@ -97,6 +101,12 @@ class Database:
 def add_later(session: AsyncSession, table: Table, row: dict[str, Any]) -> None:
     """Adds a row that is written in bulk just before the transaction commits."""
     session.info.setdefault(_PENDING, {}).setdefault(table, []).append(row)
+    wake_after_commit(session, table.name)
+
+
+def wake_after_commit(session: AsyncSession, topic: str) -> None:
+    """Wakes whoever waits for a topic, once the transaction has committed."""
+    session.info.setdefault(_TOPICS, set()).add(topic)
 
 
 async def _write_pending(session: AsyncSession) -> None:
@@ -108,7 +118,7 @@ async def _write_pending(session: AsyncSession) -> None:
 
 def is_transient(error: BaseException) -> bool:
     """True where trying the same again may help: the connection broke, a deadlock, a peer was unavailable."""
-    if isinstance(error, Unavailable | Aborted | DeadlineExceeded | ConnectionError | TimeoutError | OSError):
+    if isinstance(error, Unavailable | Aborted | DeadlineExceeded | TimeoutError | OSError | PoolTimeout):
         return True
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)

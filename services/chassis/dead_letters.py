@@ -14,14 +14,18 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Index,
     LargeBinary,
     SmallInteger,
     Table,
     Text,
+    and_,
     delete,
+    false,
     func,
+    or_,
     select,
     tuple_,
 )
@@ -120,6 +124,35 @@ async def page(session: AsyncSession, size: int, after: tuple[datetime, str] | N
     rows = (await session.execute(query)).all()
     total = await session.scalar(select(func.count()).select_from(DEAD_LETTER))
     return rows, total or 0
+
+
+async def hold_entity(session: AsyncSession, envelope: Envelope) -> bool:
+    """Whether the event's entity still has letters. Waits for a replay of them and holds off the next one until the
+    transaction ends."""
+    query = select(DEAD_LETTER.c.dead_letter_id).where(_of_entity(envelope)).order_by(DEAD_LETTER.c.position)
+    return bool((await session.execute(query.with_for_update())).all())
+
+
+async def entities(session: AsyncSession, ids: Sequence[str]) -> tuple[int, Sequence[str]]:
+    """(how many of the named letters exist, the letters of their entities): none may be applied before another that
+    came before it."""
+    named = (await session.execute(select(DEAD_LETTER).where(DEAD_LETTER.c.dead_letter_id.in_(ids)))).all()
+    jobs = [row.dead_letter_id for row in named if not row.publisher]
+    return len(named), [*jobs, *await ids_of(session, [envelope_of(row) for row in named if row.publisher])]
+
+
+async def ids_of(session: AsyncSession, envelopes: Sequence[Envelope]) -> Sequence[str]:
+    """All letters of the entities of these events."""
+    query = select(DEAD_LETTER.c.dead_letter_id).where(or_(false(), *map(_of_entity, envelopes)))
+    return (await session.scalars(query)).all()
+
+
+def _of_entity(envelope: Envelope) -> ColumnElement[bool]:
+    return and_(
+        DEAD_LETTER.c.publisher == envelope.publisher,
+        DEAD_LETTER.c.partition == envelope.partition,
+        DEAD_LETTER.c.entity_ref == envelope.entity_ref,
+    )
 
 
 async def in_order(session: AsyncSession, ids: Sequence[str], most: int) -> Sequence[Any]:

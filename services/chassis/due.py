@@ -8,9 +8,10 @@ run at least once and must be idempotent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import (
     BigInteger,
@@ -21,10 +22,12 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    case,
     delete,
     func,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -32,7 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.chassis import dead_letters
 from services.chassis.clock import Clock
-from services.chassis.database import TABLES, Database, is_transient
+from services.chassis.database import TABLES, Database, is_transient, wake_after_commit
 from services.chassis.telemetry import inject_traceparent, logger, span_from
 
 log = logger(__name__)
@@ -80,6 +83,7 @@ async def schedule(
 ) -> None:
     """Schedules work; where it is scheduled already, the earlier time holds. A handler that runs at this moment
     is run once more afterwards."""
+    wake_after_commit(session, DUE.name)
     trace = inject_traceparent() if traceparent is None else traceparent
     statement = insert(DUE).values(
         kind=kind, entity_id=entity_id, due_time=due_time, generation=1, attempts=0, traceparent=trace
@@ -88,7 +92,7 @@ async def schedule(
         statement.on_conflict_do_update(
             index_elements=["kind", "entity_id"],
             set_={
-                "due_time": func.least(DUE.c.due_time, due_time),
+                "due_time": _sooner(due_time),
                 "generation": DUE.c.generation + 1,
                 "attempts": 0,
                 "retry_time": None,
@@ -101,6 +105,7 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
     """`schedule` for many rows in one statement: (kind, entity id) → (due time, traceparent)."""
     if not rows:
         return
+    wake_after_commit(session, DUE.name)
     values = [
         {"kind": k, "entity_id": e, "due_time": t, "generation": 1, "attempts": 0, "traceparent": trace}
         for (k, e), (t, trace) in sorted(rows.items())
@@ -111,7 +116,7 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
         statement.on_conflict_do_update(
             index_elements=["kind", "entity_id"],
             set_={
-                "due_time": func.least(DUE.c.due_time, statement.excluded.due_time),
+                "due_time": _sooner(statement.excluded.due_time),
                 "generation": DUE.c.generation + 1,
                 "attempts": 0,
                 "retry_time": None,
@@ -119,6 +124,12 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
         ),
         values,
     )
+
+
+def _sooner(new: ColumnElement[datetime] | datetime) -> ColumnElement[datetime]:
+    """The earlier time; the new one while a handler runs, for the old time is then being dealt with: a handler may
+    schedule its own row for later."""
+    return case((DUE.c.lease_until.is_not(None), new), else_=func.least(DUE.c.due_time, new))
 
 
 async def cancel(session: AsyncSession, kind: str, entity_id: str) -> None:
@@ -137,13 +148,15 @@ class DueWorker:
         *,
         poll_ms: int = 500,
         parallel: int = 4,
+        lease: timedelta = LEASE,
     ) -> None:
         self._database = database
+        self._lease = lease
         self._clock = clock
         self._handlers = dict(handlers)
         self._poll = poll_ms / 1000
         self._parallel = asyncio.Semaphore(parallel)
-        self._wakeup = database.wakeup()
+        self._wakeup = database.wakeup(DUE.name)
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -158,7 +171,7 @@ class DueWorker:
                 await asyncio.sleep(1.0)
                 continue
             if items:
-                await asyncio.gather(*(self._run_one(item) for item in items))
+                await self._run_all(items)
                 continue
             try:
                 async with asyncio.timeout(self._poll):
@@ -184,7 +197,7 @@ class DueWorker:
         statement = (
             update(DUE)
             .where(DUE.c.kind == free.c.kind, DUE.c.entity_id == free.c.entity_id)
-            .values(lease_until=real + LEASE)
+            .values(lease_until=real + self._lease)
             .returning(DUE.c.kind, DUE.c.entity_id, DUE.c.due_time, DUE.c.generation, DUE.c.attempts, DUE.c.traceparent)
         )
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
@@ -192,15 +205,49 @@ class DueWorker:
             rows = (await session.execute(statement)).all()
         return [DueItem(*row) for row in rows]
 
+    async def _run_all(self, items: Sequence[DueItem]) -> None:
+        """Runs items and keeps their leases meanwhile, those that still wait for their turn included."""
+        waiting = set(items)
+        keeping = asyncio.create_task(self._keep(waiting))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for item in items:
+                    group.create_task(self._run_one(item)).add_done_callback(partial(_drop, waiting, item))
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _keep(self, items: set[DueItem]) -> None:
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+            mine = [(item.kind, item.entity_id, item.generation) for item in items]
+            held = tuple_(DUE.c.kind, DUE.c.entity_id, DUE.c.generation).in_(mine) & DUE.c.lease_until.is_not(None)
+            try:
+                async with AsyncSession(self._database.engine) as session, session.begin():
+                    await session.execute(update(DUE).where(held).values(lease_until=datetime.now(UTC) + self._lease))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("due_leases_not_kept", error=type(error).__name__)
+
     async def _run_one(self, item: DueItem) -> None:
         async with self._parallel:
             try:
-                with span_from(item.traceparent, f"due {item.kind.lower()}"):
-                    await self._handlers[item.kind](item)
+                await self._run_handler(item)
             except Exception as error:
-                await self._failed(item, error)
-            else:
-                await self._done(item)
+                if not is_transient(error):
+                    raise
+                # The row stays leased and is taken again when the lease has run out.
+                log.warning("due_row_unreachable", kind=item.kind, error=type(error).__name__)
+
+    async def _run_handler(self, item: DueItem) -> None:
+        try:
+            with span_from(item.traceparent, f"due {item.kind.lower()}"):
+                await self._handlers[item.kind](item)
+        except Exception as error:
+            await self._failed(item, error)
+        else:
+            await self._done(item)
 
     async def _done(self, item: DueItem) -> None:
         async with AsyncSession(self._database.engine) as session, session.begin():
@@ -229,4 +276,9 @@ class DueWorker:
 
 
 def _same(item: DueItem) -> ColumnElement[bool]:
-    return (DUE.c.kind == item.kind) & (DUE.c.entity_id == item.entity_id)
+    # A row without a lease is another one: the work was cancelled and scheduled anew while it ran.
+    return (DUE.c.kind == item.kind) & (DUE.c.entity_id == item.entity_id) & DUE.c.lease_until.is_not(None)
+
+
+def _drop(items: set[DueItem], item: DueItem, _: asyncio.Task[None]) -> None:
+    items.discard(item)

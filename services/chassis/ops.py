@@ -45,7 +45,7 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
 
     async def ListDeadLetters(self, request: ops_pb2.ListDeadLettersRequest, context: Any) -> Any:
         """See the contract."""
-        size = min(request.page_size or 50, 200)
+        size = min(max(request.page_size, 0) or 50, 200)
         async with self._database.begin() as session:
             rows, total = await dead_letters.page(session, size, _after(request.page_token))
         response = ops_pb2.ListDeadLettersResponse(total=total)
@@ -65,27 +65,46 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         return response
 
     async def ReplayDeadLetters(self, request: ops_pb2.ReplayDeadLettersRequest, context: Any) -> Any:
-        """See the contract. Each letter is a transaction of its own; an entity stops at its first failure."""
+        """See the contract. Each letter is a transaction of its own; an entity stops at its first failure. A named
+        letter brings all letters of its entity."""
         if len(request.dead_letter_ids) > REPLAY_AT_MOST:
             raise InvalidInput("TOO_MANY", "At most 200 letters are replayed at once.")
         ids = list(request.dead_letter_ids)
         async with self._database.begin() as session:
-            letters = await dead_letters.in_order(session, ids, REPLAY_AT_MOST)
-        if len(letters) < len(set(ids)):
+            named, wanted = await dead_letters.entities(session, ids) if ids else (0, [])
+            letters = await dead_letters.in_order(session, wanted, REPLAY_AT_MOST)
+        if named < len(set(ids)):
             raise NotFound("NO_SUCH_DEAD_LETTER", "A named letter does not exist.")
-        replayed, failed = 0, set[tuple[str, bytes]]()
+        replayed = rejected = 0
+        while letters:
+            applied = await self._replay_in_order(letters)
+            replayed, rejected = replayed + len(applied), rejected + len(letters) - len(applied)
+            letters = await self._parked_meanwhile(letters, applied)
+        return ops_pb2.ReplayDeadLettersResponse(replayed=replayed, rejected=rejected)
+
+    async def _replay_in_order(self, letters: Sequence[Any]) -> set[str]:
+        applied, failed = set[str](), set[tuple[str, bytes]]()
         for letter in letters:
             entity = (letter.publisher, bytes(letter.entity_ref))
             if letter.publisher and entity in failed:
                 continue
             if await self._replay(letter):
-                replayed += 1
+                applied.add(letter.dead_letter_id)
             else:
                 failed.add(entity)
         for letter in letters:
             if letter.publisher in self._consumers:
                 self._consumers[letter.publisher].unblock(letter.partition)
-        return ops_pb2.ReplayDeadLettersResponse(replayed=replayed, rejected=len(letters) - replayed)
+        return applied
+
+    async def _parked_meanwhile(self, letters: Sequence[Any], applied: set[str]) -> Sequence[Any]:
+        """Letters that a reader parked behind these while they were replayed, where none of the entity was rejected."""
+        stuck = {(row.publisher, bytes(row.entity_ref)) for row in letters if row.dead_letter_id not in applied}
+        events = [dead_letters.envelope_of(row) for row in letters if row.publisher]
+        freed = {(event.publisher, event.entity_ref): event for event in events}
+        async with self._database.begin() as session:
+            ids = await dead_letters.ids_of(session, [freed[entity] for entity in freed.keys() - stuck])
+            return await dead_letters.in_order(session, ids, REPLAY_AT_MOST) if ids else []
 
     async def _replay(self, letter: Any) -> bool:
         try:

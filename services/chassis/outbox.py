@@ -44,6 +44,10 @@ KEPT = timedelta(days=14)
 """How long published rows can be asked for again."""
 BATCH = 500
 """Rows a round: half of what an atomic batch may hold."""
+REPUBLISH_AT_MOST = 20_000
+"""Events of one answer to a consumer that misses some: it reads them within the deadline and asks on."""
+TIDY_SECONDS = 600.0
+TIDY_ROWS = 10_000
 MAX_PAYLOAD = 900_000
 """Largest event, bytes: the broker takes 1 MB with headers."""
 ANNOUNCE_AFTER = 6
@@ -160,8 +164,8 @@ class Relay:
         self._broker = broker
         self._service = service
         self._partitions = partitions
-        self._wakeup = database.wakeup()
-        self._tidied = 0.0
+        self._wakeup = database.wakeup(OUTBOX.name)
+        self._tidied = -TIDY_SECONDS
 
     async def run(self) -> None:
         """Relays until cancelled; a lost connection or broker is tried again with a growing pause."""
@@ -237,27 +241,36 @@ class Relay:
 
     async def _tidy(self, connection: AsyncConnection) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._tidied < 600:
+        if now - self._tidied < TIDY_SECONDS:
             return
-        self._tidied = now
         old = select(OUTBOX.c.seq).where(
             OUTBOX.c.create_time < datetime.now(UTC) - KEPT, OUTBOX.c.position.is_not(None)
         )
-        await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_(old.limit(10_000))))
+        result = await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_(old.limit(TIDY_ROWS))))
         await connection.commit()
+        # Where there was more than a piece, the next idle round goes on: the outbox must shrink as fast as it grows.
+        if result.rowcount < TIDY_ROWS:
+            self._tidied = now
 
 
 async def republish(
-    database: Database, broker: Broker, service: str, partition: int, from_position: int
+    database: Database,
+    broker: Broker,
+    service: str,
+    partition: int,
+    from_position: int,
+    most: int = REPUBLISH_AT_MOST,
 ) -> tuple[int, int]:
-    """Publishes the stamped rows of a partition again, from a position on. Returns (events, head position).
-    Raises OutOfRange where the outbox no longer holds them."""
+    """Publishes the stamped rows of a partition again, from a position on, about `most` of them at once. Returns
+    (events, head position). Raises OutOfRange where the outbox no longer holds them."""
+    if not 0 <= partition < 2**15 or not 1 <= from_position < 2**63:
+        raise OutOfRange("POSITION_UNKNOWN", "There is no such partition or position.")
     events, position = 0, from_position
     async with database.engine.connect() as connection:
         head = await connection.scalar(select(OUTBOX_HEAD.c.position).where(OUTBOX_HEAD.c.partition == partition))
-        if head is None or from_position < 1:
+        if head is None:
             raise OutOfRange("POSITION_UNKNOWN", "There is no such partition or position.")
-        while position <= head:
+        while position <= head and events < most:
             rows = await _stamped(connection, partition, position)
             if not rows or rows[0].position != position:
                 raise OutOfRange("POSITION_NO_LONGER_KEPT", "The outbox no longer holds this position.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -19,9 +20,10 @@ from services.chassis.broker import Broker
 from services.chassis.bus import Consumer, Handler
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.config import Config
-from services.chassis.database import Database
+from services.chassis.database import Database, is_transient
 from services.chassis.due import DueHandler, DueWorker
 from services.chassis.errors import Unavailable
+from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import FileKeyStore, KeyStore, pepper
 from services.chassis.ops import IndexVersion, OpsServicer
 from services.chassis.outbox import Outbox, Relay, republish
@@ -55,16 +57,20 @@ class Runtime:
         database = Database(config.database_url)
         broker = Broker(config.nats_url, config.service)
         await broker.connect()
+        clock = SystemClock(config.clock_file)
         return cls(
             config=config,
             telemetry=telemetry,
-            clock=SystemClock(config.clock_file),
+            clock=clock,
             database=database,
             broker=broker,
             outbox=Outbox(config.service, config.partitions, pepper(config.keys_dir, "outbox")),
             keys=FileKeyStore(config.keys_dir, config.master_key_file),
             peers=Peers(config, Issuer.from_file(config.service_key_file)),
-            loops=[Relay(database, broker, config.service, config.partitions).run],
+            loops=[
+                Relay(database, broker, config.service, config.partitions).run,
+                partial(_forget_requests, database, clock),
+            ],
         )
 
     def consume(self, publisher: str, handlers: Mapping[type[Message], Handler]) -> Consumer:
@@ -129,6 +135,19 @@ class Runtime:
                 raise Unavailable("REPUBLISH_FAILED", "The publisher did not publish again.") from unwrap(error)
 
         return ask
+
+
+async def _forget_requests(database: Database, clock: Clock) -> None:
+    """Purges remembered requests past their seven days, once an hour."""
+    memory = RequestMemory(b"", clock)
+    while True:
+        try:
+            async with database.begin() as session:
+                await memory.purge(session)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        await asyncio.sleep(3600)
 
 
 def until_halted(loop: Loop) -> Background:

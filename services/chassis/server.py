@@ -29,11 +29,13 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
+from sqlalchemy.exc import DBAPIError
 
 from misuse.common.v1.access_pb2 import AccessRule
 from services.chassis import errors
 from services.chassis.access import authorise, is_exempt, rule_of
 from services.chassis.config import Config, ConfigError
+from services.chassis.database import is_transient
 from services.chassis.errors import ServiceError
 from services.chassis.telemetry import STAGE_EDGES_S, Telemetry, logger, meter, span_from
 from services.chassis.tokens import Actor, Verifier, acting
@@ -449,6 +451,9 @@ def _known(error: Exception, method: str) -> ServiceError:
         return error
     if isinstance(error, NotImplementedError):
         return errors.Unimplemented("METHOD_NOT_BUILT", "This method is not built yet.")
+    if isinstance(error, DBAPIError | ConnectionError) and is_transient(error):
+        log.warning("store_unreachable", method=method, error=error)
+        return errors.Unavailable("STORE_UNAVAILABLE", "The store cannot be reached; try again.")
     if isinstance(error, grpc.aio.AioRpcError) and error.code() in _PEER_TROUBLE:
         return errors.Unavailable("PEER_UNAVAILABLE", "A service behind this one does not answer.")
     log.error("call_failed", method=method, error=error)

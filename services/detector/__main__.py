@@ -39,6 +39,7 @@ from services.detector.adapters.likeness import CascadeLikeness
 from services.detector.adapters.models import FaceModels, open_models
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
+from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
 from services.detector.consumer import case_handlers
 from services.detector.domain.pii import Scanner
@@ -254,7 +255,7 @@ async def serve() -> None:
 
 def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:
     def loop(lane: Lane) -> Loop:
-        wakeup = database.wakeup()
+        wakeup = database.wakeup(SPOOL_TOPIC)
         return lambda: detector.deciding.run(lane, wakeup)
 
     return [loop(lane) for lane in (TEXTS, PICTURES) for _ in range(each)]

@@ -249,8 +249,8 @@ class Account:
         async with self.units() as unit:
             return await unit.store.mark_read(subscriber_id, item_ids, self.clock.now())
 
-    async def delivery_counts(self) -> tuple[Mapping[Delivery, int], int]:
-        """Notifications by state, and how many were handed over at least once."""
+    async def delivery_counts(self) -> tuple[Mapping[Delivery, int], int, int]:
+        """Notifications by state, how many were handed over at least once, and how many acknowledged."""
         async with self.units() as unit:
-            counts, sent = await unit.store.delivery_counts()
-        return {state: counts.get(state, 0) for state in Delivery}, sent
+            counts, sent, acknowledged = await unit.store.delivery_counts()
+        return {state: counts.get(state, 0) for state in Delivery}, sent, acknowledged

@@ -111,7 +111,8 @@ class Store(Protocol):
         """Devices, removed ones included."""
 
     async def supersede_case(self, case_id: str, now: datetime) -> Sequence[Notification]:
-        """Takes back what is queued and was never handed over for a case."""
+        """Takes back what tells of a case itself, is queued and was never handed over; word of its removal requests
+        goes out all the same."""
 
     async def ask_for_all_again(self, device_key: str) -> None:
         """Makes everything not acknowledged ready to be handed over again."""
@@ -143,8 +144,9 @@ class Store(Protocol):
     async def mark_read(self, subscriber_id: str, item_ids: Sequence[str], now: datetime) -> int:
         """Marks as read; how many of the named are read now."""
 
-    async def delivery_counts(self) -> tuple[Mapping[Delivery, int], int]:
-        """Notifications by state, and how many were handed over at least once, whatever became of them."""
+    async def delivery_counts(self) -> tuple[Mapping[Delivery, int], int, int]:
+        """Notifications by state; how many were handed over at least once, whatever became of them; and how many
+        acknowledged. The latter two count (root case, subject, state, occurrence, device) once."""
 
     async def erase_subscriber(self, subscriber_id: str) -> None:
         """Deletes every row of a subscriber."""

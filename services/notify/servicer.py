@@ -107,11 +107,11 @@ class NotifyServicer(notify_service_pb2_grpc.NotifyServiceServicer):
         self, request: pb.GetDeliveryStatsRequest, context: Any
     ) -> pb.GetDeliveryStatsResponse:
         """See the contract. A state counts what has reached it or gone past it."""
-        counts, sent = await self._account.delivery_counts()
+        counts, sent, acknowledged = await self._account.delivery_counts()
         return pb.GetDeliveryStatsResponse(
             queued=sum(counts.values()),
             sent=sent,
-            acknowledged=counts[Delivery.ACKNOWLEDGED],
+            acknowledged=acknowledged,
             undeliverable=counts[Delivery.UNDELIVERABLE],
             superseded=counts[Delivery.SUPERSEDED],
         )

@@ -121,8 +121,8 @@ class Work(Protocol):
     async def mandates(self, subscriber_id: str) -> Sequence[Mandate]:
         """A subscriber's mandates, at most 100, the latest first."""
 
-    async def save_mandate(self, subscriber_id: str, mandate: Mandate, at: datetime) -> None:
-        """Writes a mandate."""
+    async def save_mandate(self, subscriber_id: str, mandate: Mandate, at: datetime, cause: Cause) -> None:
+        """Writes a mandate that was granted or revoked, with its log record."""
 
     def erased(self, subscriber_id: str) -> bool:
         """Whether this subscriber's key was destroyed."""

@@ -182,14 +182,18 @@ class RemovalServicer(removal_service_pb2_grpc.RemovalServiceServicer):
             self._needs,
             parse_uuid(request.subscriber_id, "subscriber_id"),
             parse_uuid(request.mandate_id, "mandate_id"),
+            _cause(self._pepper, current_actor()),
         )
         return pb.RevokeMandateResponse(mandate=_mandate_to_proto(mandate))
 
     def _command(self, method: str, request: Message) -> Command:
         actor = current_actor()
-        ref = keyed_hash(self._pepper, "actor", actor.subject).hex()[:16]
-        cause = Cause(role=actor.role, ref=ref, purpose=actor.purpose)
-        return Command(actor.subject, method, request, cause, _own(actor))
+        return Command(actor.subject, method, request, _cause(self._pepper, actor), _own(actor))
+
+
+def _cause(pepper: bytes, actor: Actor) -> Cause:
+    ref = keyed_hash(pepper, "actor", actor.subject).hex()[:16]
+    return Cause(role=actor.role, ref=ref, purpose=actor.purpose)
 
 
 def _own(actor: Actor | None = None) -> str:
@@ -294,8 +298,8 @@ def _position(token: str) -> tuple[datetime, str] | None:
         return None
     time, _, request_id = text.partition("|")
     try:
-        return datetime.fromisoformat(time), parse_uuid(request_id, "page_token")
-    except (ValueError, InvalidInput):
+        return datetime.fromisoformat(time).astimezone(UTC), parse_uuid(request_id, "page_token")
+    except (ValueError, OverflowError, InvalidInput):
         raise _wrong("page_token", "BAD_PAGE_TOKEN") from None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from google.protobuf.message import Message
 
-from misuse.log.v1.record_pb2 import LogRecord, RemovalRequestLog
+from misuse.log.v1.record_pb2 import ConsentLog, LogRecord, RemovalRequestLog
 from misuse.removal.v1 import events_pb2
 from misuse.removal.v1.removal_service_pb2 import RemovalState
+from services.removal.domain.filing import Mandate
 from services.removal.domain.request import Request, Transition
 from services.removal.domain.states import Move, State
 from services.removal.ports import Cause
@@ -40,6 +43,22 @@ def record_of(request: Request, transition: Transition, cause: Cause) -> LogReco
         ),
     )
     record.occur_time.FromDatetime(transition.at)
+    return record
+
+
+def record_of_mandate(mandate: Mandate, at: datetime, cause: Cause) -> LogRecord:
+    """The log record of a mandate granted or revoked: a consent in writing. It names no subscriber."""
+    given = mandate.revoke_time is None
+    record = LogRecord(
+        entity="mandate",
+        entity_id=mandate.mandate_id,
+        entity_version=1 if given else 2,
+        actor_role=cause.role,
+        actor_ref=cause.ref,
+        purpose=cause.purpose,
+        consent_log=ConsentLog(scope="MANDATE", given=given),
+    )
+    record.occur_time.FromDatetime(at)
     return record
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.case.adapters.tables import REVIEW_ITEM, REVIEW_LABEL
-from services.case.domain.words import Label
+from services.case.adapters.tables import REVIEW_ITEM, REVIEW_LABEL, SUBSCRIBER
+from services.case.domain.words import Label, SubscriberState
 from services.case.ports import ReviewItem
 from services.chassis.errors import AlreadyExists
 
@@ -46,6 +46,10 @@ class SqlReviews:
             REVIEW_LABEL.c.review_item_id == REVIEW_ITEM.c.review_item_id,
             REVIEW_LABEL.c.reviewer_ref == reviewer_ref,
         )
+        processed = exists().where(
+            SUBSCRIBER.c.subscriber_id == REVIEW_ITEM.c.subscriber_id,
+            SUBSCRIBER.c.state == SubscriberState.ACTIVE.value,
+        )
         held = REVIEW_ITEM.c.lease_expire_time
         free = (
             select(REVIEW_ITEM.c.review_item_id)
@@ -53,6 +57,7 @@ class SqlReviews:
                 ~REVIEW_ITEM.c.done,
                 or_(held.is_(None), held <= now, REVIEW_ITEM.c.lease_ref == reviewer_ref),
                 ~labelled,
+                processed,
             )
             .order_by(REVIEW_ITEM.c.create_time, REVIEW_ITEM.c.review_item_id)
             .limit(most)

@@ -14,7 +14,7 @@ from services.case.domain.incidents import Book, Facts, Joined, Merged, Opened, 
 from services.case.domain.people import Subscriber
 from services.case.domain.rules import Rules
 from services.case.domain.words import CaseState, Rule, SubscriberState
-from services.case.ports import PACK, SYSTEM, Alias, Sighting, Unit, Who
+from services.case.ports import PACK, RELEASE, SYSTEM, Alias, Sighting, Unit, Who
 from services.chassis.errors import NotFound
 from services.chassis.ids import uuid7
 
@@ -192,7 +192,7 @@ async def processed(
     unit: Unit, facts: Sequence[Facts], now: datetime
 ) -> tuple[list[Facts], Mapping[str, Subscriber]]:
     """Locks the subscribers and returns the facts of those who are processed; the others' facts are dropped
-    with a record. Raises NotFound SUBSCRIBER_UNKNOWN.
+    with a record, and what the detector keeps of them is released. Raises NotFound SUBSCRIBER_UNKNOWN.
     """
     subscribers = await unit.subscribers.lock({fact.subscriber_id for fact in facts})
     active = []
@@ -205,6 +205,7 @@ async def processed(
             continue
         record = records.dropped(fact, f"SUBSCRIBER_{subscriber.state.name}", now)
         unit.record(fact.subscriber_id, record, fact.traceparent)
+        await unit.remind(RELEASE, {fact.decision_id: (now, fact.traceparent)})
     return active, subscribers
 
 

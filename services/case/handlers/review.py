@@ -11,7 +11,7 @@ from misuse.detector.v1.signal_service_pb2 import Capture
 from services.case import records
 from services.case.domain.incidents import Facts
 from services.case.domain.rules import Rules
-from services.case.domain.words import Band, Label
+from services.case.domain.words import Band, Label, SubscriberState
 from services.case.handlers.intake import processed, take_in
 from services.case.ports import RELEASE, Captures, ReviewItem, Unit, Units, Who
 from services.case.translate import facts_of
@@ -46,7 +46,7 @@ async def lease(unit: Unit, most: int, rules: Rules, now: datetime, who: Who) ->
 
 async def label(unit: Unit, item_id: str, said: Label, rules: Rules, now: datetime, who: Who) -> str:
     """Records a label; the first MATCH opens or joins a case, whose id is returned (else empty). Raises
-    NotFound, FailedPrecondition NOT_LEASED.
+    NotFound, FailedPrecondition NOT_LEASED or SUBSCRIBER_NOT_PROCESSED: the item waits, its word is not lost.
     """
     item = await unit.reviews.lock(item_id)
     if item is None:
@@ -55,6 +55,10 @@ async def label(unit: Unit, item_id: str, said: Label, rules: Rules, now: dateti
         raise FailedPrecondition(
             "NOT_LEASED", "The item is not leased to the caller.", violations=[("review_item", "NOT_LEASED")]
         )
+    subscriber = await unit.subscribers.get(item.subscriber_id)
+    if subscriber is None or subscriber.state is not SubscriberState.ACTIVE:
+        reason = "SUBSCRIBER_NOT_PROCESSED"
+        raise FailedPrecondition(reason, "The subscriber is not processed now.", violations=[("subscriber", reason)])
     labels = await unit.reviews.label(item, who.ref, said, now)
     record = records.label("REVIEWER", said.name, now, who, decision_id=item.decision_id)
     unit.record(item.subscriber_id, record)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from misuse.case.v1 import events_pb2
-from misuse.case.v1.subscriber_service_pb2 import ConsentScope
+from misuse.case.v1.subscriber_service_pb2 import (
+    CONSENT_SCOPE_FACE_TEMPLATE,
+    CONSENT_SCOPE_REMOVAL,
+    CONSENT_SCOPE_SERVICE,
+    CONSENT_SCOPE_TEMPLATE_CROP,
+    CONSENT_SCOPE_WATCHED_IDENTIFIER,
+    ConsentScope,
+)
 from services.case import records
 from services.case.domain.people import (
     Consent,
@@ -21,6 +28,16 @@ from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound
 from services.chassis.ids import uuid7
 
 _TEXT_VERSION_CHARS = 64
+_STANDS_ON_IT: Mapping[int, tuple[int, ...]] = {
+    CONSENT_SCOPE_SERVICE: (
+        CONSENT_SCOPE_FACE_TEMPLATE,
+        CONSENT_SCOPE_TEMPLATE_CROP,
+        CONSENT_SCOPE_WATCHED_IDENTIFIER,
+        CONSENT_SCOPE_REMOVAL,
+    ),
+    CONSENT_SCOPE_FACE_TEMPLATE: (CONSENT_SCOPE_TEMPLATE_CROP,),
+}
+"""Scope → scopes that mean nothing without it. Marketing stands by itself."""
 
 
 async def register(unit: Unit, profile: Profile, language: str, birth_year: int, now: datetime) -> str:
@@ -138,12 +155,15 @@ async def give_consent(
 async def withdraw_consent(
     unit: Unit, subscriber_id: str, scope: int, now: datetime, who: Who
 ) -> Consent | None:
-    """Takes a consent back and returns it; where none stands, the last one, or None."""
+    """Takes a consent back, with every consent that stands on it, and returns it; where none stands, the last
+    one, or None.
+    """
     if scope not in ConsentScope.values() or not scope:
         raise InvalidInput("SCOPE_UNKNOWN", "A scope is required.", violations=[("scope", "SCOPE_UNKNOWN")])
     await locked(unit, subscriber_id)
-    withdrawn = await unit.subscribers.withdraw(subscriber_id, scope, now)
-    _tell_withdrawn(unit, subscriber_id, withdrawn, now, who)
+    for each in (scope, *_STANDS_ON_IT.get(scope, ())):
+        withdrawn = await unit.subscribers.withdraw(subscriber_id, each, now)
+        _tell_withdrawn(unit, subscriber_id, withdrawn, now, who)
     return await unit.subscribers.latest(subscriber_id, scope)
 
 

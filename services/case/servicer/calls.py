@@ -96,7 +96,7 @@ def position_of(token: str) -> tuple[datetime, str] | None:
         if len(row_id) != 36 or not row_id.isprintable():
             raise ValueError("not an id")
         return datetime.fromisoformat(moment).astimezone(UTC), row_id
-    except ValueError:
+    except (ValueError, OverflowError):
         raise bad_token() from None
 
 

@@ -46,7 +46,7 @@ class Feed:
         started = time.monotonic()
         await self.send(items[:CALIBRATION], pause=0.0)
         await decided(self.fed)  # type: ignore[misc] # a coroutine function
-        self.rate = max(2.0, CALIBRATION / (time.monotonic() - started) / 2)
+        self.rate = max(0.5, CALIBRATION / (time.monotonic() - started) / 2)
 
     async def send(self, items: Sequence[Item], pause: float) -> None:
         """Sends items over one stream, `pause` seconds apart; after a broken stream goes on with what was not

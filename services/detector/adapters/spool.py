@@ -9,11 +9,14 @@ from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, func, or_, se
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.chassis.database import wake_after_commit
 from services.detector.adapters.tables import SignalMemoryRow as Memory
 from services.detector.adapters.tables import SpoolKeyRow as Key
 from services.detector.adapters.tables import SpoolRow as Row
 from services.detector.ports import RememberedSignal, SpooledSignal
 
+SPOOL_TOPIC = "spool"
+"""What the deciding loops wait for."""
 SPOOLED = 1
 """SignalState of a signal that waits."""
 SUSPECT = 2
@@ -72,6 +75,7 @@ class SqlSpool:
             for row in rows
         ]
         await self._session.execute(insert(Row), values)
+        wake_after_commit(self._session, SPOOL_TOPIC)
 
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
         """A row that was taken twice without being decided may break its worker: it is taken alone."""

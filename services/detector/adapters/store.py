@@ -410,7 +410,6 @@ class SqlWork:
         """See the port."""
         old = delete(tables.NonceRow).where(tables.NonceRow.expire_time < before)
         await self._session.execute(old.execution_options(**_NO_SYNC))
-        await self._requests.purge(self._session)
 
     def event(self, key: str, message: Message) -> None:
         """See the port."""

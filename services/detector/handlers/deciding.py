@@ -63,7 +63,7 @@ MOST_COMPARED = 500
 """Earlier contents of a subscriber that a new one is compared with, the newest first."""
 MOST_WATCHES = 32
 DECIDED, UNREADABLE = 2, 3
-_POLL_SECONDS, _PAUSE_SECONDS = 0.25, 0.5
+_POLL_SECONDS, _PAUSE_SECONDS = 1.0, 0.5
 
 _Result = TypeVar("_Result")
 
@@ -178,7 +178,7 @@ class Deciding:
                 await _Commit(self, work, self.clock.now()).run(jobs, lease)
 
     async def run(self, lane: Lane, wakeup: asyncio.Event) -> None:
-        """Decides for ever; `wakeup` is set after every commit of this process."""
+        """Decides for ever; `wakeup` is set after every commit that spooled signals."""
         while True:
             wakeup.clear()
             try:

@@ -53,6 +53,30 @@ _LINEAGE = text(
 )
 
 
+_REACHED = text(
+    """
+    WITH RECURSIVE line AS (
+        SELECT case_id, parent_id AS root, 1 AS depth FROM known_case WHERE parent_id <> case_id
+        UNION ALL
+        SELECT l.case_id, k.parent_id, l.depth + 1 FROM line l JOIN known_case k
+            ON k.case_id = l.root AND k.parent_id <> k.case_id
+        WHERE l.depth < 64
+    ), alias AS (
+        SELECT DISTINCT ON (case_id) case_id, root FROM line ORDER BY case_id, depth DESC
+    )
+    SELECT count(DISTINCT told) FILTER (WHERE first_sent_time IS NOT NULL),
+           count(DISTINCT told) FILTER (WHERE delivery = 'ACKNOWLEDGED')
+    FROM (
+        SELECT n.first_sent_time, n.delivery,
+               (coalesce(a.root, n.case_id), n.subject, n.state, n.occurrence, n.device_key) AS told
+        FROM notification n LEFT JOIN alias a ON a.case_id = n.case_id
+    ) counted
+    """
+)
+"""What was handed over and what acknowledged, each once per root case: a merge makes two tellings one."""
+_OF_THE_CASE = (Subject.CASE_OPENED, Subject.CASE_REOPENED, Subject.CASE_CLOSED)
+
+
 class SqlStore:
     """Notify's tables inside one session. See ports.Store."""
 
@@ -267,7 +291,8 @@ class SqlStore:
 
     async def supersede_case(self, case_id: str, now: datetime) -> Sequence[Notification]:
         """See Store."""
-        return await self._supersede(NotificationRow.case_id == case_id, (Delivery.QUEUED,), now)
+        of_the_case = and_(NotificationRow.case_id == case_id, NotificationRow.subject.in_(_OF_THE_CASE))
+        return await self._supersede(of_the_case, (Delivery.QUEUED,), now)
 
     async def _supersede(
         self, which: Any, states: Sequence[Delivery], now: datetime
@@ -407,13 +432,12 @@ class SqlStore:
                 _named(notification_ids).values(delivery=Delivery.UNDELIVERABLE, end_time=now, resend=False)
             )
 
-    async def delivery_counts(self) -> tuple[Mapping[Delivery, int], int]:
+    async def delivery_counts(self) -> tuple[Mapping[Delivery, int], int, int]:
         """See Store."""
-        query = select(
-            NotificationRow.delivery, func.count(), func.count(NotificationRow.first_sent_time)
-        ).group_by(NotificationRow.delivery)
-        rows = (await self._session.execute(query)).all()
-        return {Delivery(state): count for state, count, _ in rows}, sum(sent for _, _, sent in rows)
+        query = select(NotificationRow.delivery, func.count()).group_by(NotificationRow.delivery)
+        counts = {Delivery(state): count for state, count in await self._session.execute(query)}
+        sent, acknowledged = (await self._session.execute(_REACHED)).one()
+        return counts, sent, acknowledged
 
     # --- inbox ---
 

@@ -40,7 +40,7 @@ from services.removal.domain.policy import Path
 from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import Outcome, State
 from services.removal.ports import SYSTEM, Cause, Listing, Sighting, Subscriber
-from services.removal.translate import event_of, record_of
+from services.removal.translate import event_of, record_of, record_of_mandate
 
 # Plain rows, not mapped objects: within one transaction an entity is read, written and read again, and the
 # session's identity map would answer with the first reading.
@@ -319,13 +319,14 @@ class SqlWork:
             for row in rows
         ]
 
-    async def save_mandate(self, subscriber_id: str, mandate: Mandate, at: datetime) -> None:
+    async def save_mandate(self, subscriber_id: str, mandate: Mandate, at: datetime, cause: Cause) -> None:
         """See ports.Work."""
         values = asdict(mandate) | {"platforms": list(mandate.platforms)}
         statement = insert(MandateRow).values(subscriber_id=subscriber_id, create_time=at, **values)
         await self._session.execute(
             statement.on_conflict_do_update(index_elements=["mandate_id"], set_={"revoke_time": mandate.revoke_time})
         )
+        self._around.outbox.record(self._session, subscriber_id, record_of_mandate(mandate, at, cause))
 
     # --- erasure ---
 

@@ -28,7 +28,7 @@ from services.removal.domain.policy import Path, Policy
 from services.removal.domain.request import Attempt, Request, ResubmissionLimitError
 from services.removal.domain.states import SENDABLE, IllegalMoveError, Move, Outcome, State
 from services.removal.handlers import ILLEGAL_TRANSITION, SUBMIT, Needs
-from services.removal.handlers.preparing import UNKNOWN_PLATFORM, check, claimant_for, make
+from services.removal.handlers.preparing import UNKNOWN_PLATFORM, barred, check, claimant_for, make
 from services.removal.ports import Cause, Filing, Sighting, Work
 
 LONGEST_MANDATE = timedelta(days=731)
@@ -60,7 +60,8 @@ class Package:
 async def create(needs: Needs, command: Command, case_id: str, sighting_id: str, platform: str) -> Request:
     """A request made by hand for a packed sighting; the next episode where the latest has ended.
 
-    Raises FailedPrecondition: UNKNOWN_PLATFORM, NOT_PACKED_YET, NO_MANDATE, or why the address cannot be used.
+    Raises FailedPrecondition: UNKNOWN_PLATFORM, NOT_PACKED_YET, NO_MANDATE, SUSPENDED, NO_CONSENT, or why the
+    address cannot be used.
     """
     async with needs.store.begin() as work:
         done = await work.recall(command.caller, command.method, command.message)
@@ -72,6 +73,7 @@ async def create(needs: Needs, command: Command, case_id: str, sighting_id: str,
             raise FailedPrecondition(UNKNOWN_PLATFORM, "There is no policy for this platform.")
         if sighting is None or sighting.case_id != case_id:
             raise FailedPrecondition("NOT_PACKED_YET", "The evidence of this sighting is not packed.")
+        await _check_may_act(work, sighting.subscriber_id)
         if authority(policy, await work.mandates(sighting.subscriber_id), needs.clock.now()).obstacle == NO_MANDATE:
             raise FailedPrecondition(NO_MANDATE, "The subscriber has given no mandate for this platform.")
     evidence = await _usable_evidence(needs, sighting)
@@ -79,10 +81,20 @@ async def create(needs: Needs, command: Command, case_id: str, sighting_id: str,
     async with needs.store.begin() as work:
         done = await work.recall(command.caller, command.method, command.message)
         if done is None:
+            # Asked again: the subscriber may have changed while others were asked.
+            await _check_may_act(work, sighting.subscriber_id)
             request = await make(needs, work, sighting, policy, evidence, claimant, cause=command.cause, anew=True)
             done = request.request_id
             await work.remember(command.caller, command.method, command.message, done)
         return await _get(work, command, done)
+
+
+async def _check_may_act(work: Work, subscriber_id: str) -> None:
+    """Nobody acts for somebody who is suspended or has not consented to removal. Raises FailedPrecondition."""
+    if obstacle := barred(await work.subscriber(subscriber_id, lock=True)):
+        raise FailedPrecondition(
+            obstacle, "Nothing may be filed for the subscriber now.", violations=[("subscriber", obstacle)]
+        )
 
 
 async def supplement(needs: Needs, command: Command, request_id: str, pack_version: int, statement: str) -> Request:
@@ -242,20 +254,21 @@ async def grant_mandate(
         if work.erased(subscriber_id):
             raise FailedPrecondition("OWNER_ERASED", "The owner of this data has been erased.")
         mandate = Mandate(uuid7(), tuple(sorted(set(platforms))), document_sha256, expire_time)
-        await work.save_mandate(subscriber_id, mandate, now)
+        await work.save_mandate(subscriber_id, mandate, now, command.cause)
         waiting = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [NO_MANDATE])
         await work.schedule(SUBMIT, waiting, now)
         await work.remember(command.caller, command.method, command.message, mandate.mandate_id)
         return mandate
 
 
-async def revoke_mandate(needs: Needs, subscriber_id: str, mandate_id: str) -> Mandate:
+async def revoke_mandate(needs: Needs, subscriber_id: str, mandate_id: str, cause: Cause) -> Mandate:
     """Ends a mandate; what is not sent yet will not be. Repeating it changes nothing. Raises NotFound."""
     async with needs.store.begin() as work:
         mandate = await _mandate(work, subscriber_id, mandate_id)
         if mandate.revoke_time is None:
-            mandate = replace(mandate, revoke_time=needs.clock.now())
-            await work.save_mandate(subscriber_id, mandate, needs.clock.now())
+            now = needs.clock.now()
+            mandate = replace(mandate, revoke_time=now)
+            await work.save_mandate(subscriber_id, mandate, now, cause)
         return mandate
 
 

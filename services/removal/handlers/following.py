@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.removal.domain.filing import SUSPENDED
+from services.removal.domain.filing import NO_CONSENT, SUSPENDED
 from services.removal.domain.states import IllegalMoveError, Move, State
 from services.removal.handlers import PREPARE, SUBMIT
 from services.removal.handlers.preparing import CASE_CLOSED
@@ -76,7 +76,7 @@ async def consent_withdrawn(work: Work, subscriber_id: str, at: datetime) -> Non
 
 async def _go_on(work: Work, subscriber_id: str, at: datetime) -> None:
     await work.schedule(PREPARE, await work.unprepared(subscriber_id), at)
-    held = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [SUSPENDED])
+    held = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [SUSPENDED, NO_CONSENT])
     await work.schedule(SUBMIT, held, at)
 
 

@@ -22,7 +22,7 @@ from services.removal.domain.policy import Policy
 from services.removal.domain.request import Request
 from services.removal.domain.states import ENDED, Move, State
 from services.removal.handlers import SUBMIT, Needs
-from services.removal.ports import SYSTEM, Cause, Sighting, Work
+from services.removal.ports import SYSTEM, Cause, Sighting, Subscriber, Work
 
 log = logger(__name__)
 
@@ -110,6 +110,11 @@ async def claimant_for(needs: Needs, policy: Policy, subscriber_id: str) -> Clai
     return await needs.case_file.claimant(subscriber_id) if policy.discloses else None
 
 
+def barred(subscriber: Subscriber) -> str:
+    """What forbids acting for a subscriber: SUSPENDED (PIPA 37), NO_CONSENT; empty where nothing does."""
+    return SUSPENDED if subscriber.suspended else "" if subscriber.removal_consent else NO_CONSENT
+
+
 def _draft(sighting: Sighting, policy: Policy, url_ref: bytes, episode: int, at: datetime) -> Request:
     return Request(
         request_id=uuid7(),
@@ -135,7 +140,7 @@ async def _ready(work: Work, sighting_id: str) -> Sighting | None:
     sighting = await work.sighting(sighting_id)
     if sighting is None or sighting.outcome in (PREPARED, CASE_CLOSED):
         return None
-    obstacle = SUSPENDED if subscriber.suspended else "" if subscriber.removal_consent else NO_CONSENT
+    obstacle = barred(subscriber)
     if not obstacle:
         return sighting
     await work.save_sighting(replace(sighting, outcome=obstacle))

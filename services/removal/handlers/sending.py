@@ -11,12 +11,12 @@ from datetime import timedelta
 
 from services.chassis.telemetry import logger, stage
 from services.removal.domain.address import host_of
-from services.removal.domain.filing import SUSPENDED, Claimant, Evidence, Mandate, attempt_id, authority
+from services.removal.domain.filing import Claimant, Evidence, Mandate, attempt_id, authority
 from services.removal.domain.policy import Policy
 from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import SENDABLE, State
 from services.removal.handlers import SUBMIT, SUBMIT_AGAIN, Needs
-from services.removal.handlers.preparing import claimant_for
+from services.removal.handlers.preparing import barred, claimant_for
 from services.removal.ports import Accepted, Answer, Barred, Later, Refused, Sent, Unknown, Way, Work
 
 log = logger(__name__)
@@ -76,9 +76,8 @@ async def _plan(needs: Needs, request_id: str) -> _Plan | None:
 
 async def _way(needs: Needs, work: Work, request: Request, policy: Policy) -> _Plan | str:
     """The plan, or the reason for waiting."""
-    subscriber = await work.subscriber(request.subscriber_id)
-    if subscriber.suspended:
-        return SUSPENDED
+    if obstacle := barred(await work.subscriber(request.subscriber_id)):
+        return obstacle
     right = authority(policy, await work.mandates(request.subscriber_id), needs.clock.now())
     request.path = right.path
     if right.obstacle:

@@ -203,7 +203,10 @@ async def test_facts_of_a_suspended_subscriber_open_nothing_and_leave_a_record(w
     await world.people.SuspendSubscriber(
         SuspendSubscriberRequest(subscriber_id=person), metadata=world.subscriber(person)
     )
-    await world.match(world.facts(person, cluster_id="c1"))
+    facts = world.facts(person, cluster_id="c1")
+    await world.match(facts)
+    await world.work()
+    assert [facts.decision_id] == world.detector.released
     assert [] == await listed(world)
     [record] = await world.records()
     log = record.case_lifecycle_log

@@ -100,6 +100,21 @@ async def test_leaving_ends_every_consent(world: World) -> None:
         )
 
 
+async def test_withdrawing_the_service_ends_what_stands_on_it_and_not_marketing(world: World) -> None:
+    person = await world.person()
+    scopes = [scope for scope in sb.ConsentScope.values() if scope]
+    for scope in scopes:
+        give = sb.RecordConsentRequest(subscriber_id=person, request_id=uuid7(), scope=scope, text_version="1")
+        await world.people.RecordConsent(give, metadata=world.subscriber(person))
+    take = sb.WithdrawConsentRequest(subscriber_id=person, scope=sb.CONSENT_SCOPE_SERVICE)
+    answer = await world.people.WithdrawConsent(take, metadata=world.subscriber(person))
+    assert sb.CONSENT_SCOPE_SERVICE == answer.consent.scope
+    asked = sb.ListConsentsRequest(subscriber_id=person)
+    found = (await world.people.ListConsents(asked, metadata=world.subscriber(person))).consents
+    assert [sb.CONSENT_SCOPE_MARKETING] == [c.scope for c in found if not c.HasField("withdraw_time")]
+    assert len(scopes) - 1 == len(await world.events(events_pb2.ConsentWithdrawn))
+
+
 async def test_facts_of_nobody_are_rejected(world: World) -> None:
     with pytest.raises(NotFound):
         await world.match(world.facts(uuid7(), cluster_id="c1"))
@@ -268,3 +283,17 @@ async def test_only_who_leased_an_item_may_label_it(world: World) -> None:
     with refused("NOT_LEASED"):
         await label(world, "ann", item.review_item_id, rv.LABEL_MATCH)
     assert [item.review_item_id] == [i.review_item_id for i in await leased(world, "bob")]
+
+
+async def test_reviewers_neither_see_nor_decide_while_the_subscriber_is_suspended(world: World) -> None:
+    person = await world.person()
+    await world.ask(world.facts(person, cluster_id="c1"))
+    [item] = await leased(world, "ann")
+    suspend = sb.SuspendSubscriberRequest(subscriber_id=person)
+    await world.people.SuspendSubscriber(suspend, metadata=world.subscriber(person))
+    assert [] == await leased(world, "ann")
+    with refused("SUBSCRIBER_NOT_PROCESSED"):
+        await label(world, "ann", item.review_item_id, rv.LABEL_MATCH)
+    resume = sb.ResumeSubscriberRequest(subscriber_id=person)
+    await world.people.ResumeSubscriber(resume, metadata=world.subscriber(person))
+    assert (await label(world, "ann", item.review_item_id, rv.LABEL_MATCH)).case_id

@@ -322,6 +322,31 @@ async def test_operators_see_counts_of_what_became_of_notifications(world: World
     assert counts == expected
 
 
+async def test_two_notices_that_a_merge_makes_one_count_once(world: World) -> None:
+    person, root, merged = await world.person("phone"), uuid7(), uuid7()
+    await world.feed(opened(person, root), opened(person, merged))
+    async with world.stream(person) as stream:
+        got = [(await within(5, anext(stream))).notification.notification_id for _ in range(2)]
+    await world.acknowledge(person, *got)
+    await world.feed(case_events.CaseMerged(root_case_id=root, merged_case_id=merged, subscriber_id=person))
+    operator = world.signed("staff-1", ROLE_SRE, PURPOSE_OPERATIONS, "")
+    counts = await world.stub.GetDeliveryStats(pb.GetDeliveryStatsRequest(), metadata=operator)
+    assert pb.GetDeliveryStatsResponse(queued=2, sent=1, acknowledged=1) == counts
+
+
+async def test_word_of_a_removal_request_survives_the_merge_of_its_case(world: World) -> None:
+    person, root, merged = await world.person("phone"), uuid7(), uuid7()
+    facts = removal_events.RemovalFacts(
+        removal_request_id=uuid7(), subscriber_id=person, case_ids=[merged], platform="naver",
+        episode=1, attempt=1, state=removal_service_pb2.REMOVAL_STATE_REJECTED,
+    )
+    await world.feed(opened(person, root), opened(person, merged), removal_events.RemovalRejected(facts=facts))
+    await world.feed(case_events.CaseMerged(root_case_id=root, merged_case_id=merged, subscriber_id=person))
+    async with world.stream(person) as stream:
+        got = [(await within(5, anext(stream))).notification.subject for _ in range(2)]
+    assert [pb.NOTICE_SUBJECT_CASE_OPENED, pb.NOTICE_SUBJECT_REMOVAL_REJECTED] == sorted(got)
+
+
 async def test_after_the_last_attempt_a_delivery_is_given_up_and_a_late_word_still_counts(
     world: World,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import uuid
@@ -213,8 +214,12 @@ class World:
 
     async def states(self) -> list[str]:
         """States in the log, in order."""
+        return [record.removal_request_log.to_state for record in await self.records("removal_request_log")]
+
+    async def records(self, body: str) -> list[LogRecord]:
+        """The log records of one type, in order."""
         records = [item for item in await self.outbox() if isinstance(item, LogRecord)]
-        return [record.removal_request_log.to_state for record in records]
+        return [record for record in records if record.WhichOneof("body") == body]
 
     def subscriber(self, subscriber_id: str) -> Metadata:
         return self._signed(subscriber_id, ROLE_SUBSCRIBER, PURPOSE_PROTECTION)
@@ -411,6 +416,21 @@ async def test_a_revoked_mandate_stops_what_is_not_sent_yet(world: World) -> Non
     await world.work()
     assert "NO_MANDATE" == (await world.only(person)).reason
     assert [] == world.forms
+
+
+async def test_granting_and_revoking_a_mandate_leave_a_record_each(world: World) -> None:
+    person = await world.person(mandate=False)
+    mandate = await world.mandate(person)
+    revoke = pb.RevokeMandateRequest(subscriber_id=person, mandate_id=mandate.mandate_id)
+    for _ in range(2):
+        await world.stub.RevokeMandate(revoke, metadata=world.subscriber(person))
+    records = await world.records("consent_log")
+    assert [True, False] == [record.consent_log.given for record in records]
+    assert {("mandate", mandate.mandate_id, "MANDATE")} == {
+        (record.entity, record.entity_id, record.consent_log.scope) for record in records
+    }
+    assert all(record.actor_role == ROLE_SUBSCRIBER for record in records)
+    assert person not in str(records)
 
 
 async def test_only_the_person_may_file_at_youtube_and_gets_what_it_takes(world: World) -> None:
@@ -788,6 +808,33 @@ async def test_a_request_by_hand_says_what_is_missing(
             metadata=world.operator(),
         )
     assert reason == as_error(caught)
+
+
+@pytest.mark.parametrize("obstacle", ["NO_CONSENT", "SUSPENDED"])
+async def test_nobody_files_by_hand_without_consent_or_during_a_suspension(world: World, obstacle: str) -> None:
+    person = await world.person()
+    case_id, sighting_id = await world.packed(person, "naver", consent=obstacle != "NO_CONSENT")
+    if obstacle == "SUSPENDED":
+        await world.feed(case_events.SubscriberSuspended(subscriber_id=person))
+    command = pb.CreateRemovalRequestRequest(
+        case_id=case_id, sighting_id=sighting_id, platform="naver", request_id="x"
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.stub.CreateRemovalRequest(command, metadata=world.operator())
+    assert obstacle == as_error(caught)
+    await world.work()
+    assert ([], []) == (await world.requests(person), world.forms)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:00", "no time"])
+async def test_a_page_token_that_is_none_of_ours_is_refused(world: World, time: str) -> None:
+    person = await world.person()
+    token = base64.urlsafe_b64encode(f"{time}|{uuid7()}".encode()).decode()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.stub.ListRemovalRequests(
+            pb.ListRemovalRequestsRequest(subscriber_id=person, page_token=token), metadata=world.subscriber(person)
+        )
+    assert "BAD_PAGE_TOKEN" == as_error(caught)
 
 
 async def test_another_subscribers_request_does_not_exist(world: World) -> None:

@@ -107,6 +107,25 @@ def test_a_pack_of_an_unknown_or_another_key_is_not_valid(signer: FileSigner, tm
     assert (("manifest.sig", "SIGNATURE_INVALID"),) == verify(file, tmp_path / "others").faults
 
 
+def test_a_key_that_signs_actors_signs_no_evidence(signer: FileSigner, tmp_path: Path) -> None:
+    file = tmp_path / "pack.zip"
+    file.write_bytes(packed(signer, item(1)))
+    public = tmp_path / "public" / f"{signer.key_id}.pub"
+    public.write_text(f"{public.read_text().split()[0]}\nROLE_SERVICE_CASE\n")
+    assert (("manifest.sig", "KEY_UNKNOWN"),) == verify(file, tmp_path / "public").faults
+
+
+def test_a_compressed_file_is_named_and_not_unpacked(signer: FileSigner, tmp_path: Path) -> None:
+    file = tmp_path / "pack.zip"
+    file.write_bytes(packed(signer, item(1)))
+    with zipfile.ZipFile(file) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED if name == PATH else zipfile.ZIP_STORED)
+    assert (PATH, "UNREADABLE") in verify(file, tmp_path / "public").faults
+
+
 def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path) -> None:
     file = tmp_path / "pack.zip"
     file.write_bytes(b"PK\x03\x04 nothing")
