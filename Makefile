@@ -45,8 +45,10 @@ lint: protos ## ruff, mypy strict, import contracts, buf lint and breaking
 demo: setup ## Run the whole way once on pictures and posts (DEMO_EXIT=1 stops it after; IMAGES=folder, POSTS=file)
 	@DEMO_EXIT="$(DEMO_EXIT)" IMAGES="$(IMAGES)" POSTS="$(POSTS)" $(VENV)/python -m services.console.demo
 
-eval: setup ## Measure faces, personal data and near duplicates on labelled data (DATA=folder)
-	@for what in faces pii dedup; do $(VENV)/python -m services.detector eval $$what --data "$(DATA)/$$what" || exit 1; done
+eval: setup ## Measure faces, personal data and near duplicates on labelled data (DATA=folder with faces, pii, neardup)
+	@if [ -z "$(DATA)" ]; then echo "Name the data: make eval DATA=folder" >&2; exit 2; fi
+	@$(VENV)/jikimi eval faces --data "$(DATA)/faces" && $(VENV)/jikimi eval pii --data "$(DATA)/pii" && \
+		$(VENV)/jikimi eval dedup --data "$(DATA)/neardup"
 
 bench: setup ## Measure a whole system on this machine: pictures, texts, matches a second (var/bench/bench.json)
 	@$(VENV)/python -m tests.bench
@@ -61,7 +63,7 @@ down: ## Stop what `make up` or `make demo` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor down; fi
 
 status: ## Show what runs
-	@$(VENV)/python -m services.console.supervisor status
+	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
 	@cd requirements && for name in installer runtime embedded dev tools; do \

@@ -17,8 +17,6 @@ from services.console.home import Home, HomeUnusable
 
 HANDED_OVER = {
     ("eval",): ("services.detector", "eval"),
-    ("scan",): ("services.detector", "scan"),
-    ("model",): ("services.detector", "model"),
     ("evidence", "verify"): ("services.case", "evidence", "verify"),
     ("removal", "lint"): ("services.removal", "lint"),
     ("up",): ("services.console.supervisor", "up"),
@@ -55,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, status; eval faces|pii|dedup, scan, model (detector); evidence verify (case); "
+        epilog="Also: up, down, status; eval faces|pii|dedup (detector); evidence verify (case); "
         "removal lint (removal).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")

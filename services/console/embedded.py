@@ -239,9 +239,7 @@ class Postgres:
         seed = int.from_bytes(hashlib.sha256(str(self.home.path).encode()).digest()[:4], "big")
         known = {entry.pw_uid for entry in pwd.getpwall()}
         return Account(
-            next(
-                uid for uid in (20_000 + (seed + step) % 30_000 for step in range(30_000)) if uid not in known
-            )
+            next(uid for uid in (20_000 + (seed + step) % 30_000 for step in range(30_000)) if uid not in known)
         )
 
     def prepare(self) -> None:
@@ -460,14 +458,10 @@ class Nats:
         self.home.create()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         users = [
-            (NATS_OPS if user == "ops" else NATS_SERVICE).format(
-                user=user, password=self.home.secret(f"nats-{user}")
-            )
+            (NATS_OPS if user == "ops" else NATS_SERVICE).format(user=user, password=self.home.secret(f"nats-{user}"))
             for user in NATS_USERS
         ]
-        text = NATS_CONF.format(
-            port=self.home.ports()["nats"], store=self.folder / "store", users="\n".join(users)
-        )
+        text = NATS_CONF.format(port=self.home.ports()["nats"], store=self.folder / "store", users="\n".join(users))
         write_private(self.folder / "nats.conf", text.encode())
         done = subprocess.run(
             [self.program(), "-t", "-c", str(self.folder / "nats.conf")],

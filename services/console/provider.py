@@ -6,13 +6,14 @@ a real system configures real providers in `services/detector/rules/ownership.ya
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import UTC, datetime, timedelta
 
 from nacl.signing import SigningKey
 
 from misuse.detector.v1.enrollment_service_pb2 import OwnershipClaims
-from services.console.home import Home, write_private
+from services.console.home import Home, HomeUnusable, write_private
 
 PROVIDER = "demo-identity"
 KEY_ID = "demo-identity-1"
@@ -26,6 +27,13 @@ class TestProvider:
     __test__ = False  # not a test case, whatever its name says
 
     def __init__(self, home: Home) -> None:
+        """Raises HomeUnusable for a system of the production profile: it has real providers, or none."""
+        status = home.path / "status.json"
+        if status.exists() and json.loads(status.read_text(encoding="utf-8")).get("profile") != "test":
+            raise HomeUnusable(
+                "Ownership is proved by a configured identity provider. The local test provider works only in the "
+                "test profile: `make down`, then `JIKIMI_PROFILE=test make up`."
+            )
         private = home.path / "tokens" / "private" / f"{PROVIDER}.key"
         public = home.path / "tokens" / "providers" / f"{PROVIDER}.pub"
         if not private.exists():

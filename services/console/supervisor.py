@@ -178,6 +178,7 @@ class Supervisor:
             "home": str(self.home.path),
             "ports": self.home.ports(),
             "demo": is_demo(),
+            "profile": "test" if is_demo() else os.environ.get("JIKIMI_PROFILE") or "production",
             "children": children,
         }
         write_private(self.home.path / "status.json", json.dumps(status, indent=1).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
@@ -14,16 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpclib
 from rich.console import Console
 from rich.table import Table
 
 from services.console import commands
-from services.console.client import Connections, connections
+from services.console.client import Connections, connections, reason_of
 from services.console.demo.corpus import Corpus, Person, own, shipped
 from services.console.demo.devices import Phone
 from services.console.demo.feed import CALIBRATION, Fed, Feed
 from services.console.demo.truth import Seen, Truth
-from services.console.home import Home
+from services.console.home import Home, HomeUnusable
 from services.console.provider import TestProvider
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,6 +53,7 @@ class Demo:
             tasks = [asyncio.create_task(phone.run()) for phone in phones]
             try:
                 truth = Truth(services, subscribers)
+                await truth.look([], closely=False)
                 fed, seen = await self._feed(services, corpus, truth)
                 wall = time.monotonic() - started
                 packs = await truth.packs(seen, self.out / "evidence", self.home.path / "tokens" / "public")
@@ -66,14 +69,15 @@ class Demo:
     async def _enrol(self, services: Connections, people: Sequence[Person]) -> dict[str, str]:
         provider, subscribers = TestProvider(self.home), dict[str, str]()
         for person in people:
-            mail = f"{person.key}@example.com"
-            subscriber_id = await commands.register(services, person.name, mail, person.language, f"demo-{person.key}")
+            tag = f"demo-{_digest(person.key.encode())}"
+            subscriber_id = await commands.register(services, person.name, f"{tag}@example.com", person.language, tag)
             await commands.add_device(services, subscriber_id, "demo-phone")
-            await commands.mandate(services, subscriber_id, f"demo-{person.key}")
+            await commands.mandate(services, subscriber_id, tag)
             if person.pictures:
-                await commands.enrol(services, provider, subscriber_id, person.pictures, f"demo-{person.key}-face")
+                request = f"{tag}-{_digest(*person.pictures)}"
+                await commands.enrol(services, provider, subscriber_id, person.pictures, request)
             for kind, value in person.identifiers:
-                request = f"demo-{person.key}-{kind}"
+                request = f"{tag}-{_digest(kind.encode(), value.encode())}"
                 await commands.watch(services, provider, subscriber_id, commands.KINDS[kind], value, request)
             what = [f"{len(person.pictures)} picture(s)"] if person.pictures else []
             what += [kind for kind, _ in person.identifiers]
@@ -104,25 +108,26 @@ class Demo:
         seen, before = Seen(), Seen()
         while calm < 3 and time.monotonic() < deadline:
             await asyncio.sleep(LOOK_SECONDS)
-            seen = await self._show(truth, fed) or seen
+            seen = await self._show(truth, fed, closely=True) or seen
             same = (seen.sent, seen.removals, len(seen.cases)) == (before.sent, before.removals, len(before.cases))
             calm = calm + 1 if truth.settled(fed, seen) and same else 0
             before = seen
         return seen
 
-    async def _show(self, truth: Truth, fed: Sequence[Fed]) -> Seen | None:
-        seen: Seen | None = await self._patiently(truth.look(fed), None)
+    async def _show(self, truth: Truth, fed: Sequence[Fed], *, closely: bool = False) -> Seen | None:
+        seen: Seen | None = await self._patiently(truth.look(fed, closely=closely), None)
         if seen is None:
             self.say.print("  … a service does not answer; asking again")
             return None
         answered = sum(row.answered for row in fed)
         decided = seen.states["DECIDED"] + seen.states["UNREADABLE"]
-        merged = max(0, len(seen.sightings) - len(seen.cases))
+        merged = sum(case.sighting_count for case in seen.cases.values()) - len(seen.cases)
         packed = sum(case.evidence is not None for case in seen.cases.values())
         removals = ", ".join(f"{n} {state.lower()}" for state, n in sorted(seen.removals.items())) or "none"
         self.say.print(
             f"  {answered:>4} in  {decided:>4} decided  {len(seen.cases):>3} cases  {merged:>4} merged  "
-            f"{packed:>3} packs  {seen.acked}/{seen.sent} acknowledged  removals: {removals}"
+            f"{packed:>3} packs  {seen.acked}/{seen.sent} acknowledged  removals: {removals}",
+            soft_wrap=True,
         )
         return seen
 
@@ -152,6 +157,11 @@ class Demo:
             if report.value_text:
                 need = f"{report.sample_size} of {report.required_size} needed"
                 self.say.print(f"  {report.name}: {report.outcome.name} ({report.value_text}; sample {need})")
+
+
+def _digest(*parts: bytes) -> str:
+    """A short name of some content: the same in every run, so that a second run finds what the first made."""
+    return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
 
 
 def show(say: Console, summary: dict[str, Any], paths: Sequence[tuple[str, Path]]) -> None:
@@ -218,7 +228,10 @@ def main() -> int:
     except KeyboardInterrupt:
         say.print("Interrupted. The system is still up; `make down` stops it.")
         return 130
-    except (ValueError, OSError, TimeoutError) as error:
+    except grpclib.GRPCError as error:
+        say.print(f"The demo could not run: a service refused with {reason_of(error)}.")
+        return DEMO_CANNOT
+    except (ValueError, OSError, TimeoutError, commands.CannotDo, HomeUnusable) as error:
         say.print(f"The demo could not run: {type(error).__name__}: {error}")
         return DEMO_CANNOT
     (out / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from jikimi_client.misuse.common import v1 as common
 from jikimi_client.misuse.detector import v1 as detector_api
@@ -135,7 +136,8 @@ def shipped(folder: Path, run: str) -> Corpus:
 def own(folder: Path | None, posts: Path | None, run: str) -> Corpus:
     """A corpus of one's own. `folder` has a folder per person: files named enrol* (or the first one) are enrolled,
     the others are found on the web; pictures beside the folders show strangers. `posts` has one post a line, plain
-    or JSON {"text": …}. Raises ValueError where there is nothing."""
+    or JSON: {"text": …, "person": key of somebody whose identifier is in it, or absent}, and for those who watch
+    {"person": key, "watch": {"mobile": …, "email": …}}. Raises ValueError where there is nothing, or no JSON."""
     maker, people, items = _Maker(run), list[Person](), list[Item]()
     for sub in sorted(path for path in folder.iterdir() if path.is_dir()) if folder else ():
         files = [file for file in sorted(sub.iterdir()) if file.suffix.lower() in SUFFIXES]
@@ -148,8 +150,13 @@ def own(folder: Path | None, posts: Path | None, run: str) -> Corpus:
         if file.suffix.lower() in SUFFIXES:
             items.append(maker.picture(file.read_bytes(), "photo of a stranger"))
     for line in posts.read_text(encoding="utf-8").splitlines() if posts else ():
-        if line.strip():
-            items.append(maker.text(json.loads(line)["text"] if line.startswith("{") else line, "a post"))
+        row: dict[str, Any] = json.loads(line) if line.startswith("{") else {"text": line.strip()}
+        who = str(row.get("person", ""))
+        if "watch" in row:
+            watched = tuple((str(kind), str(value)) for kind, value in row["watch"].items())
+            people.append(Person(who, who, "ko", (), watched))
+        elif row.get("text"):
+            items.append(maker.text(str(row["text"]), f"post about {who or 'nobody who is enrolled'}", who))
     if not items:
         raise ValueError("There is nothing to feed in what IMAGES and POSTS name.")
     return Corpus(tuple(people), tuple(items))

@@ -16,8 +16,8 @@ from services.console.client import Connections, staff
 from services.console.demo.corpus import Item
 
 IN_FLIGHT = 32
-CALIBRATION = 24
-"""Signals that are sent at full speed to learn the capacity."""
+CALIBRATION = 8
+"""Signals that are sent at full speed to learn the capacity: few, so that they do not make the latency of the run."""
 QUIET_SECONDS = 15.0
 TRIES = 60
 
@@ -30,6 +30,7 @@ class Fed:
     reason: str = ""
     duplicate: bool = False
     answered: bool = False
+    stamped: bool = False
 
 
 @dataclass
@@ -85,8 +86,8 @@ async def _requests(
     for row in rows:
         await window.acquire()
         signal = row.item.signal
-        if not row.item.refusal and not row.item.duplicate:
-            # A repeat must be the same to the byte; everything else is found now.
-            signal.discover_time = datetime.now(UTC)
+        if not (row.stamped or row.item.refusal or row.item.duplicate):
+            # Found now; what is sent again, because nobody answered or on purpose, was found when it was found.
+            signal.discover_time, row.stamped = datetime.now(UTC), True
         yield detector_api.SubmitSignalsRequest(signal=signal)
         await asyncio.sleep(pause)

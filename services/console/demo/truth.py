@@ -9,13 +9,14 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpclib
 
 from jikimi_client.misuse.case import v1 as case_api
+from jikimi_client.misuse.common import v1 as common
 from jikimi_client.misuse.detector import v1 as detector_api
 from jikimi_client.misuse.notify import v1 as notify_api
 from services.console import commands
@@ -24,6 +25,7 @@ from services.console.demo.feed import Fed
 from services.console.home import SERVICES
 
 FINAL = {"DECIDED", "UNREADABLE"}
+LOOKED_UP = 2000
 UNDER_WAY = {"DRAFT", "SUBMITTED"}
 """States of a removal request in which the service itself still has something to do at once."""
 
@@ -49,20 +51,24 @@ class Truth:
     """Asks the services, as operators would, and compares."""
 
     def __init__(self, services: Connections, subscribers: Mapping[str, str]) -> None:
-        """`subscribers`: key of a person → subscriber id."""
+        """`subscribers`: key of a person → subscriber id. What the home held before this moment is not counted."""
         self._services = services
         self._subscribers = subscribers
+        self._started = datetime.now(UTC)
+        self._notices_before: tuple[int, int] | None = None
         self._decided: dict[str, detector_api.GetSignalStatusResponse] = {}
 
-    async def look(self, fed: Sequence[Fed]) -> Seen:
-        """The system's state now; signals already decided are not asked for again."""
+    async def look(self, fed: Sequence[Fed], *, closely: bool) -> Seen:
+        """The system's state now; signals already decided are not asked for again. A glance (not `closely`) leaves
+        the sightings out and takes every case of the people for one of this run."""
         seen = Seen()
         await self._signals(fed, seen)
-        await self._cases(seen)
+        await self._cases(seen, closely=closely)
         stats = await self._services.stub(
             "notify", notify_api.NotifyServiceStub, staff("OPERATOR", "NOTIFICATION")
         ).get_delivery_stats(notify_api.GetDeliveryStatsRequest())
-        seen.sent, seen.acked = stats.sent, stats.acknowledged
+        before = self._notices_before = self._notices_before or (stats.sent, stats.acknowledged)
+        seen.sent, seen.acked = stats.sent - before[0], stats.acknowledged - before[1]
         roots = set(seen.cases)
         for request in await commands.all_removals(self._services):
             if roots.intersection(request.case_ids):
@@ -99,7 +105,11 @@ class Truth:
                     (d.decision_id, str(d.kind.name), str(d.band.name)) for d in answer.decisions
                 ]
 
-    async def _cases(self, seen: Seen) -> None:
+    async def _cases(self, seen: Seen, *, closely: bool) -> None:
+        if not closely:
+            for subscriber_id in self._subscribers.values():
+                seen.cases |= {case.case_id: case for case in await commands.all_cases(self._services, subscriber_id)}
+            return
         ours = {d for decisions in seen.decisions.values() for d, _, band in decisions if band == "MATCH"}
         stub = self._services.stub("case", case_api.CaseServiceStub, staff("OPERATOR", "CASE_HANDLING"))
         for subscriber_id in self._subscribers.values():
@@ -109,6 +119,14 @@ class Truth:
                 if held and answer.case is not None:
                     seen.cases[case.case_id] = answer.case
                     seen.sightings |= {decision: (case.case_id, s) for decision, s in held.items()}
+        for decision in sorted(ours - set(seen.sightings))[:LOOKED_UP]:
+            # GetCase shows the newest sightings only; older ones are found by their decision.
+            listed = await stub.list_cases(case_api.ListCasesRequest(decision_id=decision))
+            for case in listed.cases[:1]:
+                kind = next(k for ds in seen.decisions.values() for d, k, _ in ds if d == decision)
+                sighting = case_api.Sighting(decision_id=decision, kind=common.MatchKind.from_string(kind))
+                seen.cases.setdefault(case.case_id, case)
+                seen.sightings[decision] = (case.case_id, sighting)
 
     def settled(self, fed: Sequence[Fed], seen: Seen) -> bool:
         """Whether nothing more will happen by itself."""
@@ -121,6 +139,8 @@ class Truth:
     async def packs(self, seen: Seen, folder: Path, public_keys: Path) -> tuple[int, int]:
         """Saves the latest pack of every case and verifies it offline. Returns (packs, verified)."""
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.zip"):
+            old.unlink()
         files = []
         for case_id in sorted(seen.cases):
             file = folder / f"{case_id}.zip"
@@ -138,17 +158,18 @@ class Truth:
         refused = Counter(row.reason for row in fed if row.reason)
         kinds = Counter(str(case.kinds[0].name) for case in seen.cases.values() if case.kinds)
         opened = sum(kinds[kind] for kind in ("FACE", "PII"))
+        new = sum(case.create_time is not None and case.create_time >= self._started for case in seen.cases.values())
         matches = sum(band == "MATCH" for ds in seen.decisions.values() for _, _, band in ds)
         taken = _taken(fed)
         return {
             "signals": len(fed),
             "accepted": len(taken),
             "refused": dict(sorted(refused.items())),
-            "duplicates": sum(row.duplicate for row in fed),
+            "duplicates": sum(row.duplicate and row.item.duplicate for row in fed),
             "unreadable": seen.states["UNREADABLE"],
             "cases_opened": opened,
             "cases_by_kind": dict(sorted(kinds.items())),
-            "merged": matches - opened,
+            "merged": matches - new,
             "in_review": sum(band == "REVIEW" for ds in seen.decisions.values() for _, _, band in ds),
             "false_cases": len(self.false_cases(fed, seen)),
             "missed": len(self.missed(fed, seen)),
@@ -231,4 +252,4 @@ def _verified(files: Sequence[Path], public_keys: Path) -> int:
         results: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     except ValueError:
         return 0
-    return sum(bool(result["valid"]) for result in results)
+    return sum(bool(result["valid"]) and int(result["items"]) > 0 for result in results)
