@@ -33,6 +33,8 @@ BATCH = 200
 """Events applied in one transaction."""
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
+BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 50, 0.3, 3.0
+"""A batch of so many events makes a consumer busy for so long; what yields to it waits at most so long."""
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
@@ -90,7 +92,11 @@ class Consumer:
         *,
         service: str,
         partitions: int,
+        yields_to: Consumer | None = None,
     ) -> None:
+        """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch."""
+        self._yields_to = yields_to
+        self._busy_until = 0.0
         self._database = database
         self._broker = broker
         self.publisher = publisher
@@ -153,7 +159,22 @@ class Consumer:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has just applied a large batch: what can wait should let it go on."""
+        return asyncio.get_running_loop().time() < self._busy_until
+
     # -- what a reader needs of its consumer --
+
+    async def wait_for_turn(self) -> None:
+        """Lets a busy consumer that goes before this one work, for a bounded time."""
+        if self._yields_to is not None:
+            await until_calm(self._yields_to, YIELD_SECONDS)
+
+    def note_batch(self, events: int) -> None:
+        """Keeps in mind that much was to be done."""
+        if events >= BUSY_BATCH:
+            self._busy_until = asyncio.get_running_loop().time() + BUSY_SECONDS
 
     async def follow(self, partition: int, after: StreamPlace | None) -> Subscription:
         """A subscription of the partition."""
@@ -282,7 +303,10 @@ class _PartitionReader:
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False
+                if deliveries:
+                    await consumer.wait_for_turn()
                 await self._take(deliveries, subscription.stream_id)
+                consumer.note_batch(len(deliveries))
         finally:
             await subscription.close()
 
@@ -391,6 +415,13 @@ class _PartitionReader:
             await self._move(session, envelope.position, place)
         self._moved(envelope.position)
         self._blocked.add(envelope.entity_ref)
+
+
+async def until_calm(consumer: Consumer, seconds: float) -> None:
+    """Waits while a consumer is busy, at most so long."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while consumer.busy and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
 
 
 def _runs(events: Sequence[Event]) -> list[list[Event]]:

@@ -73,8 +73,10 @@ class Runtime:
             ],
         )
 
-    def consume(self, publisher: str, handlers: Mapping[type[Message], Handler]) -> Consumer:
-        """Adds a consumer of a publisher's events."""
+    def consume(
+        self, publisher: str, handlers: Mapping[type[Message], Handler], *, yields_to: Consumer | None = None
+    ) -> Consumer:
+        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load."""
         consumer = Consumer(
             self.database,
             self.broker,
@@ -83,6 +85,7 @@ class Runtime:
             self._republish(publisher),
             service=self.config.service,
             partitions=self.config.partitions,
+            yields_to=yields_to,
         )
         self.consumers.append(consumer)
         self.loops.append(consumer.run)

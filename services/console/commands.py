@@ -48,6 +48,7 @@ VERDICTS = {
     "not-me": case_api.SubscriberVerdict.from_string("NOT_ME"),
     "unsure": case_api.SubscriberVerdict.from_string("UNSURE"),
 }
+IDS = frozenset({"case", "request", "id", "template", "subscriber", "decision", "signal_id"})
 CONSENTS = ("SERVICE", "FACE_TEMPLATE", "TEMPLATE_CROP", "WATCHED_IDENTIFIER", "REMOVAL")
 GATE_STATUS = {"PASSED": 0, "FAILED": 1, "INCONCLUSIVE": 2, "ERROR": 3}
 PASSING = (grpclib.GRPCError, StreamTerminatedError, OSError, TimeoutError)
@@ -599,7 +600,10 @@ def _print(options: argparse.Namespace, facts: object, headings: Sequence[str], 
     if options.json:
         print(json.dumps(facts, ensure_ascii=False, default=str))
         return
-    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        # An id that is cut cannot be copied into the next command.
+        table.add_column(heading, no_wrap=heading in IDS, min_width=36 if heading in IDS else None)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console().print(table if rows else "Nothing there.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -295,9 +296,22 @@ def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes
 def migrate(home: Home, services: Sequence[str]) -> None:
     """Bring every service's database to today's schema. Raises HomeUnusable naming the service and its
     log."""
-    for service, process in [(service, spawn_service(home, service, "migrate")) for service in services]:
+    stamp = home.path / "schema.json"
+    done: dict[str, str] = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
+    wanted = {service: schema_digest(service) for service in services}
+    behind = [service for service in services if done.get(service) != wanted[service]]
+    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind]:
         if process.wait() != 0:
             raise HomeUnusable(f"The migration of {service} failed; see {home.logs / f'{service}.jsonl'}")
+    write_private(stamp, json.dumps(done | wanted).encode())
+
+
+def schema_digest(service: str) -> str:
+    """What a service's revisions are today: where it did not change, a start need not load Alembic to learn that."""
+    digest = hashlib.sha256()
+    for revision in sorted((ROOT / "services" / service / "migrations" / "versions").glob("*.py")):
+        digest.update(revision.name.encode() + b"\0" + revision.read_bytes())
+    return digest.hexdigest()
 
 
 def make_keys(home: Home) -> None:

@@ -18,6 +18,8 @@ from services.console.demo.corpus import Item
 IN_FLIGHT = 32
 CALIBRATION = 8
 """Signals that are sent at full speed to learn the capacity: few, so that they do not make the latency of the run."""
+SLOWEST = 1.0
+"""Signals a second on a machine that was too busy during the calibration to learn anything from it."""
 QUIET_SECONDS = 15.0
 TRIES = 60
 
@@ -47,7 +49,7 @@ class Feed:
         started = time.monotonic()
         await self.send(items[:CALIBRATION], pause=0.0)
         await decided(self.fed)  # type: ignore[misc] # a coroutine function
-        self.rate = max(0.5, CALIBRATION / (time.monotonic() - started) / 2)
+        self.rate = max(SLOWEST, CALIBRATION / (time.monotonic() - started) / 2)
 
     async def send(self, items: Sequence[Item], pause: float) -> None:
         """Sends items over one stream, `pause` seconds apart; after a broken stream goes on with what was not
