@@ -29,15 +29,16 @@ from services.case.consumer import RECORDED_BY, Following
 from services.case.domain.rules import Rules
 from services.case.evidence_verify import verify
 from services.case.handlers import cases, evidence, review
-from services.case.ports import CLOSE, PACK, RELEASE, Captures, Signer
+from services.case.ports import CLOSE, GIVE_UP, PACK, RELEASE, Captures, Signer
 from services.case.servicer.calls import Needs
 from services.case.servicer.cases import CaseServicer
 from services.case.servicer.reviews import ReviewServicer
 from services.case.servicer.subscribers import SubscriberServicer
+from services.chassis.bus import YIELD_SECONDS, Consumer, until_calm
 from services.chassis.clock import Clock
 from services.chassis.config import Config
 from services.chassis.database import Database
-from services.chassis.due import DueItem
+from services.chassis.due import DueHandler, DueItem
 from services.chassis.keys import KeyStore, pepper
 from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
@@ -72,7 +73,7 @@ class CaseService:
 
     def due(self) -> dict[str, Callable[[DueItem], Awaitable[None]]]:
         """What is done later."""
-        return {PACK: self._pack, CLOSE: self._close, RELEASE: self._release}
+        return {PACK: self._pack, CLOSE: self._close, GIVE_UP: self._give_up, RELEASE: self._release}
 
     async def _pack(self, item: DueItem) -> None:
         await evidence.pack_case(self.packing, item.entity_id)
@@ -80,6 +81,10 @@ class CaseService:
     async def _close(self, item: DueItem) -> None:
         async with self.units() as unit:
             await cases.close_when_due(unit, item.entity_id, self.needs.now())
+
+    async def _give_up(self, item: DueItem) -> None:
+        async with self.units() as unit:
+            await cases.give_up_when_due(unit, item.entity_id, self.needs.rules, self.needs.now())
 
     async def _release(self, item: DueItem) -> None:
         await review.release(self.units, self.needs.captures, item.entity_id)
@@ -126,11 +131,21 @@ async def serve() -> None:
         DetectorCaptures(stub),
         signer,
     )
+    # A match waits for nothing; the log of the others and the packing of evidence wait for a burst of matches to pass.
+    matches = runtime.consume("detector", service.following.of("detector"))
     for publisher in RECORDED_BY:
-        runtime.consume(publisher, service.following.of(publisher))
-    # One at a time: packing shares the event loop with the intake, and evidence can wait where matches cannot.
-    runtime.due(service.due(), parallel=1)
+        if publisher != "detector":
+            runtime.consume(publisher, service.following.of(publisher), yields_to=matches)
+    runtime.due({kind: _in_calm(matches, handler) for kind, handler in service.due().items()}, parallel=1)
     await runtime.serve(service.register)
+
+
+def _in_calm(matches: Consumer, handler: DueHandler) -> DueHandler:
+    async def handle(item: DueItem) -> None:
+        await until_calm(matches, YIELD_SECONDS)
+        await handler(item)
+
+    return handle
 
 
 async def migrate_database() -> None:

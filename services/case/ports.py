@@ -82,6 +82,7 @@ class PackSummary:
     manifest_sha256: bytes
     size_bytes: int
     items: int
+    """Sightings that it names, packed or omitted."""
     create_time: datetime
 
 
@@ -174,7 +175,7 @@ class SubscriberStore(Protocol):
         """The profile; None when its key was destroyed."""
 
     async def set_state(self, subscriber_id: str, state: SubscriberState, now: datetime) -> None:
-        """Changes the state."""
+        """Changes the state; the version rises."""
 
     async def give(self, subscriber_id: str, consent: Consent) -> None:
         """Adds a consent."""
@@ -270,7 +271,10 @@ class EvidenceStore(Protocol):
     async def keep(
         self, subscriber_id: str, decision_id: str, content: bytes, purpose: Purpose.ValueType, now: datetime
     ) -> None:
-        """Stores a capture sealed; an existing one is replaced."""
+        """Stores a capture sealed; one that is there already stays, for a pack may tell of it."""
+
+    async def trim(self, subscriber_id: str, decision_id: str, content: bytes) -> None:
+        """Leaves less of a capture; time and hash stay those of what was taken over, which custody tells of."""
 
     async def mark_released(self, decision_ids: Collection[str]) -> None:
         """Notes that the detector's copies are gone."""
@@ -285,6 +289,11 @@ class EvidenceStore(Protocol):
         self, subscriber_id: str, pack: PackSummary, archive: bytes, packed: Collection[str]
     ) -> None:
         """Stores a pack sealed and marks the sightings that are in a pack now."""
+
+    async def leave_manifest(
+        self, subscriber_id: str, case_id: str, version: int
+    ) -> PackSummary | None:
+        """Leaves of a version its manifest and signature; returns it, or None where there is none to open."""
 
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """A pack with its archive; version 0 takes the latest."""
@@ -422,5 +431,7 @@ PACK = "PACK"
 """Due work: pack the evidence of a root case."""
 CLOSE = "CLOSE"
 """Due work: close a resolved case."""
+GIVE_UP = "GIVE_UP"
+"""Due work: resolve a case that nobody was asked to act on."""
 RELEASE = "RELEASE"
 """Due work: tell the detector that a reviewed capture is no longer needed."""

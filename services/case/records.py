@@ -18,6 +18,7 @@ from misuse.log.v1.record_pb2 import (
     EvidencePackLog,
     LabelLog,
     LogRecord,
+    SubscriberLog,
 )
 from services.case.domain.cases import Case
 from services.case.domain.chain import Head
@@ -148,6 +149,12 @@ def access(method: str, resource: str, entity_ref: str, now: datetime, who: Who)
     return _record([], resource, entity_ref, 1, now, who, access_log=body)
 
 
+def subscriber(transition: str, entity_ref: str, version: int, now: datetime, who: Who) -> LogRecord:
+    """A subscriber was REGISTERED, SUSPENDED, RESUMED or LEFT; `entity_ref` is an opaque reference."""
+    body = SubscriberLog(transition=transition)
+    return _record([], "subscriber", entity_ref, version, now, who, subscriber_log=body)
+
+
 def consent(scope: str, given: bool, text_version: str, entity_id: str, now: datetime, who: Who) -> LogRecord:
     """A consent was given or withdrawn."""
     body = ConsentLog(scope=scope, given=given, text_version=text_version)
@@ -178,7 +185,8 @@ def _record(
     | EvidencePackLog
     | AccessLog
     | ConsentLog
-    | LabelLog,
+    | LabelLog
+    | SubscriberLog,
 ) -> LogRecord:
     return LogRecord(
         case_ids=case_ids,

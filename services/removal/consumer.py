@@ -78,7 +78,7 @@ async def _closed(work: Work, event: events_pb2.CaseClosed, at: datetime) -> Non
 
 
 async def _reopened(work: Work, event: events_pb2.CaseReopened, at: datetime) -> None:
-    await work.reopen_case(event.case_id)
+    await following.case_reopened(work, event.case_id, at)
 
 
 async def _registered(work: Work, event: events_pb2.SubscriberRegistered, at: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -96,8 +96,8 @@ class Work(Protocol):
     async def close_case(self, case_id: str) -> Sequence[str]:
         """Marks a case, and those merged into it, as closed; returns the requests that have no other open case."""
 
-    async def reopen_case(self, case_id: str) -> None:
-        """Takes `close_case` back."""
+    async def reopen_case(self, case_id: str) -> bool:
+        """Takes `close_case` back; returns whether sightings of the case wait to be prepared again."""
 
     async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
         """A subscriber, made when not yet known: case's events of one subscriber come in order, but commands may
@@ -115,8 +115,11 @@ class Work(Protocol):
     async def save_sighting(self, sighting: Sighting) -> None:
         """Writes what came of a sighting."""
 
-    async def unprepared(self, subscriber_id: str) -> Sequence[str]:
-        """Ids of a subscriber's sightings that waited for consent or for the end of a suspension."""
+    async def unprepared(self, case_id: str) -> Sequence[Sighting]:
+        """Sightings of a case that wait for a request, for consent or for the end of a suspension."""
+
+    async def held_cases(self, subscriber_id: str) -> Sequence[str]:
+        """A subscriber's cases with sightings that waited for consent or for the end of a suspension."""
 
     async def mandates(self, subscriber_id: str) -> Sequence[Mandate]:
         """A subscriber's mandates, at most 100, the latest first."""
@@ -162,8 +165,11 @@ class Store(Protocol):
 class CaseFile(Protocol):
     """What the case service tells."""
 
-    async def evidence(self, case_id: str, sighting_id: str, pack_version: int) -> Evidence | None:
-        """The evidence of one sighting; None where the pack holds no capture of it. Version 0 takes the latest.
+    async def evidence(
+        self, case_id: str, sighting_ids: Collection[str], pack_version: int
+    ) -> Mapping[str, Evidence]:
+        """Sighting → its evidence, from one reading of the pack; a sighting of which the pack holds no capture is
+        left out. Version 0 takes the latest.
 
         Raises Unavailable when it can be asked again, other ServiceErrors as the peer raised them.
         """

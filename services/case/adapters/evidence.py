@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from misuse.common.v1.access_pb2 import Purpose
 from services.case.adapters.sealing import Sealing
 from services.case.adapters.tables import CAPTURE, EVIDENCE_PACK, SIGHTING, among
+from services.case.domain.evidence import manifest_alone
 from services.case.ports import PackSummary, StoredCapture
 
 LATEST = text(
@@ -67,9 +68,13 @@ class SqlEvidence:
         }
         key = {"decision_id": decision_id, "subscriber_id": subscriber_id}
         statement = upsert(CAPTURE).values(**key, released=False, **values)
-        await self._session.execute(
-            statement.on_conflict_do_update(index_elements=["decision_id"], set_=values)
-        )
+        await self._session.execute(statement.on_conflict_do_nothing(index_elements=["decision_id"]))
+
+    async def trim(self, subscriber_id: str, decision_id: str, content: bytes) -> None:
+        """See `EvidenceStore`."""
+        sealed = self._sealing.seal(subscriber_id, content, _capture_place(decision_id))
+        statement = update(CAPTURE).where(CAPTURE.c.decision_id == decision_id)
+        await self._session.execute(statement.values(sealed_capture=sealed))
 
     async def mark_released(self, decision_ids: Collection[str]) -> None:
         """See `EvidenceStore`."""
@@ -105,6 +110,20 @@ class SqlEvidence:
             await self._session.execute(
                 update(SIGHTING).where(among(SIGHTING.c.sighting_id, packed)).values(pack_version=pack.version)
             )
+
+    async def leave_manifest(
+        self, subscriber_id: str, case_id: str, version: int
+    ) -> PackSummary | None:
+        """See `EvidenceStore`."""
+        found = await self.pack(case_id, version) if version > 0 else None
+        if found is None:
+            return None
+        summary, archive = found
+        left = manifest_alone(archive)
+        sealed = self._sealing.seal(subscriber_id, left, _pack_place(summary.pack_id))
+        statement = update(EVIDENCE_PACK).where(EVIDENCE_PACK.c.pack_id == summary.pack_id)
+        await self._session.execute(statement.values(sealed_archive=sealed, size_bytes=len(left)))
+        return summary
 
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """See `EvidenceStore`."""

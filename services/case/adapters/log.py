@@ -21,13 +21,17 @@ _ADVANCE = (
     .where(LOG_CHAIN.c.chain_id == bindparam("b_chain_id"))
     .values(sequence=bindparam("b_sequence"), head_hash=bindparam("b_head_hash"))
 )
-# Entries whose head row is gone are a fault that must be found.
+# Entries whose head row is gone are a fault that must be found. Both halves walk an index as far as one page needs.
 _ALL_CHAINS = text(
     """
     SELECT chain_id, coalesce(c.key_owner, '') AS key_owner, coalesce(c.sequence, 0) AS sequence,
            coalesce(c.head_hash, :nothing) AS head_hash
-    FROM log_chain c FULL JOIN (SELECT chain_id FROM log_entry WHERE sequence = 1) e USING (chain_id)
-    WHERE chain_id > :after ORDER BY chain_id LIMIT :most
+    FROM (
+        (SELECT chain_id FROM log_chain WHERE chain_id > :after ORDER BY chain_id LIMIT :most)
+        UNION
+        (SELECT chain_id FROM log_entry WHERE sequence = 1 AND chain_id > :after ORDER BY chain_id LIMIT :most)
+    ) ids LEFT JOIN (SELECT * FROM log_chain WHERE chain_id > :after) c USING (chain_id)
+    ORDER BY chain_id LIMIT :most
     """
 )
 

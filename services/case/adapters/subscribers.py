@@ -22,6 +22,7 @@ _PERSON = (
     SUBSCRIBER.c.language,
     SUBSCRIBER.c.minor,
     SUBSCRIBER.c.create_time,
+    SUBSCRIBER.c.version,
 )
 _CONSENT = (
     CONSENT.c.consent_id,
@@ -55,6 +56,7 @@ class SqlSubscribers:
             "sealed_profile": self._sealing.seal(person, plaintext, _place(person)),
             "create_time": subscriber.create_time,
             "update_time": subscriber.create_time,
+            "version": subscriber.version,
         }
         await self._session.execute(insert(SUBSCRIBER).values(row))
 
@@ -84,7 +86,8 @@ class SqlSubscribers:
     async def set_state(self, subscriber_id: str, state: SubscriberState, now: datetime) -> None:
         """See `SubscriberStore`."""
         statement = update(SUBSCRIBER).where(SUBSCRIBER.c.subscriber_id == subscriber_id)
-        await self._session.execute(statement.values(state=state.value, update_time=now))
+        values = {"state": state.value, "update_time": now, "version": SUBSCRIBER.c.version + 1}
+        await self._session.execute(statement.values(values))
 
     async def give(self, subscriber_id: str, consent: Consent) -> None:
         """See `SubscriberStore`."""
@@ -133,5 +136,5 @@ def _consents(subscriber_id: str, scope: int) -> Select[Any]:
 
 def _subscriber(row: Any) -> Subscriber:
     return Subscriber(
-        row.subscriber_id, SubscriberState(row.state), row.language, row.minor, row.create_time
+        row.subscriber_id, SubscriberState(row.state), row.language, row.minor, row.create_time, row.version
     )

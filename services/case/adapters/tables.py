@@ -59,6 +59,7 @@ class SubscriberRow(Base):
     sealed_profile: Mapped[bytes] = mapped_column(LargeBinary, comment="name, mail, guardian: sealed JSON")
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when registered")
     update_time: Mapped[datetime] = mapped_column(_TIME, comment="last change of state")
+    version: Mapped[int] = mapped_column(Integer, comment="rises with every change of state")
 
 
 class ConsentRow(Base):
@@ -192,7 +193,7 @@ class CaptureRow(Base):
     decision_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="decision")
     subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber, owner of the key")
     sealed_capture: Mapped[bytes] = mapped_column(LargeBinary, comment="Capture message; empty if none")
-    sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the sealed message's plaintext")
+    sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the message as it was taken over")
     fetch_time: Mapped[datetime] = mapped_column(_TIME, comment="when fetched")
     purpose: Mapped[int] = mapped_column(SmallInteger, comment="Purpose it was fetched for")
     released: Mapped[bool] = mapped_column(Boolean, comment="the detector's copy is gone")
@@ -212,7 +213,7 @@ class EvidencePackRow(Base):
     version: Mapped[int] = mapped_column(Integer, comment="from 1")
     manifest_sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the canonical manifest")
     size_bytes: Mapped[int] = mapped_column(BigInteger, comment="size of the archive")
-    items: Mapped[int] = mapped_column(Integer, comment="sightings in it")
+    items: Mapped[int] = mapped_column(Integer, comment="sightings that it names")
     sealed_archive: Mapped[bytes] = mapped_column(LargeBinary, comment="ZIP, sealed")
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when built")
 
@@ -279,6 +280,7 @@ class LogEntryRow(Base):
     __tablename__ = "log_entry"
     __table_args__ = (
         Index("ix_log_entry_record", "record_id"),
+        Index("ix_log_entry_first", "chain_id", postgresql_where=text("sequence = 1")),
         Index(
             "ix_log_entry_waiting",
             "decision_id",

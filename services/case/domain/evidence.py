@@ -1,8 +1,9 @@
 """What is an evidence pack?
 
 A ZIP that anybody can check offline: `manifest.json` (RFC 8785 canonical JSON) names every file with its size
-and SHA-256 and the chain of custody; `manifest.sig` is an Ed25519 signature over exactly the manifest's bytes.
-The same content gives the same bytes: files are stored in order, uncompressed, with a fixed date.
+and SHA-256, the chain of custody, and what was left out because the archive was full; `manifest.sig` is an
+Ed25519 signature over exactly the manifest's bytes. The same content gives the same bytes: files are stored in
+order, uncompressed, with a fixed date.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ import rfc8785
 FORMAT = "jikimi-evidence/1"
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
-MAX_ARCHIVE_BYTES = 256 * 1024 * 1024
-"""Largest archive that is built or looked at."""
+MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
+"""Largest archive that is built or looked at; also the most that removal takes."""
+_ZIP_ENTRY_BYTES = 30 + 46
+"""What a stored file adds to a ZIP beside its content and twice its name (APPNOTE 4.3.7, 4.3.12)."""
+_MANIFEST_BYTES = 2048
+"""More than the manifest without its items, the signature and the end of the archive take."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -69,20 +74,54 @@ class Built:
     manifest_sha256: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What goes into a pack, and what is only named in its manifest because the archive would grow too large."""
+
+    packed: Sequence[Item]
+    omitted: Sequence[Item]
+
+
 def canonical(value: Json) -> bytes:
     """RFC 8785 bytes of a JSON value."""
     return rfc8785.dumps(value)
 
 
-def build(pack: Pack, items: Sequence[Item], sign: Callable[[bytes], bytes]) -> Built:
+def choose(pack: Pack, newest_first: Sequence[Item], most_bytes: int = MAX_ARCHIVE_BYTES) -> Choice:
+    """Takes items, the newest first, until the next one would make the archive larger than `most_bytes`."""
+    room = most_bytes - _MANIFEST_BYTES - sum(len(case_id) + 3 for case_id in pack.merged_case_ids)
+    # Every item is named, whether it is packed or not.
+    room -= sum(len(canonical(_item(item))) + 1 for item in newest_first)
+    for number, item in enumerate(newest_first):
+        room -= _packed_bytes(pack, item)
+        if room < 0:
+            return Choice(newest_first[:number], newest_first[number:])
+    return Choice(newest_first, ())
+
+
+def _packed_bytes(pack: Pack, item: Item) -> int:
+    files = sum(
+        len(content) + 2 * len(path_of(item.sighting_id, name)) + _ZIP_ENTRY_BYTES
+        for name, content in item.files.items()
+    )
+    return files + sum(len(canonical(entry)) + 1 for entry in _custody(pack, item))
+
+
+def build(pack: Pack, choice: Choice, sign: Callable[[bytes], bytes]) -> Built:
     """Builds the archive; items in the order of their ids, whatever order they come in."""
-    ordered = sorted(items, key=lambda item: item.sighting_id)
-    manifest = canonical(_manifest(pack, ordered))
+    ordered = sorted(choice.packed, key=lambda item: item.sighting_id)
+    manifest = canonical(_manifest(pack, ordered, sorted(choice.omitted, key=lambda item: item.sighting_id)))
     signature: Json = {"algorithm": "Ed25519", "key_id": pack.key_id, "signature": sign(manifest).hex()}
     files = {MANIFEST: manifest, SIGNATURE: canonical(signature)}
     for item in ordered:
         files |= {path_of(item.sighting_id, name): item.files[name] for name in sorted(item.files)}
     return Built(_zip(files), hashlib.sha256(manifest).digest())
+
+
+def manifest_alone(archive: bytes) -> bytes:
+    """What is left of a superseded pack: the same manifest, with the hash of every file, and its signature."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as whole:
+        return _zip({name: whole.read(name) for name in (MANIFEST, SIGNATURE)})
 
 
 def path_of(sighting_id: str, name: str) -> str:
@@ -101,7 +140,7 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _manifest(pack: Pack, items: Sequence[Item]) -> Json:
+def _manifest(pack: Pack, items: Sequence[Item], omitted: Sequence[Item]) -> Json:
     return {
         "format": FORMAT,
         "pack_id": pack.pack_id,
@@ -112,6 +151,7 @@ def _manifest(pack: Pack, items: Sequence[Item]) -> Json:
         "rule_version": pack.rule_version,
         "key_id": pack.key_id,
         "items": [_item(item) for item in items],
+        "omitted": [_item(item) for item in omitted],
         "custody": [entry for item in items for entry in _custody(pack, item)],
     }
 

@@ -32,6 +32,8 @@ class Subscriber:
     language: str
     minor: bool
     create_time: datetime
+    version: int = 1
+    """Rises with every change of state."""
 
 
 @dataclass(frozen=True, slots=True)

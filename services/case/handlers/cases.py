@@ -14,7 +14,7 @@ from services.case.domain.removals import RemovalState, follow
 from services.case.domain.rules import Rules
 from services.case.domain.words import CaseState, Resolution, Rule, Verdict
 from services.case.handlers.intake import tell_merge
-from services.case.ports import CLOSE, PACK, SYSTEM, Alias, Unit, Who
+from services.case.ports import CLOSE, GIVE_UP, PACK, SYSTEM, Alias, Unit, Who
 from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -56,7 +56,8 @@ async def _close(unit: Unit, root: Case, resolution: Resolution, now: datetime, 
     root.move(CaseState.CLOSED, now, resolution)
     root.due_time = None
     await unit.cases.update([root])
-    await unit.forget_reminder(CLOSE, root.case_id)
+    for kind in (CLOSE, GIVE_UP):
+        await unit.forget_reminder(kind, root.case_id)
     event = events_pb2.CaseClosed(
         case_id=root.case_id,
         subscriber_id=root.subscriber_id,
@@ -73,14 +74,29 @@ async def close_when_due(unit: Unit, case_id: str, now: datetime) -> None:
         await _close(unit, root, root.resolution, now, SYSTEM)
 
 
-async def reopen(unit: Unit, case_id: str, reason: str, now: datetime, who: Who) -> str:
+async def give_up_when_due(unit: Unit, case_id: str, rules: Rules, now: datetime) -> None:
+    """Resolves a case as UNRESOLVED for which no removal was asked in all that time: there is no platform, or no
+    consent. Anything else happened meanwhile: leaves it. It closes, and its subscriber is told, as usual.
+    """
+    root = await lock_root(unit, case_id)
+    if root.state not in (CaseState.OPEN, CaseState.ACTION_STARTED) or root.due_time is None or root.due_time > now:
+        return
+    if not await unit.cases.removals(root.case_id):
+        await _follow(unit, root, CaseState.RESOLVED, Resolution.UNRESOLVED, rules, now, reason="NO_ACTION_POSSIBLE")
+
+
+async def reopen(unit: Unit, case_id: str, reason: str, rules: Rules, now: datetime, who: Who) -> str:
     """Opens a closed case again. Returns the root's id. Raises NotFound, FailedPrecondition."""
     if not _REASON.fullmatch(reason):
         violation = ("reason", "REASON_MALFORMED")
         raise InvalidInput(violation[1], "A reason is UPPER_SNAKE.", violations=[violation])
     root = await lock_root(unit, case_id)
     root.reopen(now)
+    root.due_time = now + rules.give_up_after
     await unit.cases.update([root])
+    # What was only counted while it was closed as a false positive becomes evidence now.
+    await unit.remind(PACK, {root.case_id: (now, "")})
+    await unit.remind(GIVE_UP, {root.case_id: (root.due_time, "")})
     event = events_pb2.CaseReopened(
         case_id=root.case_id, subscriber_id=root.subscriber_id, reason=reason, occurrence=root.occurrence
     )
@@ -141,6 +157,10 @@ async def unmerge(unit: Unit, case_id: str, rules: Rules, now: datetime, who: Wh
     root.touch(now)
     await unit.cases.update([root, parted])
     await unit.remind(PACK, {case_id: (now, ""), root.case_id: (now, "")})
+    if parted.due_time is not None:
+        # Its own row may have come and gone while it was an alias.
+        kind = CLOSE if parted.state is CaseState.RESOLVED else GIVE_UP
+        await unit.remind(kind, {case_id: (parted.due_time, "")})
     await _tell_unmerge(unit, root, parted, rules, now, who)
     return case_id
 
@@ -224,7 +244,14 @@ async def follow_removal(
 
 
 async def _follow(
-    unit: Unit, root: Case, to: CaseState, resolution: Resolution, rules: Rules, now: datetime
+    unit: Unit,
+    root: Case,
+    to: CaseState,
+    resolution: Resolution,
+    rules: Rules,
+    now: datetime,
+    *,
+    reason: str = "",
 ) -> None:
     before = root.state.name
     root.move(to, now, resolution)
@@ -233,4 +260,4 @@ async def _follow(
     await unit.forget_reminder(CLOSE, root.case_id)
     if root.due_time is not None:
         await unit.remind(CLOSE, {root.case_id: (root.due_time, "")})
-    unit.record(root.subscriber_id, records.lifecycle(root, to.name, before, now))
+    unit.record(root.subscriber_id, records.lifecycle(root, to.name, before, now, reason=reason))

@@ -13,10 +13,22 @@ from misuse.common.v1.access_pb2 import PURPOSE_CASE_HANDLING
 from misuse.detector.v1.signal_service_pb2 import Capture
 from services.case import records
 from services.case.domain.cases import Case
-from services.case.domain.evidence import Built, Item, Json, Pack, build, canonical, missing_fields
+from services.case.domain.evidence import (
+    MAX_ARCHIVE_BYTES,
+    Built,
+    Choice,
+    Item,
+    Json,
+    Pack,
+    build,
+    canonical,
+    choose,
+    missing_fields,
+)
 from services.case.domain.rules import Rules
 from services.case.domain.words import CaseState, SubscriberState
 from services.case.ports import (
+    GIVE_UP,
     Captures,
     PackSummary,
     Sighting,
@@ -44,6 +56,8 @@ class Packing:
     signer: Signer
     rules: Rules
     now: Callable[[], datetime]
+    most_bytes: int = MAX_ARCHIVE_BYTES
+    """Size of the largest archive."""
 
 
 async def pack_case(needs: Packing, case_id: str) -> None:
@@ -117,7 +131,8 @@ async def _build(
     latest: PackSummary | None,
     now: datetime,
 ) -> None:
-    items = {s.sighting_id: item_of(s, stored[s.decision_id], needs.rules.required) for s in sightings}
+    # The newest first, as the sightings come.
+    items = [item_of(s, stored[s.decision_id], needs.rules.required) for s in sightings]
     attached = (await unit.cases.attachments([root.case_id]))[root.case_id]
     pack = Pack(
         pack_id=uuid7(),
@@ -128,17 +143,19 @@ async def _build(
         key_id=needs.signer.key_id,
         merged_case_ids=attached.merged_case_ids,
     )
-    built = build(pack, list(items.values()), needs.signer.sign)
+    choice = choose(pack, items, needs.most_bytes)
+    built = build(pack, choice, needs.signer.sign)
     summary = PackSummary(
         pack.pack_id, root.case_id, pack.version, built.manifest_sha256, len(built.archive), len(items), now
     )
     await unit.evidence.add_pack(
         root.subscriber_id, summary, built.archive, [sighting.sighting_id for sighting in fresh]
     )
-    _record(unit, needs.rules, root, pack, built, items, fresh, now)
-    complete = [sighting for sighting in fresh if not items[sighting.sighting_id].missing]
-    await _publish(unit, root, pack, built, complete)
-    await _start_action(unit, root, now)
+    _record(unit, needs.rules, root, pack, built, choice, {sighting.sighting_id for sighting in fresh}, now)
+    complete = {item.sighting_id for item in choice.packed if not item.missing}
+    await _publish(unit, root, pack, built, [s for s in fresh if s.sighting_id in complete])
+    await _supersede(unit, root, pack.version - needs.rules.keep_versions, needs.rules, now)
+    await _start_action(unit, root, needs.rules, now)
 
 
 def item_of(sighting: Sighting, stored: StoredCapture, required: Sequence[str]) -> Item:
@@ -177,28 +194,39 @@ def _record(
     root: Case,
     pack: Pack,
     built: Built,
-    items: Mapping[str, Item],
-    fresh: Sequence[Sighting],
+    choice: Choice,
+    fresh: Collection[str],
     now: datetime,
 ) -> None:
     digest, version = built.manifest_sha256, rules.evidence_version
-    record = records.evidence(root, pack.pack_id, "BUILT", digest, len(items), version, now)
+    record = records.evidence(root, pack.pack_id, "BUILT", digest, len(choice.packed), version, now)
     unit.record(root.subscriber_id, record)
-    for sighting in fresh:
-        missing = items[sighting.sighting_id].missing
-        if missing:
+    lacking = [("INCOMPLETE", item) for item in choice.packed if item.missing]
+    lacking += [("OMITTED", item) for item in choice.omitted]
+    for action, item in lacking:
+        if item.sighting_id in fresh:
             record = records.evidence(
                 root,
                 pack.pack_id,
-                "INCOMPLETE",
+                action,
                 digest,
                 1,
                 version,
                 now,
-                missing=missing,
-                decision_id=sighting.decision_id,
+                missing=item.missing,
+                decision_id=item.decision_id,
             )
             unit.record(root.subscriber_id, record)
+
+
+async def _supersede(unit: Unit, root: Case, version: int, rules: Rules, now: datetime) -> None:
+    """Leaves of an old version what proves it, and not one more copy of every item."""
+    old = await unit.evidence.leave_manifest(root.subscriber_id, root.case_id, version)
+    if old is not None:
+        record = records.evidence(
+            root, old.pack_id, "SUPERSEDED", old.manifest_sha256, old.items, rules.evidence_version, now
+        )
+        unit.record(root.subscriber_id, record)
 
 
 async def _publish(unit: Unit, root: Case, pack: Pack, built: Built, fresh: Sequence[Sighting]) -> None:
@@ -226,13 +254,17 @@ def _packed(sighting: Sighting) -> events_pb2.PackedSighting:
     )
 
 
-async def _start_action(unit: Unit, root: Case, now: datetime) -> None:
+async def _start_action(unit: Unit, root: Case, rules: Rules, now: datetime) -> None:
     if root.state not in (CaseState.OPEN, CaseState.RESOLVED):
         return
     before = root.state.name
     root.move(CaseState.ACTION_STARTED, now)
-    root.due_time = None
+    # Without a platform or a consent nobody will ever tell of a removal.
+    root.due_time = now + rules.give_up_after
     await unit.cases.update([root])
+    # A row of an earlier round would hold with its earlier time.
+    await unit.forget_reminder(GIVE_UP, root.case_id)
+    await unit.remind(GIVE_UP, {root.case_id: (root.due_time, "")})
     unit.record(root.subscriber_id, records.lifecycle(root, "ACTION_STARTED", before, now))
 
 
@@ -249,7 +281,8 @@ async def read_pack(
     unit: Unit, case_id: str, version: int, owner: str, rules: Rules, now: datetime, who: Who
 ) -> tuple[PackSummary, bytes]:
     """A pack of a case; the reading is recorded. A merged case without a pack of its own answers with its
-    root's. Raises NotFound, FailedPrecondition NOT_PACKED_YET.
+    root's, a superseded version with its manifest and signature. Raises NotFound, FailedPrecondition
+    NOT_PACKED_YET.
     """
     case = await unit.cases.get(case_id)
     if case is None or (owner and case.subscriber_id != owner):

@@ -67,7 +67,7 @@ class _Intake:
     def _opened(self, case: Case, facts: Facts, subscriber: Subscriber) -> None:
         self.changes.opened[case.case_id] = case
         self._sighted(facts, case.case_id, Rule.OPENED)
-        self.changes.pack_at(case.case_id, self.now + self.rules.first_delay, facts.traceparent)
+        self.changes.pack_at(case.case_id, self.now + self.rules.pack_after, facts.traceparent)
         event = events_pb2.CaseOpened(
             case_id=case.case_id,
             subscriber_id=facts.subscriber_id,
@@ -86,7 +86,7 @@ class _Intake:
         self.changes.touch(case)
         sighting = self._sighted(facts, joined.branch_id, joined.rule)
         if not case.is_false_positive:
-            self.changes.pack_at(case.case_id, self.now + self.rules.repeat_delay, facts.traceparent)
+            self.changes.pack_at(case.case_id, self.now + self.rules.repack_after, facts.traceparent)
         self.unit.tell(
             facts.subscriber_id,
             events_pb2.CaseSighted(
@@ -123,7 +123,7 @@ class _Intake:
         self.changes.touch(alias)
         self.changes.merges.append(Alias(alias.case_id, joined.case.case_id, joined.rule))
         self.changes.reminders.pop(alias.case_id, None)
-        self.changes.pack_at(joined.case.case_id, self.now + self.rules.repeat_delay, facts.traceparent)
+        self.changes.pack_at(joined.case.case_id, self.now + self.rules.repack_after, facts.traceparent)
         await tell_merge(
             self.unit,
             joined.case,

@@ -83,16 +83,14 @@ async def _put_away(unit: Unit, item: ReviewItem, now: datetime) -> None:
         capture.ClearField("candidate_crop")
         capture.ClearField("template_crop")
         content = capture.SerializeToString(deterministic=True)
-        await unit.evidence.keep(
-            item.subscriber_id, item.decision_id, content, PURPOSE_REVIEW, stored.fetch_time
-        )
+        await unit.evidence.trim(item.subscriber_id, item.decision_id, content)
 
 
 async def show(
-    units: Units, captures: Captures, items: Sequence[ReviewItem], now: datetime
+    units: Units, captures: Captures, items: Sequence[ReviewItem], now: datetime, who: Who
 ) -> Mapping[str, bytes]:
-    """Decision → serialised Capture with crops, for leased items. The detector is asked once per decision;
-    what it no longer has is left out.
+    """Decision → serialised Capture with crops, for leased items. The detector is asked once per decision, and
+    that reading is recorded too; what it no longer has is left out.
     """
     async with units() as unit:
         stored = await unit.evidence.captures([item.decision_id for item in items])
@@ -103,10 +101,15 @@ async def show(
             shown[item.decision_id] = content or b""
             if content:
                 async with units() as unit:
-                    await unit.evidence.keep(
-                        item.subscriber_id, item.decision_id, content, PURPOSE_REVIEW, now
-                    )
+                    await _keep(unit, item, content, now, who)
     return shown
+
+
+async def _keep(unit: Unit, item: ReviewItem, content: bytes, now: datetime, who: Who) -> None:
+    await unit.evidence.keep(item.subscriber_id, item.decision_id, content, PURPOSE_REVIEW, now)
+    record = records.access("GetCapture", "capture", item.decision_id, now, who)
+    record.decision_id = item.decision_id
+    unit.record(item.subscriber_id, record)
 
 
 async def release(units: Units, captures: Captures, decision_id: str) -> None:

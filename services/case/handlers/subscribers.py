@@ -40,7 +40,9 @@ _STANDS_ON_IT: Mapping[int, tuple[int, ...]] = {
 """Scope → scopes that mean nothing without it. Marketing stands by itself."""
 
 
-async def register(unit: Unit, profile: Profile, language: str, birth_year: int, now: datetime) -> str:
+async def register(
+    unit: Unit, profile: Profile, language: str, birth_year: int, now: datetime, who: Who
+) -> str:
     """Makes a subscriber. Returns the id. Raises what `check_registration` raises."""
     check_registration(
         profile.display_name, profile.contact_email, language, birth_year, profile.guardian_name, now.year
@@ -53,6 +55,7 @@ async def register(unit: Unit, profile: Profile, language: str, birth_year: int,
         subscriber_id=subscriber.subscriber_id, minor=subscriber.minor, language=language
     )
     unit.tell(subscriber.subscriber_id, event)
+    _record(unit, "REGISTERED", subscriber.subscriber_id, subscriber.version, now, who)
     return subscriber.subscriber_id
 
 
@@ -82,21 +85,23 @@ async def read(
     return subscriber, profile
 
 
-async def suspend(unit: Unit, subscriber_id: str, now: datetime) -> None:
+async def suspend(unit: Unit, subscriber_id: str, now: datetime, who: Who) -> None:
     """Stops processing; repeating it changes nothing. Raises NotFound, FailedPrecondition."""
     subscriber = await locked(unit, subscriber_id)
     if _may_change(subscriber, SubscriberState.SUSPENDED):
         await unit.subscribers.set_state(subscriber_id, SubscriberState.SUSPENDED, now)
         unit.tell(subscriber_id, events_pb2.SubscriberSuspended(subscriber_id=subscriber_id))
+        _record(unit, "SUSPENDED", subscriber_id, subscriber.version + 1, now, who)
 
 
-async def resume(unit: Unit, subscriber_id: str, now: datetime) -> None:
+async def resume(unit: Unit, subscriber_id: str, now: datetime, who: Who) -> None:
     """Takes processing up again; repeating it changes nothing. Raises NotFound, FailedPrecondition."""
     subscriber = await locked(unit, subscriber_id)
     if _may_change(subscriber, SubscriberState.ACTIVE):
         await unit.subscribers.set_state(subscriber_id, SubscriberState.ACTIVE, now)
         event = events_pb2.SubscriberResumed(subscriber_id=subscriber_id, minor=subscriber.minor)
         unit.tell(subscriber_id, event)
+        _record(unit, "RESUMED", subscriber_id, subscriber.version + 1, now, who)
         # Packing found nothing to do while processing was stopped.
         waiting = await unit.cases.unpacked(subscriber_id)
         await unit.remind(PACK, dict.fromkeys(waiting, (now, "")))
@@ -110,6 +115,12 @@ async def leave(unit: Unit, subscriber_id: str, now: datetime, who: Who) -> None
     _tell_withdrawn(unit, subscriber_id, await unit.subscribers.withdraw(subscriber_id, None, now), now, who)
     await unit.subscribers.set_state(subscriber_id, SubscriberState.LEAVING, now)
     unit.tell(subscriber_id, events_pb2.SubscriberSuspended(subscriber_id=subscriber_id))
+    _record(unit, "LEFT", subscriber_id, subscriber.version + 1, now, who)
+
+
+def _record(unit: Unit, transition: str, subscriber_id: str, version: int, now: datetime, who: Who) -> None:
+    record = records.subscriber(transition, unit.reference(subscriber_id), version, now, who)
+    unit.record(subscriber_id, record)
 
 
 def _may_change(subscriber: Subscriber, to: SubscriberState) -> bool:

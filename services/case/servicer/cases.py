@@ -75,7 +75,7 @@ class CaseServicer(case_service_pb2_grpc.CaseServiceServicer):
 
             async def work() -> str:
                 now, who = self._needs.now(), self._needs.who()
-                return await cases.reopen(unit, case_id, request.reason, now, who)
+                return await cases.reopen(unit, case_id, request.reason, self._needs.rules, now, who)
 
             done = await once(unit, "ReopenCase", request, work)
             return pb.ReopenCaseResponse(case=await self._shown(unit, done))

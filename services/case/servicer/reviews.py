@@ -28,10 +28,10 @@ class ReviewServicer(review_service_pb2_grpc.ReviewServiceServicer):
         if not 1 <= request.max_items <= ITEMS_AT_MOST:
             violation = ("max_items", "MAX_ITEMS_OUT_OF_RANGE")
             raise InvalidInput(violation[1], "1 to 20 items are leased at once.", violations=[violation])
-        now = self._needs.now()
+        now, who = self._needs.now(), self._needs.who()
         async with self._needs.units() as unit:
-            items = await review.lease(unit, request.max_items, self._needs.rules, now, self._needs.who())
-        shown = await review.show(self._needs.units, self._needs.captures, items, now)
+            items = await review.lease(unit, request.max_items, self._needs.rules, now, who)
+        shown = await review.show(self._needs.units, self._needs.captures, items, now, who)
         return pb.LeaseReviewItemsResponse(
             items=[_message(item, shown.get(item.decision_id, b"")) for item in items]
         )

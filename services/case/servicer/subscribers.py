@@ -28,7 +28,7 @@ class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
             async def work() -> str:
                 language = request.language or "ko"
                 return await subscribers.register(
-                    unit, profile, language, request.birth_year, self._needs.now()
+                    unit, profile, language, request.birth_year, self._needs.now(), self._needs.who()
                 )
 
             subscriber_id = await once(unit, "RegisterSubscriber", request, work)
@@ -47,14 +47,14 @@ class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
         """See the contract."""
         subscriber_id = parse_uuid(request.subscriber_id, "subscriber_id")
         async with self._needs.units() as unit:
-            await subscribers.suspend(unit, subscriber_id, self._needs.now())
+            await subscribers.suspend(unit, subscriber_id, self._needs.now(), self._needs.who())
             return pb.SuspendSubscriberResponse(subscriber=await self._shown(unit, subscriber_id))
 
     async def ResumeSubscriber(self, request: pb.ResumeSubscriberRequest, context: Any) -> Any:
         """See the contract."""
         subscriber_id = parse_uuid(request.subscriber_id, "subscriber_id")
         async with self._needs.units() as unit:
-            await subscribers.resume(unit, subscriber_id, self._needs.now())
+            await subscribers.resume(unit, subscriber_id, self._needs.now(), self._needs.who())
             return pb.ResumeSubscriberResponse(subscriber=await self._shown(unit, subscriber_id))
 
     async def LeaveService(self, request: pb.LeaveServiceRequest, context: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import grpc.aio
@@ -22,7 +22,7 @@ from services.chassis.rpc import Peers, unwrap
 from services.removal.domain.filing import Claimant, Evidence
 
 LARGEST_PACK: Final = 64 * 1024 * 1024
-"""Bytes of an evidence pack that are taken."""
+"""Bytes of an evidence pack that are taken; case builds none that is larger."""
 LARGEST_ITEM: Final = 1024 * 1024
 """Bytes of one item that are unpacked."""
 
@@ -34,7 +34,9 @@ class CasePeer:
         self._cases = peers.stub("case", case_service_pb2_grpc.CaseServiceStub, PURPOSE_REMOVAL)
         self._subscribers = peers.stub("case", subscriber_service_pb2_grpc.SubscriberServiceStub, PURPOSE_REMOVAL)
 
-    async def evidence(self, case_id: str, sighting_id: str, pack_version: int) -> Evidence | None:
+    async def evidence(
+        self, case_id: str, sighting_ids: Collection[str], pack_version: int
+    ) -> Mapping[str, Evidence]:
         """See ports.CaseFile."""
         request = case_service_pb2.GetEvidencePackRequest(case_id=case_id, version=pack_version)
         archive = bytearray()
@@ -48,7 +50,9 @@ class CasePeer:
                     raise Internal("PACK_TOO_LARGE", "The evidence pack is larger than is taken.")
         except grpc.aio.AioRpcError as error:
             raise unwrap(error) from None
-        return read_sighting(bytes(archive), sighting_id, manifest.hex(), version)
+        content = bytes(archive)
+        read = {each: read_sighting(content, each, manifest.hex(), version) for each in sighting_ids}
+        return {each: evidence for each, evidence in read.items() if evidence is not None}
 
     async def claimant(self, subscriber_id: str) -> Claimant:
         """See ports.CaseFile."""

@@ -223,9 +223,17 @@ class SqlWork:
         held = set((await self._session.execute(still_open)).scalars())
         return [request_id for request_id in touched if request_id not in held]
 
-    async def reopen_case(self, case_id: str) -> None:
+    async def reopen_case(self, case_id: str) -> bool:
         """See ports.Work."""
         await self._mark(case_id, closed=False)
+        reopened = await self._session.execute(
+            update(SightingRow)
+            .where(SightingRow.case_id == case_id, SightingRow.outcome == "CASE_CLOSED")
+            .values(outcome="PENDING")
+            .returning(SightingRow.sighting_id)
+            .execution_options(synchronize_session=False)
+        )
+        return bool(reopened.all())
 
     async def _mark(self, case_id: str, *, closed: bool) -> list[str]:
         """Marks the case and those whose root it is; returns the requests that belong to it."""
@@ -267,17 +275,7 @@ class SqlWork:
         """See ports.Work."""
         query = select(_SIGHTING).where(SightingRow.sighting_id == sighting_id)
         row = (await self._session.execute(query)).one_or_none()
-        if row is None:
-            return None
-        return Sighting(
-            row.sighting_id,
-            row.case_id,
-            row.subscriber_id,
-            row.platform,
-            row.pack_version,
-            row.outcome,
-            row.request_id,
-        )
+        return None if row is None else Sighting(**row._mapping)
 
     async def add_sightings(self, sightings: Sequence[Sighting]) -> None:
         """See ports.Work."""
@@ -294,16 +292,22 @@ class SqlWork:
             .execution_options(synchronize_session=False)
         )
 
-    async def unprepared(self, subscriber_id: str) -> Sequence[str]:
+    async def unprepared(self, case_id: str) -> Sequence[Sighting]:
         """See ports.Work."""
-        query = select(SightingRow.sighting_id).where(
+        waits = SightingRow.outcome.in_(["PENDING", NO_CONSENT, SUSPENDED])
+        query = select(_SIGHTING).where(SightingRow.case_id == case_id, waits).order_by(SightingRow.sighting_id)
+        return [Sighting(**row._mapping) for row in await self._session.execute(query)]
+
+    async def held_cases(self, subscriber_id: str) -> Sequence[str]:
+        """See ports.Work."""
+        query = select(SightingRow.case_id).where(
             and_(
                 SightingRow.subscriber_id == subscriber_id,
                 SightingRow.outcome != "PREPARED",
                 SightingRow.outcome.in_([NO_CONSENT, SUSPENDED]),
             )
         )
-        return (await self._session.execute(query)).scalars().all()
+        return (await self._session.execute(query.distinct())).scalars().all()
 
     async def mandates(self, subscriber_id: str) -> Sequence[Mandate]:
         """See ports.Work."""
@@ -339,9 +343,9 @@ class SqlWork:
         # The key comes first: a crash in between leaves rows that nobody can read, and a repeat deletes them.
         self._around.keys.destroy(subscriber_id)
         requests = select(RequestRow.request_id).where(RequestRow.subscriber_id == subscriber_id)
-        sightings = select(SightingRow.sighting_id).where(SightingRow.subscriber_id == subscriber_id)
+        cases = select(SightingRow.case_id).where(SightingRow.subscriber_id == subscriber_id)
         await self._session.execute(
-            delete(due.DUE).where(or_(due.DUE.c.entity_id.in_(requests), due.DUE.c.entity_id.in_(sightings)))
+            delete(due.DUE).where(or_(due.DUE.c.entity_id.in_(requests), due.DUE.c.entity_id.in_(cases)))
         )
         for table in (_REQUEST, _SIGHTING, _MANDATE, _SUBSCRIBER):
             await self._session.execute(delete(table).where(table.c.subscriber_id == subscriber_id))

@@ -8,7 +8,7 @@ from services.chassis.clock import Clock
 from services.removal.ports import CaseFile, Policies, Store, Ways
 
 PREPARE = "PREPARE"
-"""Due work: make a request of a packed sighting (entity: the sighting)."""
+"""Due work: make requests of the packed sightings of a case (entity: the case)."""
 SUBMIT = "SUBMIT"
 """Due work: send a request (entity: the request)."""
 SUBMIT_AGAIN = "SUBMIT_AGAIN"

@@ -106,11 +106,7 @@ async def supplement(needs: Needs, command: Command, request_id: str, pack_versi
         before = await _get(work, command, request_id, lock=False)
         sighting = await work.sighting(before.sighting_id)
     policy = _policy(needs, before)
-    fresh = (
-        None
-        if sighting is None
-        else await needs.case_file.evidence(sighting.case_id, sighting.sighting_id, pack_version)
-    )
+    fresh = None if sighting is None else await _from_pack(needs, sighting, pack_version)
     if fresh is None:
         raise FailedPrecondition("NOT_PACKED_YET", "This version of the pack does not hold the evidence.")
     claimant = await claimant_for(needs, policy, before.subscriber_id)
@@ -301,8 +297,13 @@ async def _mandate(work: Work, subscriber_id: str, mandate_id: str) -> Mandate:
     raise NotFound("MANDATE_NOT_FOUND", "There is no such mandate.")
 
 
+async def _from_pack(needs: Needs, sighting: Sighting, pack_version: int) -> Evidence | None:
+    found = await needs.case_file.evidence(sighting.case_id, [sighting.sighting_id], pack_version)
+    return found.get(sighting.sighting_id)
+
+
 async def _usable_evidence(needs: Needs, sighting: Sighting) -> Evidence:
-    evidence = await needs.case_file.evidence(sighting.case_id, sighting.sighting_id, 0)
+    evidence = await _from_pack(needs, sighting, 0)
     if evidence is None:
         raise FailedPrecondition("NOT_PACKED_YET", "The pack does not hold this sighting.")
     try:

@@ -12,10 +12,9 @@ from datetime import datetime
 from services.removal.domain.filing import NO_CONSENT, SUSPENDED
 from services.removal.domain.states import IllegalMoveError, Move, State
 from services.removal.handlers import PREPARE, SUBMIT
-from services.removal.handlers.preparing import CASE_CLOSED
+from services.removal.handlers.preparing import CASE_CLOSED, CONSENT_WITHDRAWN
 from services.removal.ports import Sighting, Work
 
-CONSENT_WITHDRAWN = "CONSENT_WITHDRAWN"
 OPEN_STATES = (
     State.DRAFT,
     State.CHECKED,
@@ -33,12 +32,18 @@ async def packed(work: Work, subscriber_id: str, sightings: Sequence[Sighting], 
     if subscriber.removal_consent != consent:
         await work.save_subscriber(replace(subscriber, removal_consent=consent))
     await work.add_sightings(sightings)
-    await work.schedule(PREPARE, [sighting.sighting_id for sighting in sightings], at)
+    await work.schedule(PREPARE, sorted({sighting.case_id for sighting in sightings}), at)
 
 
 async def case_closed(work: Work, case_id: str, at: datetime) -> None:
     """A case ended as false positive or was withdrawn: its requests end, unless another open case wants them."""
     await _withdraw(work, await work.close_case(case_id), CASE_CLOSED, at)
+
+
+async def case_reopened(work: Work, case_id: str, at: datetime) -> None:
+    """A case goes on: what was left undone because it was closed is prepared again."""
+    if await work.reopen_case(case_id):
+        await work.schedule(PREPARE, [case_id], at)
 
 
 async def registered(work: Work, subscriber_id: str, language: str) -> None:
@@ -75,7 +80,7 @@ async def consent_withdrawn(work: Work, subscriber_id: str, at: datetime) -> Non
 
 
 async def _go_on(work: Work, subscriber_id: str, at: datetime) -> None:
-    await work.schedule(PREPARE, await work.unprepared(subscriber_id), at)
+    await work.schedule(PREPARE, await work.held_cases(subscriber_id), at)
     held = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [SUSPENDED, NO_CONSENT])
     await work.schedule(SUBMIT, held, at)
 

@@ -1,7 +1,8 @@
-"""How does a packed sighting become a removal request?"""
+"""How do packed sightings become removal requests?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -30,32 +31,38 @@ PREPARED = "PREPARED"
 UNKNOWN_PLATFORM = "UNKNOWN_PLATFORM"
 NO_CAPTURE = "NO_CAPTURE"
 CASE_CLOSED = "CASE_CLOSED"
+CONSENT_WITHDRAWN = "CONSENT_WITHDRAWN"
 
 
-async def prepare(needs: Needs, sighting_id: str) -> None:
-    """Makes a request of a sighting, or adds its case to the one that stands. Repeating it changes nothing.
+async def prepare(needs: Needs, case_id: str) -> None:
+    """Makes a request of every sighting of a case that waits for one, or adds the case to the one that stands.
+    Repeating it changes nothing. The pack is read once, whatever the number of sightings.
 
     Raises Unavailable while the case service cannot be asked.
     """
     with stage("removal_prepare"):
         async with needs.store.begin() as work:
-            sighting = await _ready(work, sighting_id)
-        if sighting is None:
-            return
-        policy = needs.policies.get(sighting.platform)
-        if policy is None:
-            await _close_sighting(needs, sighting, UNKNOWN_PLATFORM)
-            return
-        evidence = await _evidence(needs, sighting, sighting.pack_version)
-        outcome = NO_CAPTURE if evidence is None else _address_fault(evidence)
-        if evidence is None or outcome:
-            await _close_sighting(needs, sighting, outcome)
-            return
-        claimant = await claimant_for(needs, policy, sighting.subscriber_id)
-        async with needs.store.begin() as work:
-            # Asked again: consent, case and subscriber may have changed while others were asked.
-            if await _ready(work, sighting_id) is not None:
-                await make(needs, work, sighting, policy, evidence, claimant)
+            ready = [sighting for sighting in await work.unprepared(case_id) if await _may_prepare(work, sighting)]
+        known = [sighting for sighting in ready if needs.policies.get(sighting.platform) is not None]
+        for sighting in ready:
+            if sighting not in known:
+                await _close_sighting(needs, sighting, UNKNOWN_PLATFORM)
+        evidence = await _evidence(needs, known)
+        for sighting in known:
+            await _prepare(needs, sighting, evidence.get(sighting.sighting_id))
+
+
+async def _prepare(needs: Needs, sighting: Sighting, evidence: Evidence | None) -> None:
+    policy = needs.policies.get(sighting.platform)
+    outcome = NO_CAPTURE if evidence is None else _address_fault(evidence)
+    if evidence is None or policy is None or outcome:
+        await _close_sighting(needs, sighting, outcome)
+        return
+    claimant = await claimant_for(needs, policy, sighting.subscriber_id)
+    async with needs.store.begin() as work:
+        # Asked again: consent, case and subscriber may have changed while others were asked.
+        if await _may_prepare(work, sighting):
+            await make(needs, work, sighting, policy, evidence, claimant)
 
 
 async def make(
@@ -71,13 +78,14 @@ async def make(
 ) -> Request:
     """The request for a page: the one that stands, or a new one, checked and on its way.
 
-    `anew` starts the next episode where the latest has ended. Serialised per subscriber.
+    The next episode starts where the latest was taken back by an obstacle that is gone; with `anew`, where the
+    latest has ended in any way. Serialised per subscriber.
     """
     now = needs.clock.now()
     await work.subscriber(sighting.subscriber_id, lock=True)
     url_ref = work.url_ref(normalise(evidence.source_url))
     latest = await work.latest(sighting.subscriber_id, url_ref, policy.platform)
-    if latest is not None and not (anew and latest.state in ENDED):
+    if latest is not None and not (_obstacle_is_gone(latest) or (anew and latest.state in ENDED)):
         request = latest
     else:
         request = _draft(sighting, policy, url_ref, latest.episode + 1 if latest else 1, now)
@@ -88,6 +96,13 @@ async def make(
     await work.link(request.request_id, sighting.case_id)
     await work.save_sighting(replace(sighting, outcome=PREPARED, request_id=request.request_id))
     return request
+
+
+def _obstacle_is_gone(latest: Request) -> bool:
+    """Whether it ended for want of consent or of an open case: who asks for a request has both. What a person
+    took back by their own word stays so.
+    """
+    return latest.state is State.WITHDRAWN and latest.reason in (CONSENT_WITHDRAWN, CASE_CLOSED)
 
 
 async def check(
@@ -131,20 +146,16 @@ def _draft(sighting: Sighting, policy: Policy, url_ref: bytes, episode: int, at:
     )
 
 
-async def _ready(work: Work, sighting_id: str) -> Sighting | None:
-    """The sighting if something is to be done about it now; holds the subscriber's lock."""
-    sighting = await work.sighting(sighting_id)
-    if sighting is None:
-        return None
+async def _may_prepare(work: Work, sighting: Sighting) -> bool:
+    """Whether something is to be done about the sighting now; holds the subscriber's lock."""
     subscriber = await work.subscriber(sighting.subscriber_id, lock=True)
-    sighting = await work.sighting(sighting_id)
-    if sighting is None or sighting.outcome in (PREPARED, CASE_CLOSED):
-        return None
+    fresh = await work.sighting(sighting.sighting_id)
+    if fresh is None or fresh.outcome in (PREPARED, CASE_CLOSED):
+        return False
     obstacle = barred(subscriber)
-    if not obstacle:
-        return sighting
-    await work.save_sighting(replace(sighting, outcome=obstacle))
-    return None
+    if obstacle:
+        await work.save_sighting(replace(fresh, outcome=obstacle))
+    return not obstacle
 
 
 async def _close_sighting(needs: Needs, sighting: Sighting, outcome: str) -> None:
@@ -153,14 +164,27 @@ async def _close_sighting(needs: Needs, sighting: Sighting, outcome: str) -> Non
         await work.save_sighting(replace(sighting, outcome=outcome))
 
 
-async def _evidence(needs: Needs, sighting: Sighting, version: int) -> Evidence | None:
-    """The sighting's evidence, from a later pack where this version is not kept any more."""
+async def _evidence(needs: Needs, sightings: Sequence[Sighting]) -> Mapping[str, Evidence]:
+    """The evidence of sightings of one case. The newest of their packs holds all that fits into a pack; what it
+    lacks is looked for where it was first packed, and, where that version is not kept any more, in the latest.
+    """
+    found: dict[str, Evidence] = {}
+    newest, *older = sorted({sighting.pack_version for sighting in sightings}, reverse=True) or [0]
+    for version in (newest, *older, 0):
+        missed = [sighting for sighting in sightings if sighting.sighting_id not in found]
+        wanted = [s.sighting_id for s in missed if version in (newest, 0, s.pack_version)]
+        if wanted:
+            found |= await _from_pack(needs, sightings[0].case_id, wanted, version)
+    return found
+
+
+async def _from_pack(
+    needs: Needs, case_id: str, sighting_ids: Sequence[str], version: int
+) -> Mapping[str, Evidence]:
     try:
-        return await needs.case_file.evidence(sighting.case_id, sighting.sighting_id, version)
+        return await needs.case_file.evidence(case_id, sighting_ids, version)
     except (NotFound, FailedPrecondition):
-        if version == 0:
-            return None
-        return await _evidence(needs, sighting, 0)
+        return {}
 
 
 def _address_fault(evidence: Evidence) -> str:

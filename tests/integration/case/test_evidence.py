@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -12,16 +14,27 @@ import pytest
 
 from misuse.case.v1 import case_pb2, events_pb2
 from misuse.case.v1 import case_service_pb2 as pb
-from misuse.case.v1.case_pb2 import CASE_STATE_ACTION_STARTED
+from misuse.case.v1 import review_service_pb2 as rv
+from misuse.case.v1.case_pb2 import (
+    CASE_STATE_ACTION_STARTED,
+    CASE_STATE_RESOLVED,
+    RESOLUTION_FALSE_POSITIVE,
+    RESOLUTION_UNRESOLVED,
+)
 from misuse.case.v1.subscriber_service_pb2 import (
     CONSENT_SCOPE_REMOVAL,
     RecordConsentRequest,
     ResumeSubscriberRequest,
     SuspendSubscriberRequest,
 )
+from misuse.removal.v1 import events_pb2 as removal
+from misuse.removal.v1.removal_service_pb2 import RemovalState
 from services.case.__main__ import main
 from services.case.evidence_verify import verify
+from services.case.ports import PACK
+from services.chassis.due import DueItem
 from services.chassis.errors import Unavailable
+from services.chassis.ids import uuid7
 from tests.integration.case.world import URL, World, refused
 
 
@@ -178,3 +191,138 @@ async def test_no_address_or_picture_lies_open_in_a_table(world: World) -> None:
             query = f'SELECT count(*) FROM "{table}" t WHERE t::text LIKE :hex'  # see above
             rows = await world.sql(query, hex=f"%{needle.hex()}%")
             assert [(0,)] == rows
+
+
+async def test_a_burst_of_reposts_is_one_pack(world: World) -> None:
+    person = await world.person()
+    for _ in range(4):
+        await world.match(world.facts(person, cluster_id="c1"))
+        world.clock.advance(timedelta(milliseconds=100))
+    await world.work()
+    [packed] = await world.events(events_pb2.EvidencePacked)
+    assert (1, 4) == (packed.version, len(packed.sightings))
+
+
+async def repacked(world: World, person: str, times: int) -> str:
+    """A case with so many versions of its pack."""
+    for _ in range(times):
+        await world.match(world.facts(person, cluster_id="c1"))
+        world.clock.advance(timedelta(seconds=5))
+        await world.work()
+    return (await only_case(world)).case_id
+
+
+async def test_old_versions_keep_their_manifest_and_the_last_three_everything(world: World) -> None:
+    case_id = await repacked(world, await world.person(), 5)
+    names = {}
+    for version in range(1, 6):
+        summary, archive = await fetched(world, case_id, version)
+        assert (version, len(archive)) == (summary.version, summary.size_bytes)
+        with zipfile.ZipFile(BytesIO(archive)) as pack:
+            names[version] = len(pack.namelist())
+            manifest = pack.read("manifest.json")
+        assert hashlib.sha256(manifest).digest() == summary.manifest_sha256
+    assert {1: 2, 2: 2, 3: 14, 4: 18, 5: 22} == names
+    logs = [r.evidence_pack_log for r in await world.records()]
+    assert 2 == len([log for log in logs if log.action == "SUPERSEDED"])
+
+
+async def test_a_full_archive_leaves_the_oldest_out_and_says_so(world: World) -> None:
+    person, needs = await world.person(), world.service.packing
+    world.service = replace(world.service, packing=replace(needs, most_bytes=7_000))
+    await world.match(*(world.facts(person, cluster_id="c1") for _ in range(4)))
+    await world.work()
+    [packed] = await world.events(events_pb2.EvidencePacked)
+    logs = [r.evidence_pack_log for r in await world.records()]
+    omitted = [log for log in logs if log.action == "OMITTED"]
+    assert 4 == len(packed.sightings) + len(omitted)
+    assert omitted
+    _, archive = await fetched(world, packed.case_id)
+    assert len(archive) <= 7_000
+    # Nothing is new, so nothing is packed again.
+    await world.service.due()[PACK](DueItem(PACK, packed.case_id, world.clock.now(), 1, 0, ""))
+    assert 1 == len(await world.events(events_pb2.EvidencePacked))
+
+
+async def test_custody_is_the_same_before_and_after_the_crops_are_put_away(world: World) -> None:
+    person = await world.person()
+    await world.ask(world.facts(person, cluster_id="c1"))
+
+    async def says(name: str) -> None:
+        request = rv.LeaseReviewItemsRequest(max_items=1)
+        [item] = (await world.reviews.LeaseReviewItems(request, metadata=world.reviewer(name))).items
+        label = rv.SubmitLabelRequest(review_item_id=item.review_item_id, request_id=name, label=rv.LABEL_MATCH)
+        await world.reviews.SubmitLabel(label, metadata=world.reviewer(name))
+
+    async def taken_over() -> list[tuple[str, str]]:
+        _, archive = await fetched(world, (await only_case(world)).case_id)
+        with zipfile.ZipFile(BytesIO(archive)) as pack:
+            custody = json.loads(pack.read("manifest.json"))["custody"]
+        return [(entry["time"], entry["sha256"]) for entry in custody if entry["action"] == "FETCHED"]
+
+    await says("ann")
+    await world.work()
+    before = await taken_over()
+    await says("bob")
+    await repacked(world, person, 1)
+    assert before == (await taken_over())[:1]
+    read = [r.access_log.method for r in await world.records() if r.access_log.method]
+    assert ["LeaseReviewItems", "GetCapture", "LeaseReviewItems"] == read
+
+
+async def test_a_case_that_nobody_can_act_on_ends_unresolved(world: World) -> None:
+    await world.match(world.facts(await world.person(), cluster_id="c1", platform=""))
+    await world.work()
+    world.clock.advance(timedelta(days=29))
+    await world.work()
+    assert CASE_STATE_ACTION_STARTED == (await only_case(world)).state
+    world.clock.advance(timedelta(days=2))
+    await world.work()
+    assert CASE_STATE_RESOLVED == (await only_case(world)).state
+    resolved = next(r for r in await world.records() if r.case_lifecycle_log.transition == "RESOLVED")
+    assert "NO_ACTION_POSSIBLE" == resolved.case_lifecycle_log.reason
+    world.clock.advance(timedelta(days=8))
+    await world.work()
+    [closed] = await world.events(events_pb2.CaseClosed)
+    assert RESOLUTION_UNRESOLVED == closed.resolution
+
+
+async def test_a_case_with_a_removal_request_is_not_given_up(world: World) -> None:
+    await world.match(world.facts(await world.person(), cluster_id="c1"))
+    await world.work()
+    case_id, request_id = (await only_case(world)).case_id, uuid7()
+    for kind, state in ((removal.RemovalReceived, "RECEIVED"), (removal.RemovalRejected, "REJECTED")):
+        number = RemovalState.Value(f"REMOVAL_STATE_{state}")
+        facts = removal.RemovalFacts(removal_request_id=request_id, case_ids=[case_id], state=number)
+        await world.feed(kind(facts=facts), publisher="removal")
+    world.clock.advance(timedelta(days=60))
+    await world.work()
+    assert CASE_STATE_ACTION_STARTED == (await only_case(world)).state
+
+
+async def test_a_resolved_case_that_is_seen_again_gets_the_whole_time_again(world: World) -> None:
+    person = await world.person()
+    case_id = await repacked(world, person, 1)
+    ended = removal.RemovalFacts(
+        removal_request_id=uuid7(), case_ids=[case_id], state=RemovalState.REMOVAL_STATE_REMOVED
+    )
+    world.clock.advance(timedelta(days=20))
+    await world.feed(removal.RemovalCompleted(facts=ended), publisher="removal")
+    await repacked(world, person, 1)
+    due = (await only_case(world)).due_time.ToDatetime(UTC)
+    assert timedelta(days=29) < due - world.clock.now() <= timedelta(days=30)
+    [(row,)] = await world.sql("SELECT due_time FROM due WHERE kind = 'GIVE_UP'")
+    assert due == row
+
+
+async def test_what_a_false_positive_only_counted_is_packed_when_it_is_opened_again(world: World) -> None:
+    person = await world.person()
+    case_id = await repacked(world, person, 1)
+    close = pb.CloseCaseRequest(case_id=case_id, request_id="c", resolution=RESOLUTION_FALSE_POSITIVE)
+    await world.cases.CloseCase(close, metadata=world.operator)
+    await repacked(world, person, 1)
+    assert 1 == len(await world.events(events_pb2.EvidencePacked))
+    again = pb.ReopenCaseRequest(case_id=case_id, request_id="r", reason="MISTAKE")
+    await world.cases.ReopenCase(again, metadata=world.operator)
+    await world.work()
+    assert [1, 1] == [len(event.sightings) for event in await world.events(events_pb2.EvidencePacked)]

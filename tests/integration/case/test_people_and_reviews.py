@@ -58,11 +58,27 @@ async def test_reading_a_subscriber_shows_the_profile_and_leaves_a_record(world:
     request = sb.GetSubscriberRequest(subscriber_id=person)
     shown = (await world.people.GetSubscriber(request, metadata=world.subscriber(person))).subscriber
     assert ("김하나", "ko", True) == (shown.display_name, shown.language, shown.minor)
-    [record] = await world.records()
+    registered, record = await world.records()
     assert "GetSubscriber" == record.access_log.method
     assert person not in str(record)
+    assert registered.entity_id == record.entity_id
     with refused("NOT_OWN_SUBJECT"):
         await world.people.GetSubscriber(request, metadata=world.subscriber(await world.person()))
+
+
+async def test_every_change_of_a_subscriber_leaves_a_record_without_the_id(world: World) -> None:
+    person = await world.person()
+    mine = world.subscriber(person)
+    for _ in range(2):
+        await world.people.SuspendSubscriber(sb.SuspendSubscriberRequest(subscriber_id=person), metadata=mine)
+    await world.people.ResumeSubscriber(sb.ResumeSubscriberRequest(subscriber_id=person), metadata=mine)
+    await world.people.LeaveService(sb.LeaveServiceRequest(subscriber_id=person, request_id="l"), metadata=mine)
+    found = [record for record in await world.records() if record.WhichOneof("body") == "subscriber_log"]
+    assert ["REGISTERED", "SUSPENDED", "RESUMED", "LEFT"] == [r.subscriber_log.transition for r in found]
+    assert [1, 2, 3, 4] == [record.entity_version for record in found]
+    assert {("subscriber", 16)} == {(record.entity, len(record.entity_id)) for record in found}
+    assert 1 == len({record.entity_id for record in found})
+    assert not [record for record in found if person in str(record)]
 
 
 async def test_consents_are_a_ledger(world: World) -> None:

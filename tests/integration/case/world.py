@@ -166,7 +166,10 @@ class World:
         await self.feed(*(ReviewNeeded(facts=fact) for fact in facts))
 
     async def work(self) -> None:
-        """Runs what is due until nothing is, then brings our own records into the case log."""
+        """Lets the first packing delay pass, runs what is due until nothing is, then brings our own records into
+        the case log.
+        """
+        self.clock.advance(self.service.needs.rules.pack_after)
         while items := await self._due():
             for item in items:
                 await self.service.due()[item.kind](item)

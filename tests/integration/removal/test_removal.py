@@ -8,7 +8,7 @@ import io
 import json
 import uuid
 import zipfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,12 +70,15 @@ class CaseFolder:
 
     addresses: dict[str, str] = field(default_factory=dict)
     profiles_read: int = 0
+    packs_read: int = 0
 
-    async def evidence(self, case_id: str, sighting_id: str, pack_version: int) -> Evidence | None:
-        address = self.addresses.get(sighting_id)
-        if address is None:
-            return None
-        return read_sighting(pack(sighting_id, address), sighting_id, "ab" * 32, pack_version or 1)
+    async def evidence(
+        self, case_id: str, sighting_ids: Collection[str], pack_version: int
+    ) -> Mapping[str, Evidence]:
+        self.packs_read += 1
+        known = {each: self.addresses[each] for each in sighting_ids if each in self.addresses}
+        found = {each: read_sighting(pack(each, known[each]), each, "ab" * 32, pack_version or 1) for each in known}
+        return {each: evidence for each, evidence in found.items() if evidence is not None}
 
     async def claimant(self, subscriber_id: str) -> Claimant:
         self.profiles_read += 1
@@ -694,6 +697,82 @@ async def test_withdrawn_consent_takes_open_requests_back(world: World) -> None:
     )
     request = await world.only(person)
     assert (pb.REMOVAL_STATE_WITHDRAWN, "CONSENT_WITHDRAWN") == (request.state, request.reason)
+
+
+def consent(person: str, kind: type[Any]) -> Message:
+    """ConsentRecorded or ConsentWithdrawn for removal."""
+    scope = subscriber_service_pb2.CONSENT_SCOPE_REMOVAL
+    message: Message = kind(subscriber_id=person, scope=scope, consent_id=uuid7())
+    return message
+
+
+async def episodes(world: World, person: str) -> list[tuple[int, str]]:
+    """(episode, state) of a subscriber's requests, oldest first."""
+    found = sorted(await world.requests(person), key=lambda request: request.episode)
+    return [(r.episode, pb.RemovalState.Name(r.state).removeprefix("REMOVAL_STATE_")) for r in found]
+
+
+async def test_consent_given_again_lets_the_next_sighting_start_the_next_episode(world: World) -> None:
+    person = await world.person()
+    case_id, _ = await world.packed(person, "naver")
+    await world.work()
+    await world.feed(consent(person, case_events.ConsentWithdrawn))
+    await world.packed(person, "naver", case_id=case_id, consent=False)
+    await world.work()
+    assert [(1, "WITHDRAWN")] == await episodes(world, person)
+    await world.feed(consent(person, case_events.ConsentRecorded))
+    await world.work()
+    assert [(1, "WITHDRAWN"), (2, "RECEIVED")] == await episodes(world, person)
+    await world.packed(person, "naver", case_id=case_id)
+    await world.work()
+    assert 2 == len(await world.requests(person))
+
+
+async def test_a_request_that_the_person_took_back_stays_so(world: World) -> None:
+    person = await world.person()
+    case_id, _ = await world.packed(person, "naver")
+    await world.work()
+    request = pb.WithdrawRemovalRequestRequest(
+        removal_request_id=(await world.only(person)).removal_request_id, request_id=uuid7()
+    )
+    await world.stub.WithdrawRemovalRequest(request, metadata=world.subscriber(person))
+    await world.packed(person, "naver", case_id=case_id)
+    await world.work()
+    assert [(1, "WITHDRAWN")] == await episodes(world, person)
+
+
+async def test_a_false_positive_that_was_a_mistake_is_filed_again(world: World) -> None:
+    person = await world.person()
+    case_id, _ = await world.packed(person, "naver")
+    await world.work()
+    # Packed, and closed before a request was made of it.
+    await world.packed(person, "naver", case_id=case_id, address=ADDRESS + "&page=2")
+    await world.feed(closed(case_id, person))
+    await world.work()
+    assert [(1, "WITHDRAWN")] == await episodes(world, person)
+    await world.feed(case_events.CaseReopened(case_id=case_id, subscriber_id=person, reason="MISTAKE", occurrence=1))
+    await world.work()
+    assert [(1, "RECEIVED"), (1, "WITHDRAWN")] == sorted(await episodes(world, person))
+    await world.packed(person, "naver", case_id=case_id)
+    await world.work()
+    assert [(1, "RECEIVED"), (1, "WITHDRAWN"), (2, "RECEIVED")] == sorted(await episodes(world, person))
+
+
+async def test_a_pack_of_many_sightings_is_read_once(world: World) -> None:
+    person = await world.person()
+    ids = [uuid7() for _ in range(20)]
+    world.cases.addresses |= {each: f"https://www.example.com/board/{number}" for number, each in enumerate(ids)}
+    packed = case_events.EvidencePacked(
+        case_id=uuid7(),
+        subscriber_id=person,
+        pack_id=uuid7(),
+        version=7,
+        sightings=[case_events.PackedSighting(sighting_id=each, platform="naver") for each in ids],
+        removal_consent=True,
+    )
+    await world.feed(packed)
+    await world.work()
+    assert (20, 1) == (len(await world.requests(person)), world.cases.packs_read)
 
 
 async def test_a_suspended_subscriber_is_held_and_resumed(world: World) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from services.case.adapters.signing import FileSigner
-from services.case.domain.evidence import Item, Pack, build, canonical
+from services.case.domain.evidence import Choice, Item, Pack, build, canonical, choose, manifest_alone
 from services.case.evidence_verify import verify
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -40,9 +41,12 @@ def signer(tmp_path: Path) -> FileSigner:
     return FileSigner(tmp_path / "private", tmp_path / "public")
 
 
+def of(signer: FileSigner) -> Pack:
+    return Pack("p", "c", 3, NOW, "evidence-1", signer.key_id, ["b", "a"])
+
+
 def packed(signer: FileSigner, *items: Item) -> bytes:
-    pack = Pack("p", "c", 3, NOW, "evidence-1", signer.key_id, ["b", "a"])
-    return build(pack, items, signer.sign).archive
+    return build(of(signer), Choice(items, ()), signer.sign).archive
 
 
 def rezip(path: Path, change: Callable[[Files], Mapping[str, bytes]]) -> None:
@@ -69,6 +73,39 @@ def test_an_untouched_pack_is_valid(signer: FileSigner, tmp_path: Path) -> None:
         found.items,
         found.files,
     )
+
+
+def read(file: Path) -> dict[str, list[dict[str, object]]]:
+    with zipfile.ZipFile(file) as archive:
+        manifest: dict[str, list[dict[str, object]]] = json.loads(archive.read("manifest.json"))
+    return manifest
+
+
+@pytest.mark.parametrize("most_bytes", [6_000, 20_000, 30_000, 45_000])
+def test_a_pack_stays_below_its_bound_and_names_what_it_leaves_out(
+    signer: FileSigner, tmp_path: Path, most_bytes: int
+) -> None:
+    newest_first = [replace(item(n), files=dict(item(n).files) | {"masked.txt": b"x" * 5_000}) for n in range(6, 0, -1)]
+    choice = choose(of(signer), newest_first, most_bytes)
+    file = tmp_path / "pack.zip"
+    file.write_bytes(build(of(signer), choice, signer.sign).archive)
+    assert file.stat().st_size <= most_bytes
+    assert verify(file, tmp_path / "public").valid
+    manifest = read(file)
+    kept = len(choice.packed)
+    assert [f"s{n}" for n in range(7 - kept, 7)] == [entry["sighting_id"] for entry in manifest["items"]]
+    assert [f"s{n}" for n in range(1, 7 - kept)] == [entry["sighting_id"] for entry in manifest["omitted"]]
+    assert [3] * (6 - kept) == [len(list(entry["files"])) for entry in manifest["omitted"]]  # type: ignore[call-overload] # a list in the JSON
+    # Not so careful that it wastes room for another item.
+    assert kept == 6 or most_bytes - file.stat().st_size < 5_000 + 4_000
+
+
+def test_of_a_superseded_pack_the_signed_manifest_stays(signer: FileSigner, tmp_path: Path) -> None:
+    whole, left = tmp_path / "whole.zip", tmp_path / "left.zip"
+    whole.write_bytes(packed(signer, item(1)))
+    left.write_bytes(manifest_alone(whole.read_bytes()))
+    assert read(whole) == read(left)
+    assert {"FILE_MISSING"} == {reason for _, reason in verify(left, tmp_path / "public").faults}
 
 
 def manifest_with(files: Files, **values: object) -> bytes:

@@ -38,7 +38,7 @@ def upgrade() -> None:
         sa.Column(
             "sealed_capture", sa.LargeBinary(), nullable=False, comment="Capture message; empty if none"
         ),
-        sa.Column("sha256", sa.LargeBinary(), nullable=False, comment="of the sealed message's plaintext"),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False, comment="of the message as it was taken over"),
         sa.Column("fetch_time", sa.DateTime(timezone=True), nullable=False, comment="when fetched"),
         sa.Column("purpose", sa.SmallInteger(), nullable=False, comment="Purpose it was fetched for"),
         sa.Column("released", sa.Boolean(), nullable=False, comment="the detector's copy is gone"),
@@ -224,7 +224,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False, comment="from 1"),
         sa.Column("manifest_sha256", sa.LargeBinary(), nullable=False, comment="of the canonical manifest"),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False, comment="size of the archive"),
-        sa.Column("items", sa.Integer(), nullable=False, comment="sightings in it"),
+        sa.Column("items", sa.Integer(), nullable=False, comment="sightings that it names"),
         sa.Column("sealed_archive", sa.LargeBinary(), nullable=False, comment="ZIP, sealed"),
         sa.Column("create_time", sa.DateTime(timezone=True), nullable=False, comment="when built"),
         sa.PrimaryKeyConstraint("pack_id", name=op.f("pk_evidence_pack")),
@@ -283,6 +283,13 @@ def upgrade() -> None:
         sa.Column("entry_hash", sa.LargeBinary(), nullable=False, comment="SHA-256, see domain/chain.py"),
         sa.PrimaryKeyConstraint("chain_id", "sequence", name=op.f("pk_log_entry")),
         comment="Entries of the case log; never changed.",
+    )
+    op.create_index(
+        "ix_log_entry_first",
+        "log_entry",
+        ["chain_id"],
+        unique=False,
+        postgresql_where=sa.text("sequence = 1"),
     )
     op.create_index("ix_log_entry_record", "log_entry", ["record_id"], unique=False)
     op.create_index(
@@ -443,6 +450,7 @@ def upgrade() -> None:
         ),
         sa.Column("create_time", sa.DateTime(timezone=True), nullable=False, comment="when registered"),
         sa.Column("update_time", sa.DateTime(timezone=True), nullable=False, comment="last change of state"),
+        sa.Column("version", sa.Integer(), nullable=False, comment="rises with every change of state"),
         sa.PrimaryKeyConstraint("subscriber_id", name=op.f("pk_subscriber")),
         comment="Subscribers; every change of a case locks its subscriber's row first.",
     )
@@ -471,6 +479,9 @@ def downgrade() -> None:
         "ix_log_entry_waiting", table_name="log_entry", postgresql_where=sa.text("decision_id IS NOT NULL")
     )
     op.drop_index("ix_log_entry_record", table_name="log_entry")
+    op.drop_index(
+        "ix_log_entry_first", table_name="log_entry", postgresql_where=sa.text("sequence = 1")
+    )
     op.drop_table("log_entry")
     op.drop_table("log_chain")
     op.drop_index("ix_incident_key_lookup", table_name="incident_key")
