@@ -25,7 +25,7 @@ models: environments ## Fetch and check the model files and the demo's pictures 
 	@$(PYTHON) bootstrap/assets.py models pictures
 
 test: setup ## Run the fast suite; it prints what it skipped and why
-	@$(VENV)/python -m pytest -m "not slow"
+	@$(VENV)/python -m pytest -n auto -m "not slow"
 
 test-slow: setup ## Run the slow suite alone
 	@$(VENV)/python -m pytest -m slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ from misuse.detector.v1 import (
 from services.chassis.clock import Clock
 from services.chassis.config import Config, integer, setting
 from services.chassis.database import Database, is_transient
-from services.chassis.due import DueItem
+from services.chassis.due import DueHandler
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import KeyStore, pepper
 from services.chassis.migration import migrate
@@ -44,10 +44,10 @@ from services.detector.adapters.store import Store
 from services.detector.consumer import case_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
-from services.detector.handlers.deciding import PICTURES, TEXTS, Deciding, Lane
+from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
 from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
 from services.detector.handlers.following import Following
-from services.detector.handlers.intake import Counter, Intake
+from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.serving import Looking, Sweeping, Watching
 from services.detector.sealing import References, Vault
 from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
@@ -122,8 +122,8 @@ class Detector:
         await self.feed.refresh()
 
     def ready(self) -> bool:
-        """Whether the gallery is loaded."""
-        return self.enrolled.loaded
+        """Whether the gallery is loaded and no lane has stopped."""
+        return self.enrolled.loaded and not self.deciding.stopped
 
     def index_version(self) -> tuple[int, int, datetime | None]:
         """(version, templates, last change) of the gallery served."""
@@ -137,13 +137,13 @@ class Detector:
         """Sweeps for ever."""
         await _for_ever(self.sweeping.sweep, SWEEP_SECONDS)
 
-    async def expire_template(self, item: DueItem) -> None:
-        """Runs a due row of kind EXPIRE_TEMPLATE."""
-        await self.enrolling.expire_template(item.entity_id)
-
-    async def expire_watch(self, item: DueItem) -> None:
-        """Runs a due row of kind EXPIRE_WATCH."""
-        await self.enrolling.expire_watch(item.entity_id)
+    def due_handlers(self) -> Mapping[str, DueHandler]:
+        """What each kind of due row runs."""
+        return {
+            EXPIRE_TEMPLATE: lambda item: self.enrolling.expire_template(item.entity_id),
+            EXPIRE_WATCH: lambda item: self.enrolling.expire_watch(item.entity_id),
+            DECIDE_SIGNAL: lambda item: self.deciding.free(item.entity_id),
+        }
 
 
 async def _for_ever(round_: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -175,6 +175,7 @@ def wire(
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
     engine = FaceEngine(models)
+    known = KnownChannels()
     dimension = models.embedder.embed(np.empty((0, 112, 112, 3), np.uint8)).shape[1]
     enrolled = EnrolledFaces(engine.model_id, dimension)
     feed = DatabaseFeed(store.quietly, vault, enrolled, clock.now)
@@ -187,7 +188,9 @@ def wire(
         FaceEnroller(engine, enrolled, rules.faces),
         feed,
         mask_value,
-        ProviderKeys(rules.ownership, config.home / "tokens" / "providers").check,
+        ProviderKeys(
+            rules.ownership, config.home / "tokens" / "providers", test_profile=config.profile == "test"
+        ).check,
         executor,
         asyncio.Lock(),
     )
@@ -203,11 +206,12 @@ def wire(
         enrolled,
         rules.review,
         executor,
+        known,
         config.listen,
     )
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
-    intake = Intake(store.begin, keys, clock, door, references, spool_bytes)
+    intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
     return Detector(
         store=store,
         rules=rules,
@@ -222,7 +226,7 @@ def wire(
         enrolment=EnrollmentServicer(enrolling),
         # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
         channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
-            Watching(store.begin, clock, references, source_types)
+            Watching(store.begin, clock, references, source_types, known)
         ),
     )
 
@@ -248,7 +252,7 @@ async def serve() -> None:
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
-        runtime.due({EXPIRE_TEMPLATE: detector.expire_template, EXPIRE_WATCH: detector.expire_watch})
+        runtime.due(detector.due_handlers())
         runtime.loops += [detector.follow, detector.sweep, *_workers(detector, runtime.database, tuning.workers)]
         await runtime.serve(detector.register, ready=detector.ready, index_version=detector.index_version)
 

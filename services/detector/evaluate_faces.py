@@ -112,7 +112,7 @@ def _central(engine: FaceEngine, rgb: Pixels) -> tuple[Face | None, SecondLook |
     face = min(
         faces, key=lambda f: abs((f.box.left + f.box.right) / 2 - x) + abs((f.box.top + f.box.bottom) / 2 - y)
     )
-    return face, engine.second_look(face.crop[np.newaxis])[0]
+    return face, engine.second_look(face.crop[np.newaxis], face.vector[np.newaxis])[0]
 
 
 def _one_split(seen: Sequence[Seen], rules: FaceRules, chance: random.Random) -> dict[str, float]:

@@ -32,6 +32,7 @@ class SpooledSignal:
     traceparent: str
     spool_id: int = 0
     attempts: int = 0
+    """Times that it failed by itself, or that its worker died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,20 @@ class Spool(Protocol):
         """Adds rows, and notes the keys that seal them."""
 
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
-        """Leases the oldest free rows of a lane; rows that others hold are skipped."""
+        """Leases the oldest free rows of a lane; rows that others hold or that are parked are skipped."""
 
     async def finish(self, spool_ids: Collection[int], lease: str) -> set[int]:
         """Removes rows that this lease still holds; returns their ids."""
 
     async def release(self, *, owner: str = "", lease: str = "") -> None:
-        """Frees the rows of one lease, or those that an instance held when it died."""
+        """Frees the rows of one lease, or those that an instance held when it died: these count as failed once."""
+
+    async def failed(self, spool_id: int, lease: str, *, park: bool) -> bool:
+        """Frees a row that this lease still holds and counts a failure of its own; a parked one is not taken again
+        before `unpark`. False where the lease was lost."""
+
+    async def unpark(self, spool_id: int) -> None:
+        """Lets a parked row be taken again, as if it had never failed; harmless where there is none."""
 
     async def conclude(self, outcomes: Sequence[tuple[bytes, int, str | None, int]]) -> None:
         """Sets (signal_ref, state, id of the NONE decision, its kind)."""
@@ -144,6 +152,9 @@ class Templates(Protocol):
     async def of_subscriber(self, subscriber_id: str, after: str, most: int) -> list[FaceTemplate]:
         """A subscriber's templates, oldest first."""
 
+    async def live(self, subscriber_id: str) -> int:
+        """How many templates of a subscriber are not erased."""
+
     async def change(self, template: FaceTemplate) -> None:
         """Stores state, expiry and version; ERASED drops vectors and crop."""
 
@@ -178,6 +189,9 @@ class Watches(Protocol):
 
     async def of_subscriber(self, subscriber_id: str, after: str, most: int) -> list[SealedWatch]:
         """A subscriber's identifiers, oldest first."""
+
+    async def live(self, subscriber_id: str) -> int:
+        """How many identifiers of a subscriber are not erased."""
 
     async def change(self, watch: Watch) -> None:
         """Stores state, expiry and version; ERASED drops the value."""
@@ -252,6 +266,10 @@ class Decisions(Protocol):
     async def purge(self, before: datetime) -> None:
         """Deletes decisions made before a time whose capture is released."""
 
+    async def purge_captures(self, before: datetime, most: int) -> list[tuple[str, datetime]]:
+        """Deletes captures that nobody released, of decisions made before a time, the oldest first; returns the
+        decisions' ids and times."""
+
 
 class Work(Protocol):
     """One transaction: all of it is committed, or nothing."""
@@ -294,6 +312,9 @@ class Work(Protocol):
 
     async def cancel(self, kind: str, entity_id: str) -> None:
         """Takes it back."""
+
+    def set_aside(self, kind: str, entity_id: str, reason: str, traceparent: str) -> None:
+        """Lists something as a dead letter; its replay makes a due row of this kind."""
 
     async def recall(self, caller: str, method: str, request: Message) -> str | None:
         """What this very request (`request_id`) made before; see the chassis' request memory."""

@@ -21,9 +21,15 @@ class References:
         """32 bytes for a collector's signal id."""
         return keyed_hash(self.pepper, "signal", signal_id)
 
-    def fingerprint(self, payload: bytes) -> bytes:
-        """32 bytes for a signal's content."""
-        return keyed_hash(self.pepper, "fingerprint", payload)
+    def fingerprint(self, signal: Signal) -> bytes:
+        """32 bytes for what a signal says: its post, parts and metadata. How and when it was found is not part of it:
+        a collector that sends again after a lost answer may stamp it anew."""
+        said: list[str | bytes] = [signal.channel, signal.post_id, signal.source_url, str(len(signal.parts))]
+        for part in signal.parts:
+            said += [part.kind, part.image if part.image is not None else part.text or ""]
+        for pair in signal.metadata:
+            said += [pair.name, pair.value]
+        return keyed_hash(self.pepper, "fingerprint", *said)
 
     def value(self, kind: Kind, canonical: str) -> bytes:
         """32 bytes for a watched value."""

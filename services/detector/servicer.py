@@ -31,8 +31,8 @@ LARGEST_PAGE, USUAL_PAGE = 100, 50
 
 
 def incoming(message: signals.Signal) -> Incoming:
-    """A signal at the door; its bytes are deterministic, so that equal content has an equal fingerprint."""
-    return Incoming(signal_of(message), message.SerializeToString(deterministic=True), inject_traceparent())
+    """A signal at the door."""
+    return Incoming(signal_of(message), message.SerializeToString(), inject_traceparent())
 
 
 class SignalServicer(signals_grpc.SignalServiceServicer):
@@ -75,7 +75,8 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
                 return
             except InvalidInput as error:
                 # A message that cannot be read is refused in its own answer; the stream goes on.
-                flight.add("", 0, _done(Outcome(refused=Refused(error.reason))))
+                nothing = Incoming(signal_of(signals.Signal()), b"", inject_traceparent(), error.reason)
+                flight.add("", 0, self._counter.submit(nothing))
                 continue
             flight.add(request.signal.signal_id, request.ByteSize(), await self._submit(request.signal))
 
@@ -154,12 +155,6 @@ class _Flight:
             self._waiting.popleft()
             self._bytes -= size
             self._changed.set()
-
-
-def _done(outcome: Outcome) -> asyncio.Future[Outcome]:
-    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    future.set_result(outcome)
-    return future
 
 
 def _answer_of(sequence: int, signal_id: str, outcome: Outcome) -> signals.SubmitSignalsResponse:

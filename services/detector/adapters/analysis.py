@@ -12,7 +12,7 @@ import numpy as np
 from services.chassis.telemetry import logger
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces
-from services.detector.adapters.faces import Face, FaceEngine, SecondLook
+from services.detector.adapters.faces import Face, FaceEngine, SecondLook, stacked
 from services.detector.adapters.fingerprints import fingerprint
 from services.detector.adapters.redaction import Region, encoded, thumbnail
 from services.detector.domain import faces as rules_of_faces
@@ -191,7 +191,7 @@ class SignalAnalyst:
         return findings
 
     def _look_again(self, faces: Sequence[Face]) -> list[SecondLook]:
-        return self._engine.second_look(np.stack([face.crop for face in faces])) if faces else []
+        return self._engine.second_look(*stacked(faces)) if faces else []
 
     def _one(
         self,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from services.chassis.telemetry import logger
 from services.detector.adapters import images
-from services.detector.adapters.faces import Face, FaceEngine, SecondLook
+from services.detector.adapters.faces import Face, FaceEngine, SecondLook, stacked
 from services.detector.adapters.gallery import Entry, FaissGallery
 from services.detector.adapters.redaction import encoded
 from services.detector.domain.faces import Candidate, FaceRules
@@ -167,7 +167,7 @@ class FaceEnroller:
         """See the port."""
         faces = [self._only_face(data) for data in pictures]
         with self._lock:  # one enrolment at a time: pictures in memory are bounded
-            looks = self._engine.second_look(np.stack([face.crop for face in faces]))
+            looks = self._engine.second_look(*stacked(faces))
         self._check_agreement(looks)
         names = (self._rules.model_id, self._rules.second_model_id)
         vectors = {name: _mean([look.vectors[name] for look in looks]) for name in names}

@@ -122,12 +122,13 @@ class FaceEngine:
         """uint8 [N,112,112,3] → float32 [N,D] of length 1, by the first embedder."""
         return self._models.embedder.embed(crops)
 
-    def second_look(self, crops: Pixels) -> list[SecondLook]:
-        """For uint8 [N,112,112,3] both embedders' view of crop and mirror image; what templates store too."""
+    def second_look(self, crops: Pixels, vectors: Floats) -> list[SecondLook]:
+        """For uint8 [N,112,112,3] and what `embed` made of them, [N,D], both embedders' view of crop and mirror image;
+        what templates store too."""
         mirrored = np.ascontiguousarray(crops[:, :, ::-1])
-        views = np.concatenate([crops, mirrored])
         first, second = self._models.embedder, self._models.second_embedder
-        a, b = _mean_view(first.embed(views)), _mean_view(second.embed(views))
+        a = _mean_view(vectors, first.embed(mirrored))
+        b = _mean_view(second.embed(crops), second.embed(mirrored))
         return [SecondLook({first.model_id: x, second.model_id: y}) for x, y in zip(a, b, strict=True)]
 
     def detect(self, rgb: Pixels) -> list[_Found]:
@@ -185,12 +186,17 @@ class FaceMatcher:
             if needs_second_look(near, face.quality, size, self._rules)
         ]
         if doubtful:
-            looks = self._engine.second_look(np.stack([faces[at].crop for at in doubtful]))
+            looks = self._engine.second_look(*stacked([faces[at] for at in doubtful]))
             for at, look in zip(doubtful, looks, strict=True):
                 found[at] = [second_opinion(c, look, self._gallery, self._rules) for c in found[at]]
         return [
             decide(near, face.quality, size, self._rules) for face, near in zip(faces, found, strict=True)
         ]
+
+
+def stacked(faces: Sequence[Face]) -> tuple[Pixels, Floats]:
+    """Crops [N,112,112,3] and vectors [N,D] of at least one face."""
+    return np.stack([face.crop for face in faces]), np.stack([face.vector for face in faces])
 
 
 def second_opinion(candidate: Candidate, look: SecondLook, gallery: Gallery, rules: FaceRules) -> Candidate:
@@ -265,8 +271,7 @@ def measure(box: Box, points: Floats, crop: Pixels) -> FaceQuality:
     )
 
 
-def _mean_view(vectors: Floats) -> Floats:
-    """[2N,D] (crops, then mirrors) → [N,D] of length 1."""
-    crops, mirrors = np.split(vectors, 2)
+def _mean_view(crops: Floats, mirrors: Floats) -> Floats:
+    """Twice [N,D] → [N,D] of length 1."""
     total = crops + mirrors
     return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)

@@ -11,15 +11,18 @@ from services.detector.domain.ownership import NotProved, OwnershipRules
 
 
 class ProviderKeys:
-    """Public keys of the configured providers, read when needed: a key may be brought while the service runs."""
+    """Public keys of the configured providers, read when needed: a key may be brought while the service runs.
 
-    def __init__(self, rules: OwnershipRules, folder: Path) -> None:
-        self._rules = rules
+    `test_profile`: whether providers that are for tests only are believed too.
+    """
+
+    def __init__(self, rules: OwnershipRules, folder: Path, *, test_profile: bool) -> None:
+        self._known = {name: row for name, row in rules.providers.items() if test_profile or not row.test}
         self._folder = folder
 
     def check(self, provider: str, key_id: str, content: bytes, signature: bytes) -> None:
         """Raises NotProved UNKNOWN_PROVIDER or BAD_SIGNATURE."""
-        known = self._rules.providers.get(provider)
+        known = self._known.get(provider)
         if known is None or known.key_id != key_id:
             raise NotProved("UNKNOWN_PROVIDER")
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import BigInteger, LargeBinary, bindparam, case, delete, false, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,8 +20,8 @@ SPOOL_TOPIC = "spool"
 """What the deciding loops wait for."""
 SPOOLED = 1
 """SignalState of a signal that waits."""
-SUSPECT = 2
-"""Attempts from which a row is taken alone."""
+SUSPECT = 1
+"""Failures from which a row is taken alone."""
 BATCH_BYTES = 64 * 1024 * 1024
 """Sealed content that a batch holds in memory, one large signal excepted."""
 
@@ -34,6 +35,8 @@ _CONCLUDE = text(
     "FROM unnest(CAST(:refs AS bytea[]), CAST(:states AS int[]), CAST(:decisions AS text[]), CAST(:kinds AS int[])) "
     "AS t(ref, state, decision, kind) WHERE m.signal_ref = t.ref"
 )
+_FREE: dict[str, Any] = {"lease": None, "lease_owner": None, "lease_until": None}
+_DIED = case((Row.lease.is_(None), 0), else_=1)
 
 
 class SqlSpool:
@@ -78,10 +81,15 @@ class SqlSpool:
         wake_after_commit(self._session, SPOOL_TOPIC)
 
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
-        """A row that was taken twice without being decided may break its worker: it is taken alone."""
+        """A row that failed before may break its worker: it is taken alone. One whose lease ran out counts as failed:
+        whoever held it died over it or beside it."""
         free = (
             select(Row.spool_id, Row.attempts, Row.size_bytes)
-            .where(Row.pictures == pictures, or_(Row.lease_until.is_(None), Row.lease_until < datetime.now(UTC)))
+            .where(
+                Row.pictures == pictures,
+                Row.parked == false(),
+                or_(Row.lease_until.is_(None), Row.lease_until < datetime.now(UTC)),
+            )
             .order_by(Row.spool_id)
             .limit(most)
             .with_for_update(skip_locked=True)
@@ -92,7 +100,7 @@ class SqlSpool:
         statement = (
             update(Row)
             .where(Row.spool_id == func.any(bindparam("ids", ids, ARRAY(BigInteger))))
-            .values(lease=lease, lease_owner=owner, lease_until=until, attempts=Row.attempts + 1)
+            .values(lease=lease, lease_owner=owner, lease_until=until, attempts=Row.attempts + _DIED)
             .returning(
                 Row.signal_ref, Row.key_id, Row.payload, Row.pictures, Row.traceparent, Row.spool_id, Row.attempts
             )
@@ -112,9 +120,26 @@ class SqlSpool:
         return set(await self._session.scalars(statement))
 
     async def release(self, *, owner: str = "", lease: str = "") -> None:
-        held = Row.lease == lease if lease else Row.lease_owner == owner
-        statement = update(Row).where(held).values(lease=None, lease_owner=None, lease_until=None)
+        if lease:
+            statement = update(Row).where(Row.lease == lease).values(_FREE)
+        else:
+            statement = update(Row).where(Row.lease_owner == owner).values(_FREE | {"attempts": Row.attempts + 1})
         await self._session.execute(statement.execution_options(synchronize_session=False))
+
+    async def failed(self, spool_id: int, lease: str, *, park: bool) -> bool:
+        statement = (
+            update(Row)
+            .where(Row.spool_id == spool_id, Row.lease == lease)
+            .values(_FREE | {"attempts": Row.attempts + 1, "parked": park})
+            .returning(Row.spool_id)
+            .execution_options(synchronize_session=False)
+        )
+        return (await self._session.execute(statement)).one_or_none() is not None
+
+    async def unpark(self, spool_id: int) -> None:
+        statement = update(Row).where(Row.spool_id == spool_id, Row.parked).values(parked=False, attempts=0)
+        await self._session.execute(statement.execution_options(synchronize_session=False))
+        wake_after_commit(self._session, SPOOL_TOPIC)
 
     async def conclude(self, outcomes: Sequence[tuple[bytes, int, str | None, int]]) -> None:
         if not outcomes:

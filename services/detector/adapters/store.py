@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.log.v1.record_pb2 import LogRecord
-from services.chassis import due
+from services.chassis import dead_letters, due
 from services.chassis.database import Database
 from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
@@ -142,6 +142,11 @@ class SqlTemplates:
         )
         return [_template(each) for each in await self._session.scalars(query)]
 
+    async def live(self, subscriber_id: str) -> int:
+        row = tables.FaceTemplateRow
+        mine = (row.subscriber_id == subscriber_id, row.state != OwnershipState.ERASED)
+        return int(await self._session.scalar(select(func.count()).select_from(row).where(*mine)) or 0)
+
     async def change(self, template: FaceTemplate) -> None:
         values = _template_values(template) | {"index_version": await self._next_version()}
         if template.state is OwnershipState.ERASED:
@@ -240,6 +245,11 @@ class SqlWatches:
             .limit(most)
         )
         return [_sealed_watch(each) for each in await self._session.scalars(query)]
+
+    async def live(self, subscriber_id: str) -> int:
+        row = tables.WatchedIdentifierRow
+        mine = (row.subscriber_id == subscriber_id, row.state != OwnershipState.ERASED)
+        return int(await self._session.scalar(select(func.count()).select_from(row).where(*mine)) or 0)
 
     async def change(self, watch: Watch) -> None:
         values = _watch_values(watch)
@@ -372,6 +382,21 @@ class SqlDecisions:
         old = delete(row).where(row.create_time < before, row.capture.is_(None))
         await self._session.execute(old.execution_options(**_NO_SYNC))
 
+    async def purge_captures(self, before: datetime, most: int) -> list[tuple[str, datetime]]:
+        row = tables.DecisionRow
+        oldest = (
+            select(row.decision_id)
+            .where(row.create_time < before, row.capture.is_not(None))
+            .order_by(row.create_time)
+            .limit(most)
+            .with_for_update(skip_locked=True)
+        )
+        changed = update(row).where(row.decision_id.in_(oldest)).values(capture=null())
+        found = await self._session.execute(
+            changed.returning(row.decision_id, row.create_time).execution_options(**_NO_SYNC)
+        )
+        return [(each[0], each[1]) for each in found]
+
 
 def _decision(row: tables.DecisionRow) -> StoredDecision:
     return StoredDecision(
@@ -427,6 +452,10 @@ class SqlWork:
     async def cancel(self, kind: str, entity_id: str) -> None:
         """See the port."""
         await due.cancel(self._session, kind, entity_id)
+
+    def set_aside(self, kind: str, entity_id: str, reason: str, traceparent: str) -> None:
+        """See the port."""
+        dead_letters.put_job(self._session, kind, entity_id, reason, traceparent)
 
     async def recall(self, caller: str, method: str, request: Message) -> str | None:
         """See the port."""

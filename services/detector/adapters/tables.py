@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Identity, Index, LargeBinary, MetaData, SmallInteger, Text, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    DateTime,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.chassis.database import NAMING, chassis_tables
@@ -63,7 +75,10 @@ class SpoolRow(Base):
     lease: Mapped[str | None] = mapped_column(Text, comment="token of the batch that works on it")
     lease_owner: Mapped[str | None] = mapped_column(Text, comment="instance that works on it")
     lease_until: Mapped[datetime | None] = mapped_column(_TIME, comment="real time; later it is free again")
-    attempts: Mapped[int] = mapped_column(SmallInteger, comment="times it was taken")
+    attempts: Mapped[int] = mapped_column(SmallInteger, comment="failures of its own")
+    parked: Mapped[bool] = mapped_column(
+        server_default=false(), comment="kept aside: not taken until its dead letter is replayed"
+    )
 
     __table_args__ = (Index("ix_spool_lane", "pictures", "spool_id"),)
 

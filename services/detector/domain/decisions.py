@@ -124,6 +124,12 @@ class ReviewRules:
     match_from_default: Confidence
     score_retention_days: int
     signal_memory_days: int
+    capture_days: int
+    """Days that a capture is kept which nobody releases."""
+    attempts: int
+    """Failures of its own after which a signal is kept aside."""
+    stop_after: int
+    """Signals kept aside in a row that stop their lane."""
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> ReviewRules:
@@ -136,6 +142,9 @@ class ReviewRules:
             match_from_default=default,
             score_retention_days=int(raw["score_retention_days"]),
             signal_memory_days=int(raw["signal_memory_days"]),
+            capture_days=int(raw["capture_days"]),
+            attempts=int(raw["attempts"]),
+            stop_after=int(raw["stop_after"]),
         )
 
     def band(self, hit: Hit) -> Band:

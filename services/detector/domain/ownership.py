@@ -84,6 +84,8 @@ class Provider:
     key_file: str
     possession: bool
     real_name: bool
+    test: bool = False
+    """Believed in the test profile only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ class OwnershipRules:
     providers: Mapping[str, Provider]
     valid: Mapping[str, timedelta]
     real_name_needed: frozenset[str]
+    most_templates: int
+    most_identifiers: int
+    """What one subscriber may have that is not erased."""
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> OwnershipRules:
@@ -110,6 +115,8 @@ class OwnershipRules:
             providers={row.provider: row for row in providers},
             valid={kind: timedelta(days=days) for kind, days in raw["valid_days"].items()},
             real_name_needed=frozenset(raw["real_name_needed"]),
+            most_templates=int(raw["most_templates"]),
+            most_identifiers=int(raw["most_identifiers"]),
         )
 
     def check(self, claims: Claims, kind: str, subscriber_id: str, target_id: str, now: datetime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ from misuse.common.v1 import signal_pb2 as common
 from misuse.detector.v1 import events_pb2 as events
 from misuse.detector.v1 import signal_service_pb2 as messages
 from services.chassis.clock import Clock
+from services.chassis.database import is_transient
+from services.chassis.dead_letters import reason_of
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, Unsealable, unseal
 from services.chassis.telemetry import logger, observe_stage, span_from, stage
@@ -35,7 +37,7 @@ from services.detector.domain.decisions import (
 )
 from services.detector.domain.signals import Signal
 from services.detector.handlers import records
-from services.detector.handlers.intake import MOST_CHANNELS, spool_place
+from services.detector.handlers.intake import KnownChannels, spool_place
 from services.detector.ports import (
     Analysis,
     Analyst,
@@ -57,8 +59,8 @@ log = logger(__name__)
 
 LEASE = timedelta(seconds=120)
 """A batch whose instance died is taken again after this, in real time; a restart frees it at once."""
-MOST_ATTEMPTS = 4
-"""A signal that was taken this often without being decided breaks its worker: it is decided UNREADABLE."""
+DECIDE_SIGNAL = "DECIDE_SIGNAL"
+"""Dead letter, and due row of its replay, of a signal that was kept aside; its entity is the spool id."""
 MOST_COMPARED = 500
 """Earlier contents of a subscriber that a new one is compared with, the newest first."""
 MOST_WATCHES = 32
@@ -79,6 +81,7 @@ class Lane:
 
 TEXTS = Lane(pictures=False, most=256)
 PICTURES = Lane(pictures=True, most=8)
+LANES = (TEXTS, PICTURES)
 
 
 @dataclass(slots=True)
@@ -92,6 +95,14 @@ class _Job:
     kept: dict[tuple[str, MatchKind], Kept] = field(default_factory=dict)
     stale: bool = False
     """True when somebody it concerned is no longer to be matched."""
+    failure: str = ""
+    """Why it could not be decided, UPPER_SNAKE: by its own fault, whatever else was in the batch."""
+    hopeless: bool = False
+    """True when another attempt would fail in the same way."""
+
+    def fail(self, reason: str, *, hopeless: bool = False) -> None:
+        """Notes why it cannot be decided."""
+        self.failure, self.hopeless = reason, hopeless
 
 
 class Memory:
@@ -136,14 +147,33 @@ class Deciding:
     gallery: Gallery
     rules: ReviewRules
     executor: Executor
+    channels: KnownChannels
     owner: str
     """Name of this instance; rows it held when it died are free when it comes back."""
     memory: Memory = field(default_factory=Memory)
     abandoned: set[str] = field(default_factory=set)
     """Leases of batches that failed and are not free yet."""
+    put_aside: Counter[Lane] = field(default_factory=Counter)
+    """Signals of each lane that were kept aside since one was decided."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a lane has stopped: so many signals in a row were kept aside that the fault must be ours."""
+        return any(self._stopped(lane) for lane in LANES)
+
+    def _stopped(self, lane: Lane) -> bool:
+        return self.put_aside[lane] >= self.rules.stop_after
+
+    async def free(self, spool_id: str) -> None:
+        """What a due row of kind DECIDE_SIGNAL does: a signal that was kept aside is tried anew, its lane too."""
+        async with self.begin() as work:
+            await work.spool.unpark(int(spool_id))
+        self.put_aside.clear()
 
     async def batch(self, lane: Lane) -> int:
-        """Decides one batch; returns how many signals were taken."""
+        """Decides one batch; returns how many signals were taken, none while the lane is stopped."""
+        if self._stopped(lane):
+            return 0
         await self._free_abandoned()
         lease = uuid7()
         async with self.quietly() as work:
@@ -151,10 +181,10 @@ class Deciding:
         if not rows:
             return 0
         try:
-            await self._decide(rows, lease)
+            await self._decide(rows, lease, lane)
         except BaseException:
-            # Free at once what cannot be decided now; a row that was taken often is taken alone. Where the store
-            # itself is away the next batch frees it.
+            # Free at once what cannot be decided now: no signal is at fault, so that none is counted as failed. Where
+            # the store itself is away the next batch frees it.
             self.abandoned.add(lease)
             with contextlib.suppress(Exception):
                 await self._free_abandoned()
@@ -167,15 +197,44 @@ class Deciding:
                 await work.spool.release(lease=lease)
             self.abandoned.discard(lease)
 
-    async def _decide(self, rows: Sequence[SpooledSignal], lease: str) -> None:
+    async def _decide(self, rows: Sequence[SpooledSignal], lease: str, lane: Lane) -> None:
         with stage("analyse"):
-            jobs = await self._beside(self._analysed, rows)
+            jobs = await self._beside(self._opened, rows)
+            await self._beside(self._analyse, [job for job in jobs if not job.failure])
         await self._find_whom(jobs)
         if any(job.decisions for job in jobs):
             await self._beside(_keep, jobs)
         with stage("decide_commit"):
-            async with self.begin() as work:
-                await _Commit(self, work, self.clock.now()).run(jobs, lease)
+            parked = await self._commit(jobs, lease)
+        self._count(lane, parked, decided=any(not job.failure for job in jobs))
+
+    async def _commit(self, jobs: Sequence[_Job], lease: str) -> list[_Job]:
+        """Commits what was decided and gives back what failed; returns the jobs that are now kept aside."""
+        while True:
+            try:
+                async with self.begin() as work:
+                    await _Commit(self, work, self.clock.now()).run([job for job in jobs if not job.failure], lease)
+                    return [job for job in jobs if job.failure and await self._put_back(work, job, lease)]
+            except _Incomparable as problem:
+                _note_failure(problem.job, problem.error)
+
+    async def _put_back(self, work: Work, job: _Job, lease: str) -> bool:
+        """Gives back a signal that failed by itself; True where it is kept aside for good, with its dead letter."""
+        row = job.row
+        park = job.hopeless or row.attempts + 1 >= self.rules.attempts
+        held = await work.spool.failed(row.spool_id, lease, park=park)
+        if held and park:
+            work.set_aside(DECIDE_SIGNAL, str(row.spool_id), job.failure, row.traceparent)
+        return held and park
+
+    def _count(self, lane: Lane, parked: Sequence[_Job], decided: bool) -> None:
+        if decided:
+            self.put_aside[lane] = 0
+        self.put_aside[lane] += len(parked)
+        for job in parked:
+            log.error("signal_kept_aside", spool_id=job.row.spool_id, reason=job.failure)
+        if parked and self._stopped(lane):
+            log.error("lane_stopped", pictures=lane.pictures, in_a_row=self.put_aside[lane])
 
     async def run(self, lane: Lane, wakeup: asyncio.Event) -> None:
         """Decides for ever; `wakeup` is set after every commit that spooled signals."""
@@ -200,25 +259,42 @@ class Deciding:
         """Runs something heavy beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(function, *arguments))
 
-    def _analysed(self, rows: Sequence[SpooledSignal]) -> list[_Job]:
-        jobs = [self._opened(row) for row in rows]
-        readable = [job for job in jobs if job.signal is not None and job.row.attempts < MOST_ATTEMPTS]
-        analyses = self.analyst.analyse([job.signal for job in readable if job.signal is not None])
-        for job, analysis in zip(readable, analyses, strict=True):
-            job.analysis = analysis
+    def _opened(self, rows: Sequence[SpooledSignal]) -> list[_Job]:
+        jobs = [_Job(row) for row in rows]
+        for job in jobs:
+            self._open(job)
         return jobs
 
-    def _opened(self, row: SpooledSignal) -> _Job:
+    def _open(self, job: _Job) -> None:
+        row = job.row
+        if row.attempts >= self.rules.attempts:
+            job.fail("BREAKS_ITS_WORKER", hopeless=True)
+            return
         key = self.keys.get(row.key_id)
         if key is None:
-            log.error("spool_key_missing", key_id=row.key_id)
-            return _Job(row)
+            job.fail("SPOOL_KEY_MISSING", hopeless=True)
+            return
         try:
             payload = unseal(key, row.payload, spool_place(row.signal_ref))
-            return _Job(row, signal_of(messages.Signal.FromString(payload)))
-        except (Unsealable, DecodeError) as error:
-            log.error("spooled_signal_unreadable", error=error)
-            return _Job(row)
+            job.signal = signal_of(messages.Signal.FromString(payload))
+        except (Unsealable, DecodeError):
+            job.fail("CANNOT_BE_OPENED", hopeless=True)
+
+    def _analyse(self, jobs: Sequence[_Job]) -> None:
+        """Analyses all together; where that fails each alone, so that only those which fail by themselves do."""
+        try:
+            analyses = self.analyst.analyse([job.signal for job in jobs if job.signal is not None])
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if len(jobs) == 1:
+                _note_failure(jobs[0], error)
+                return
+            for job in jobs:
+                self._analyse([job])
+            return
+        for job, analysis in zip(jobs, analyses, strict=True):
+            job.analysis = analysis
 
     async def _find_whom(self, jobs: Sequence[_Job]) -> None:
         """Compares what was found with the watched values, and decides."""
@@ -241,11 +317,30 @@ class Deciding:
             job.decisions = decide(job.analysis.faces, watched, self.rules)
 
 
+class _Incomparable(Exception):
+    """A job whose content cannot be compared with others: the batch is committed again without it."""
+
+    def __init__(self, job: _Job, error: Exception) -> None:
+        super().__init__("a content cannot be compared")
+        self.job, self.error = job, error
+
+
 def _keep(jobs: Sequence[_Job]) -> None:
     for job in jobs:
         for decision in job.decisions:
-            if job.analysis is not None:
-                job.kept[decision.subscriber_id, decision.kind] = job.analysis.keep(decision)
+            try:
+                if job.analysis is not None:
+                    job.kept[decision.subscriber_id, decision.kind] = job.analysis.keep(decision)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                _note_failure(job, error)
+                break
+
+
+def _note_failure(job: _Job, error: Exception) -> None:
+    job.fail(reason_of(error))
+    log.error("signal_not_analysed", spool_id=job.row.spool_id, attempts=job.row.attempts + 1, error=error)
 
 
 class _Commit:
@@ -267,7 +362,7 @@ class _Commit:
         work = self._work
         mine = await work.spool.finish([job.row.spool_id for job in jobs], lease)
         held = [job for job in jobs if job.row.spool_id in mine]
-        self._channels = {row.channel: row for row in await work.channels.page("", MOST_CHANNELS)}
+        self._channels = await self._deciding.channels.known(work)
         await self._drop_stale(held)
         await self._load_contents(held)
         for job in held:
@@ -337,9 +432,7 @@ class _Commit:
 
     async def _conclude(self, job: _Job) -> None:
         signal, analysis = job.signal, job.analysis
-        if signal is None or analysis is None:
-            self._give_up(job)
-            return
+        assert signal is not None and analysis is not None  # jobs that failed do not come here
         for decision in job.decisions:
             await self._store(job, signal, analysis, decision)
         none_id, kind = None, 0
@@ -350,13 +443,6 @@ class _Commit:
         self._outcomes.append((job.row.signal_ref, UNREADABLE if unread else DECIDED, none_id, kind))
         if signal.discover_time is not None:
             observe_stage("discover_to_decision", (self._now - signal.discover_time).total_seconds())
-
-    def _give_up(self, job: _Job) -> None:
-        """A signal that cannot be opened, or breaks whoever opens it: recorded, and gone."""
-        decision_id = uuid7()
-        record = records.unreadable(decision_id, job.row.signal_ref, job.row.attempts, self._now)
-        self._work.record(job.row.signal_ref.hex(), record)
-        self._outcomes.append((job.row.signal_ref, UNREADABLE, decision_id, int(MatchKind.FACE)))
 
     def _record_none(self, decision_id: str, job: _Job, signal: Signal, analysis: Analysis) -> None:
         reasons = ("NO_LONGER_MATCHED",) if job.stale else records.none_reasons(analysis)
@@ -394,7 +480,7 @@ class _Commit:
     async def _store(self, job: _Job, signal: Signal, analysis: Analysis, decision: Decision) -> None:
         decision_id = uuid7()
         kept = self._kept(job, decision)
-        placements = [await self._place(decision.subscriber_id, content) for content in kept.contents]
+        placements = [await self._place(job, decision.subscriber_id, content) for content in kept.contents]
         placement = joined(placements)
         # The event goes out before the record: `case` links the decision to its case first.
         facts = self._facts(decision_id, job, signal, analysis, decision, placement)
@@ -403,19 +489,26 @@ class _Commit:
         self._record(decision_id, job, signal, analysis, decision, placement)
         self._stored.append(self._stored_decision(decision_id, job, signal, analysis, decision, placement))
 
-    async def _place(self, subscriber_id: str, content: Content) -> Placement:
+    async def _place(self, job: _Job, subscriber_id: str, content: Content) -> Placement:
         deciding = self._deciding
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
             return Placement(self._exact[ref], IDENTICAL, 0)
         known = [(cluster, form) for medium, cluster, form in self._known[subscriber_id] if medium is content.medium]
-        near: Sequence[Near] = await deciding._beside(deciding.likeness.near, content, known) if known else ()
-        placement = place(uuid7(), near)
+        placement = place(uuid7(), await self._near(job, content, known) if known else ())
         self._exact[ref] = placement.cluster_id
         self._known[subscriber_id].append((content.medium, placement.cluster_id, content.fingerprint))
         sealed = deciding.vault.seal(subscriber_id, "content", subscriber_id, "fingerprint", content.data)
         self._new.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))
         return placement
+
+    async def _near(self, job: _Job, content: Content, known: Sequence[tuple[str, object]]) -> Sequence[Near]:
+        try:
+            return await self._deciding._beside(self._deciding.likeness.near, content, known)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            raise _Incomparable(job, error) from error
 
     def _facts(
         self,

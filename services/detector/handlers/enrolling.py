@@ -16,7 +16,7 @@ from misuse.case.v1 import subscriber_service_pb2 as consents
 from misuse.detector.v1 import enrollment_service_pb2 as messages
 from misuse.detector.v1 import events_pb2 as events
 from services.chassis.clock import Clock
-from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied
+from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, ResourceExhausted
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger
 from services.chassis.tokens import current_actor
@@ -93,6 +93,7 @@ class Enrolling:
             if known := await self._known(work, "EnrollFace", request):
                 return (await self._template(work, request.subscriber_id, known)).template
             await _consented(work, request.subscriber_id, consents.CONSENT_SCOPE_FACE_TEMPLATE)
+            await self._room_for_template(work, request.subscriber_id)
         try:
             face = await asyncio.get_running_loop().run_in_executor(
                 self.executor, partial(self.enroller.enrol, pictures)
@@ -105,6 +106,7 @@ class Enrolling:
             if known := await self._known(work, "EnrollFace", request):
                 return (await self._template(work, who, known)).template
             scopes = await _consented(work, who, consents.CONSENT_SCOPE_FACE_TEMPLATE)
+            await self._room_for_template(work, who)
             seal = partial(self.vault.seal, who, "face_template", template.template_id)
             keep_crop = consents.CONSENT_SCOPE_TEMPLATE_CROP in scopes
             await work.templates.add(
@@ -143,6 +145,8 @@ class Enrolling:
                 held = await self._watch(work, who, known)
                 return held.watch, self.masked(held)
             await _consented(work, who, consents.CONSENT_SCOPE_WATCHED_IDENTIFIER)
+            if await work.watches.live(who) >= self.rules.most_identifiers:
+                raise ResourceExhausted("TOO_MANY_IDENTIFIERS", "As many identifiers are watched as can be.")
             seal = partial(self.vault.seal, who, "watched_identifier", watch.watch_id)
             await work.watches.add(
                 watch,
@@ -234,6 +238,10 @@ class Enrolling:
                 return
             if held.watch.expire_time is not None and held.watch.expire_time <= self.clock.now():
                 await self.change_watch(work, held.watch, OwnershipState.EXPIRED, "PROOF_RAN_OUT")
+
+    async def _room_for_template(self, work: Work, subscriber_id: str) -> None:
+        if await work.templates.live(subscriber_id) >= self.rules.most_templates:
+            raise ResourceExhausted("TOO_MANY_TEMPLATES", "There are as many templates as can be.")
 
     async def _known(self, work: Work, method: str, request: Message) -> str | None:
         return await work.recall(current_actor().subject, method, request)

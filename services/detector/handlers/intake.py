@@ -31,6 +31,8 @@ WAITING_BYTES = 192 * 1024 * 1024
 _HEAVY_BYTES = 128 * 1024
 _COUNT_SECONDS = 1.0
 MOST_CHANNELS = 1000
+CHANNELS_SECONDS = 1.0
+"""How old the channel rows may be that a batch goes by: so long a replica may not know of a pause."""
 
 SPOOLED = 1
 
@@ -42,6 +44,8 @@ class Incoming:
     signal: Signal
     payload: bytes = field(repr=False)
     traceparent: str
+    refused: str = ""
+    """Why the message could not be read, where it could not; the signal is then empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,26 @@ class Outcome:
     state: int = 0
     duplicate: bool = False
     refused: Refused | None = None
+
+
+class KnownChannels:
+    """The channel rows, read again when older than CHANNELS_SECONDS or changed by this replica."""
+
+    def __init__(self) -> None:
+        self._rows: Mapping[str, Channel] = {}
+        self._read = -CHANNELS_SECONDS
+
+    async def known(self, work: Work) -> Mapping[str, Channel]:
+        """Channels by id."""
+        moment = time.monotonic()
+        if moment - self._read >= CHANNELS_SECONDS:
+            self._rows = {row.channel: row for row in await work.channels.page("", MOST_CHANNELS)}
+            self._read = moment
+        return self._rows
+
+    def forget(self) -> None:
+        """Has them read again: one was changed."""
+        self._read = -CHANNELS_SECONDS
 
 
 @dataclass(slots=True)
@@ -65,13 +89,21 @@ class Intake:
     """Commits batches of signals."""
 
     def __init__(
-        self, begin: Begin, keys: KeyStore, clock: Clock, door: Door, references: References, most_spool_bytes: int
+        self,
+        begin: Begin,
+        keys: KeyStore,
+        clock: Clock,
+        door: Door,
+        references: References,
+        channels: KnownChannels,
+        most_spool_bytes: int,
     ) -> None:
         self._begin = begin
         self._keys = keys
         self._clock = clock
         self._door = door
         self._references = references
+        self._channels = channels
         self._most_bytes = most_spool_bytes
         self._bytes = 0
         self._counted = -_COUNT_SECONDS
@@ -82,7 +114,7 @@ class Intake:
         now = self._clock.now()
         with stage("intake_commit"):
             async with self._begin() as work:
-                known = {row.channel: row for row in await work.channels.page("", MOST_CHANNELS)}
+                known = await self._channels.known(work)
                 candidates = [self._at_the_door(each, known, now) for each in batch]
                 await self._count(work, candidates)
                 await self._accept(work, [each for each in candidates if each.outcome is None], now)
@@ -98,11 +130,13 @@ class Intake:
         if usable_id(signal.signal_id):
             candidate.ref = self._references.signal(signal.signal_id)
         try:
+            if incoming.refused:
+                raise Refused(incoming.refused)
             self._door.check(signal, known.get(signal.channel), now)
         except Refused as refusal:
             candidate.outcome = Outcome(refused=refusal)
         else:
-            candidate.fingerprint = self._references.fingerprint(incoming.payload)
+            candidate.fingerprint = self._references.fingerprint(signal)
         return candidate
 
     async def _count(self, work: Work, candidates: Sequence[_Candidate]) -> None:

@@ -94,25 +94,6 @@ def decision(
     )
 
 
-def unreadable(decision_id: str, ref: bytes, attempts: int, now: datetime) -> log.LogRecord:
-    """A signal of which nothing can be said: it could not be opened, or broke its worker `attempts` times."""
-    return log.LogRecord(
-        decision_id=decision_id,
-        entity="decision",
-        entity_id=decision_id,
-        entity_version=1,
-        purpose=access_pb2.PURPOSE_COLLECTION,
-        occur_time=stamp(now),
-        match_decision_log=log.MatchDecisionLog(
-            signal_ref=ref,
-            band=common.BAND_NONE,
-            kind=common.MATCH_KIND_FACE,
-            reasons=["UNREADABLE", "TAKEN_TOO_OFTEN" if attempts > 1 else "CANNOT_BE_OPENED"],
-            decide_time=stamp(now),
-        ),
-    )
-
-
 def _face_detail(
     found: Decision, placement: Placement | None, analysis: Analysis, analyst: Analyst, gallery: Gallery
 ) -> log.FaceMatchDecisionLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
 
@@ -21,13 +21,15 @@ from services.detector.domain.channels import BadChannel, Channel
 from services.detector.domain.decisions import Band, MatchKind, ReviewRules
 from services.detector.domain.signals import usable_id
 from services.detector.handlers import records
-from services.detector.handlers.intake import MOST_CHANNELS
+from services.detector.handlers.intake import MOST_CHANNELS, KnownChannels
 from services.detector.ports import Begin, Work
 from services.detector.sealing import References, Vault
 
 log = logger(__name__)
 
 MOST_REASON_CHARACTERS = 256
+MOST_PURGED = 500
+"""Captures in one round of the sweep."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Watching:
     clock: Clock
     references: References
     source_types: frozenset[int]
+    known: KnownChannels
 
     async def page(self, after: str, most: int) -> list[Channel]:
         """A page of channels by id."""
@@ -65,6 +68,7 @@ class Watching:
             stored = replace(wanted, version=wanted.version + 1, update_time=now)
             await self._store(work, stored, before, "CHANGED" if before else "CREATED")
             await work.remember(caller, "UpsertChannel", request, stored.channel)
+        self.known.forget()
         return stored
 
     async def pause(self, channel: str, paused: bool, reason: str) -> Channel:
@@ -77,6 +81,7 @@ class Watching:
                 return before
             stored = replace(before, paused=paused, version=before.version + 1, update_time=self.clock.now())
             await self._store(work, stored, before, "PAUSED" if paused else "RESUMED")
+        self.known.forget()
         return stored
 
     def _check(self, wanted: Channel) -> None:
@@ -194,6 +199,7 @@ class Sweeping:
         now = self.clock.now()
         async with self.begin() as work:
             await work.spool.purge_memory(now - timedelta(days=self.rules.signal_memory_days))
+            await self._purge_captures(work, now)
             await work.decisions.purge(now - timedelta(days=self.rules.score_retention_days))
             await work.purge_nonces(now)
             # A key is used within its hour of business time only.
@@ -203,6 +209,12 @@ class Sweeping:
         for key_id, since in list(self._empty_since.items()):
             if moment - since >= self.settle_seconds:
                 await self._destroy(key_id)
+
+    async def _purge_captures(self, work: Work, now: datetime) -> None:
+        """Whoever a capture was made for has had all the time to take it over into evidence."""
+        kept = timedelta(days=self.rules.capture_days)
+        for decision_id, made in await work.decisions.purge_captures(now - kept, MOST_PURGED):
+            work.record(decision_id, records.purge("CAPTURE", decision_id, made + kept, "CAPTURE_NOT_RELEASED", now))
 
     async def _destroy(self, key_id: str) -> None:
         now = self.clock.now()

@@ -312,6 +312,7 @@ async def running(url: str, home: Path, heavy: Heavy, clock: ManualClock | None 
         keys_dir=home / "keys" / "detector",
         token_keys_dir=home / "tokens" / "public",
         models_dir=MODELS,
+        profile="test",
         max_message_bytes=LARGEST_MESSAGE,
     )
     database = Database(url)

@@ -66,6 +66,17 @@ async def test_the_same_signal_again_is_a_duplicate_and_other_content_under_its_
     assert 1 == await world.count("spool")
 
 
+async def test_a_signal_that_is_sent_again_with_new_stamps_is_a_duplicate(world):
+    signal = world.signal("글 하나")
+    await world.submit(signal)
+    signal.discover_time.FromDatetime(world.clock.now() - timedelta(seconds=1))
+    signal.capture.collector = "second-try"
+    signal.capture.fetch_time.FromDatetime(world.clock.now())
+    assert (await world.submit(signal)).duplicate
+    signal.source_url += "?page=2"
+    assert ("AlreadyExists", "SIGNAL_ID_REUSED") == await reason_of(world.submit(signal))
+
+
 async def test_a_paused_channel_takes_nothing_until_it_is_resumed(world):
     operator = world.metadata("OPERATOR", "COLLECTION")
     pause = channels.PauseChannelRequest(channel="community", paused=True, reason="maintenance")
@@ -107,6 +118,7 @@ async def test_a_message_with_bad_utf8_is_refused_and_the_stream_goes_on(world):
 
     answers = [answer async for answer in call(requests(), metadata=world.collector)]
     assert ["REQUEST_MALFORMED", ""] == [answer.refusal.reason for answer in answers]
+    assert ["REQUEST_MALFORMED"] == [record.reason for record in await world.records("signal_intake_log")]
     assert signals.SIGNAL_STATE_SPOOLED == answers[1].state
 
 
@@ -114,7 +126,9 @@ async def test_a_full_spool_refuses_and_keeps_what_it_has(world):
     detector = world.detector
     counter = detector.signals._counter
     old: Intake = counter._intake
-    counter._intake = Intake(old._begin, old._keys, old._clock, old._door, old._references, most_spool_bytes=2_000)
+    counter._intake = Intake(
+        old._begin, old._keys, old._clock, old._door, old._references, old._channels, most_spool_bytes=2_000
+    )
     await world.submit(world.signal("가" * 300))
     assert ("ResourceExhausted", "SPOOL_FULL") == await reason_of(world.submit(world.signal("가" * 900)))
     assert 1 == await world.count("spool")

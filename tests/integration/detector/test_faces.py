@@ -10,6 +10,9 @@ from PIL import Image, ImageOps
 
 from misuse.detector.v1 import enrollment_service_pb2 as enrolment
 from misuse.detector.v1 import signal_service_pb2 as signals
+from services.chassis.ids import uuid7
+from services.chassis.rpc import unwrap
+from services.detector.domain.ownership import FaceTemplate, OwnershipState
 from tests.integration.detector.conftest import pictures_named
 
 
@@ -150,3 +153,19 @@ async def test_a_truncated_picture_is_decided_unreadable_with_a_record(world, pi
     assert signals.SIGNAL_STATE_UNREADABLE == status.state
     [record] = await world.records("match_decision_log")
     assert ["UNREADABLE_TRUNCATED"] == list(record.reasons)
+
+
+async def test_a_subscriber_has_so_many_templates_and_no_more(world, heavy):
+    who = await world.register("FACE_TEMPLATE")
+    now = world.clock.now()
+    async with world.detector.store.begin() as work:
+        for _ in range(heavy.rules.ownership.most_templates):
+            template = FaceTemplate(uuid7(), who, OwnershipState.PENDING, now, None, 1, (), 1)
+            await work.templates.add(template, b"sealed", None)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.enrol(who, b"a picture")
+    assert "TOO_MANY_TEMPLATES" == unwrap(refused.value).reason
+    await world.detector.enrolling.erase_template(who, template.template_id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.enrol(who, b"a picture")
+    assert "TOO_MANY_TEMPLATES" != unwrap(refused.value).reason

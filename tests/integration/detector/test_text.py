@@ -266,3 +266,27 @@ async def test_the_spool_key_is_destroyed_when_its_rows_are_gone(world):
     await sweeping.sweep()
     assert 0 == await world.count("spool_key")
     assert ["SPOOL_KEY"] == [record.item_kind for record in await world.records("purge_log")]
+
+
+async def test_a_subscriber_watches_so_many_identifiers_and_no_more(world, heavy):
+    who = await world.register()
+    for number in range(heavy.rules.ownership.most_identifiers):
+        last = await world.watch(who, MOBILE, f"010-2345-{number:04}")
+    assert "TOO_MANY_IDENTIFIERS" == await reason_of(world.watch(who, MOBILE, "010-9999-9999"))
+    gone = enrolment.UnwatchIdentifierRequest(subscriber_id=who, watch_id=last.watch_id)
+    await world.enrolment.UnwatchIdentifier(gone, metadata=world.backend)
+    await world.watch(who, MOBILE, "010-9999-9999")
+
+
+async def test_a_capture_that_nobody_releases_is_purged_with_a_record(world, heavy):
+    who = await world.register()
+    await world.watched(who, MOBILE, NUMBER)
+    await world.submit(world.signal(LEAK))
+    await world.decide()
+    world.clock.advance(timedelta(days=heavy.rules.review.capture_days - 1))
+    await world.detector.sweeping.sweep()
+    assert 1 == await world.count("decision WHERE capture IS NOT NULL")
+    world.clock.advance(timedelta(days=2))
+    await world.detector.sweeping.sweep()
+    assert 0 == await world.count("decision WHERE capture IS NOT NULL")
+    assert ["CAPTURE"] == [record.item_kind for record in await world.records("purge_log")]

@@ -21,6 +21,9 @@ RULES = ReviewRules(
     match_from_default=Confidence.LIKELY,
     score_retention_days=90,
     signal_memory_days=90,
+    capture_days=180,
+    attempts=4,
+    stop_after=5,
 )
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from nacl.signing import SigningKey
 
+from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import mask_value, read_rules
 from services.detector.domain.decisions import IdentifierKind
 from services.detector.domain.ownership import FACE, Claims, NotProved
@@ -64,3 +66,13 @@ def test_an_owner_recognises_the_masked_value():
 
 def test_the_shipped_channels_cover_ten_groups():
     assert 10 == len({channel.channel_group for channel in read_rules().channels})
+
+
+@pytest.mark.parametrize(("test_profile", "reason"), [(False, "UNKNOWN_PROVIDER"), (True, "BAD_SIGNATURE")])
+def test_a_provider_for_tests_is_unknown_outside_the_test_profile(tmp_path, test_profile, reason):
+    key = SigningKey(b"k" * 32).verify_key.encode().hex()
+    (tmp_path / "demo-identity.pub").write_text(key)
+    keys = ProviderKeys(RULES, tmp_path, test_profile=test_profile)
+    with pytest.raises(NotProved) as problem:
+        keys.check("demo-identity", "demo-identity-1", b"claims", bytes(64))
+    assert reason == problem.value.reason

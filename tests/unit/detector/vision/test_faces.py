@@ -17,6 +17,7 @@ from services.detector.adapters.faces import (
     aligned,
     read_face_rules,
     similarity,
+    stacked,
 )
 from services.detector.adapters.gallery import Entry, FaissGallery
 from services.detector.adapters.images import read_picture
@@ -42,7 +43,7 @@ def portraits(evaluation: Path, role: str, count: int) -> dict[str, Pixels]:
 def enrolled(engine: FaceEngine, people: dict[str, Pixels]) -> FaissGallery:
     gallery = FaissGallery(engine.model_id, 512)
     for name, rgb in people.items():
-        look = engine.second_look(engine.analyse(rgb)[0].crop[np.newaxis])[0].vectors
+        look = engine.second_look(*stacked(engine.analyse(rgb)[:1]))[0].vectors
         gallery.add([Entry(f"t-{name}", name, look[engine.model_id], look[engine.second_model_id])])
     return gallery
 

@@ -17,9 +17,12 @@ from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.fingerprints import (
     Fingerprint,
     compare,
+    dhashes,
     fingerprint,
+    orientations,
     pdq_bits,
     pdq_frame,
+    phashes,
     read_rules,
 )
 from services.detector.adapters.images import read_picture
@@ -43,6 +46,13 @@ def test_a_changed_copy_is_recognised(change: str, seed: int) -> None:
     copy = np.ascontiguousarray(transforms()[change](original))
     kept = Fingerprint.from_bytes(printed(original).to_bytes())
     assert compare(printed(copy, change), kept, RULES).near_duplicate
+
+
+@pytest.mark.parametrize("hashes", [dhashes, phashes])
+@pytest.mark.parametrize("shape", [(480, 640), (640, 480), (97, 131)])
+def test_the_hashes_of_a_turned_picture_are_those_of_its_orientations(hashes, shape) -> None:
+    grey = cv2.cvtColor(paint(3, *shape), cv2.COLOR_RGB2GRAY)
+    assert [hashes(view)[0] for view in orientations(grey)] == hashes(grey)
 
 
 def test_different_pictures_stay_apart() -> None:
