@@ -40,7 +40,7 @@ from services.chassis.telemetry import inject_traceparent, logger, span_from
 
 log = logger(__name__)
 
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=20)
 """A row whose worker died is taken again after this; in real time, not by the movable clock."""
 TAKE = 16
 MAX_ATTEMPTS = 12

@@ -71,7 +71,8 @@ class Truth:
         seen.sent, seen.acked = stats.sent - before[0], stats.acknowledged - before[1]
         roots = set(seen.cases)
         for request in await commands.all_removals(self._services):
-            if roots.intersection(request.case_ids):
+            new = request.create_time is not None and request.create_time >= self._started
+            if new and roots.intersection(request.case_ids):
                 seen.removals[str(request.state.name)] += 1
         for service in SERVICES:
             seen.dead_letters += (await commands.dead_letters(self._services, service))[1]
@@ -134,7 +135,9 @@ class Truth:
         matched = {d for ds in seen.decisions.values() for d, _, band in ds if band == "MATCH"}
         packed = all(case.evidence is not None for case in seen.cases.values())
         waiting = sum(count for state, count in seen.removals.items() if state in UNDER_WAY)
-        return decided and matched == set(seen.sightings) and packed and waiting == 0 and seen.acked == seen.sent
+        # Every post has an address of its own here, so every sighting leads to a removal request of its own.
+        filed = sum(seen.removals.values()) >= len(seen.sightings) and waiting == 0
+        return decided and matched == set(seen.sightings) and packed and filed and seen.acked == seen.sent
 
     async def packs(self, seen: Seen, folder: Path, public_keys: Path) -> tuple[int, int]:
         """Saves the latest pack of every case and verifies it offline. Returns (packs, verified)."""
