@@ -20,7 +20,7 @@ from misuse.detector.v1 import signal_service_pb2 as api
 from services.chassis.tokens import Issuer
 from tests.scenario.conftest import MAIL, MOBILE, Person, cases_of
 from tests.scenario.doors import COLLECTOR, OPERATOR, Door, signal
-from tests.scenario.otlp_sink import OtlpSink
+from tests.scenario.otlp_sink import OtlpSink, SeenSpan
 from tests.scenario.system import System, eventually
 
 pytestmark = pytest.mark.slow
@@ -65,11 +65,11 @@ def test_one_trace_spans_all_services(system: System, door: Door, sink: OtlpSink
     assert "SPOOLED" == door.submit_bytes(body.SerializeToString(), traced)
 
     wanted = {"detector", "case", "notify", "removal"}
-    eventually(lambda: wanted <= {span.service for span in sink.trace(trace_id)})
+    # Every service sends its spans in batches of its own time: a child may arrive before its parent.
+    eventually(lambda: wanted <= _services(sink, trace_id) and not _orphans(sink, trace_id, parent))
     spans = sink.trace(trace_id)
-    assert wanted <= {span.service for span in spans}
-    known = {span.span_id for span in spans} | {parent}
-    assert [] == [span for span in spans if span.parent_id not in known]
+    assert wanted <= _services(sink, trace_id)
+    assert [] == _orphans(sink, trace_id, parent)
     names = {(span.service, span.name) for span in spans}
     assert {
         ("detector", "misuse.detector.v1.SignalService/SubmitSignal"),
@@ -77,6 +77,16 @@ def test_one_trace_spans_all_services(system: System, door: Door, sink: OtlpSink
     } <= names
     for service in ("notify", "removal"):
         assert any(who == service and name.startswith("consume ") for who, name in names)
+
+
+def _services(sink: OtlpSink, trace_id: str) -> set[str]:
+    return {span.service for span in sink.trace(trace_id)}
+
+
+def _orphans(sink: OtlpSink, trace_id: str, caller: str) -> list[SeenSpan]:
+    spans = sink.trace(trace_id)
+    known = {span.span_id for span in spans} | {caller}
+    return [span for span in spans if span.parent_id not in known]
 
 
 # --- what the door refuses ---
