@@ -132,10 +132,11 @@ async def serve() -> None:
         signer,
     )
     # A match waits for nothing; the log of the others and the packing of evidence wait for a burst of matches to pass.
-    matches = runtime.consume("detector", service.following.of("detector"))
+    following = service.following
+    matches = runtime.consume("detector", following.signals())
+    runtime.consume("removal", following.removals(), yields_to=matches)
     for publisher in RECORDED_BY:
-        if publisher != "detector":
-            runtime.consume(publisher, service.following.of(publisher), yields_to=matches)
+        runtime.consume(publisher, following.records(), yields_to=matches)
     runtime.due({kind: _in_calm(matches, handler) for kind, handler in service.due().items()}, parallel=1)
     await runtime.serve(service.register)
 

@@ -49,14 +49,17 @@ class Following:
     rules: Rules
     now: Callable[[], datetime]
 
-    def of(self, publisher: str) -> Handlers:
-        """The handlers for the events of one publisher."""
-        handlers: dict[type[Message], Handler] = {LogRecord: self.recorded}
-        if publisher == "detector":
-            handlers |= {SignalMatched: self.matched, ReviewNeeded: self.review_needed}
-        if publisher == "removal":
-            handlers |= dict.fromkeys(_FOLLOWED, self.removal_moved)
-        return handlers
+    def signals(self) -> Handlers:
+        """The handlers for what the detector decided."""
+        return {SignalMatched: self.matched, ReviewNeeded: self.review_needed}
+
+    def removals(self) -> Handlers:
+        """The handlers for what becomes of removal requests."""
+        return dict.fromkeys(_FOLLOWED, self.removal_moved)
+
+    def records(self) -> Handlers:
+        """The handlers for the records of one publisher."""
+        return {LogRecord: self.recorded}
 
     async def matched(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Facts that the detector is sure of open or join cases."""
@@ -74,8 +77,7 @@ class Following:
     async def recorded(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Records go into the case log."""
         arrivals = [
-            Arrival(event.publisher, record)
-            for event, (record, _) in zip(events, _of(LogRecord, events), strict=True)
+            Arrival(event.publisher, record) for event, (record, _) in zip(events, _of(LogRecord, events), strict=True)
         ]
         await append_records(self.unit(session), arrivals)
 

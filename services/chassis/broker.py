@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -234,7 +235,7 @@ class Subscription:
     """A partition of a stream, being read.
 
     Keeps one pull request open ahead of the reader, so that a message is handed over the moment it arrives
-    (nats-py's own `fetch` waits for a full batch).
+    (nats-py's own `fetch` waits for a full batch). At most one and a half requests wait here.
     """
 
     def __init__(self, client: Client, publisher: str, partition: int, durable: str, stream_id: str) -> None:
@@ -245,6 +246,8 @@ class Subscription:
         self._durable = durable
         self._sub: NatsSubscription | None = None
         self._inbox = ""
+        self._waiting: deque[Msg] = deque()
+        self._arrived = asyncio.Event()
         self._owed = 0
         self._reconnects = 0
         self._quiet_since = 0.0
@@ -253,20 +256,26 @@ class Subscription:
     async def open(self) -> None:
         """Starts to listen."""
         self._inbox = self._client.new_inbox()
-        self._sub = await self._client.subscribe(self._inbox)
+        # A callback, not `next_msg`: that makes a task and a timer for every message.
+        self._sub = await self._client.subscribe(self._inbox, cb=self._take)
+
+    async def _take(self, message: Msg) -> None:
+        self._waiting.append(message)
+        self._arrived.set()
 
     async def fetch(self, most: int, seconds: float) -> list[Delivery]:
         """The next deliveries, as soon as there are any; empty after `seconds` without. Raises Unavailable when
         the stream or the durable is gone: follow again."""
-        assert self._sub is not None  # open() came first
         await self._keep_asking()
-        try:
-            messages = [await self._sub.next_msg(timeout=seconds)]
-        except (nats.errors.TimeoutError, TimeoutError):
-            await self._look_after_silence()
-            return []
-        while len(messages) < most and self._sub.pending_msgs:
-            messages.append(await self._sub.next_msg(timeout=1))
+        if not self._waiting:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._arrived.wait()
+            except TimeoutError:
+                await self._look_after_silence()
+                return []
+        messages = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         deliveries = [d for d in map(self._delivery, messages) if d is not None]
         self._owed = max(0, self._owed - len(deliveries))
         if deliveries:

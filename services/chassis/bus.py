@@ -8,8 +8,8 @@ inbox, nothing is applied twice, and a gap in the positions means loss: the publ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -24,7 +24,7 @@ from services.chassis.broker import HEAD, Broker, Delivery, Envelope, StreamPlac
 from services.chassis.database import TABLES, Database, is_transient
 from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput
 from services.chassis.leases import Leases
-from services.chassis.outbox import event_name
+from services.chassis.outbox import event_name, lanes
 from services.chassis.telemetry import inject_traceparent, logger, meter, span_from
 
 log = logger(__name__)
@@ -34,7 +34,7 @@ BATCH = 200
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
 BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 50, 0.3, 3.0
-"""A batch of so many events makes a consumer busy for so long; what yields to it waits at most so long."""
+"""A batch of so many events makes a consumer busy, and for so long after it; what yields waits at most so long."""
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
@@ -97,6 +97,7 @@ class Consumer:
         """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch."""
         self._yields_to = yields_to
         self._busy_until = 0.0
+        self._large_batches = 0
         self._database = database
         self._broker = broker
         self.publisher = publisher
@@ -104,7 +105,7 @@ class Consumer:
         self._handlers = {event_name(message_type): handler for message_type, handler in handlers.items()}
         self._republish = republish
         self._name = f"{service}_{publisher}"
-        self._partitions = partitions
+        self.partitions = lanes(handlers.keys(), partitions)
         self._readers: dict[int, _PartitionReader] = {}
         self._applied = meter().create_counter("jikimi_events_applied", description="events applied")
         self._rejected = meter().create_counter("jikimi_events_rejected", description="events put aside")
@@ -124,7 +125,7 @@ class Consumer:
         """Holds leases on a connection of its own; readers end with it."""
         readers: dict[int, asyncio.Task[None]] = {}
         async with self._database.lock_holder() as connection:
-            leases = Leases(connection, self.publisher, self._partitions)
+            leases = Leases(connection, self.publisher, self.partitions)
             await leases.join()
             try:
                 while True:
@@ -161,8 +162,8 @@ class Consumer:
 
     @property
     def busy(self) -> bool:
-        """Whether it has just applied a large batch: what can wait should let it go on."""
-        return asyncio.get_running_loop().time() < self._busy_until
+        """Whether it is applying a large batch, or just was: what can wait should let it go on."""
+        return self._large_batches > 0 or asyncio.get_running_loop().time() < self._busy_until
 
     # -- what a reader needs of its consumer --
 
@@ -171,10 +172,17 @@ class Consumer:
         if self._yields_to is not None:
             await until_calm(self._yields_to, YIELD_SECONDS)
 
-    def note_batch(self, events: int) -> None:
-        """Keeps in mind that much was to be done."""
-        if events >= BUSY_BATCH:
-            self._busy_until = asyncio.get_running_loop().time() + BUSY_SECONDS
+    @contextmanager
+    def working_on(self, events: int) -> Iterator[None]:
+        """Keeps in mind that much is to be done."""
+        large = events >= BUSY_BATCH
+        self._large_batches += large
+        try:
+            yield
+        finally:
+            self._large_batches -= large
+            if large:
+                self._busy_until = asyncio.get_running_loop().time() + BUSY_SECONDS
 
     async def follow(self, partition: int, after: StreamPlace | None) -> Subscription:
         """A subscription of the partition."""
@@ -225,13 +233,10 @@ class Consumer:
             return _Read(envelope, None)
 
     async def apply(self, session: AsyncSession, reads: Sequence[_Read]) -> None:
-        """Hands runs of one type to their handler, in order; log records after all the others."""
-        events = [self._event(read) for read in reads]
-        domain = [event for event in events if not isinstance(event.message, LogRecord)]
-        records = [event for event in events if isinstance(event.message, LogRecord)]
-        for run in (*_runs(domain), *_runs(records)):
+        """Hands runs of one type to their handler, in order."""
+        for run in _runs([self._event(read) for read in reads]):
             await self._handlers[event_name(type(run[0].message))](session, run)
-        self._applied.add(len(events), {"publisher": self.publisher})
+        self._applied.add(len(reads), {"publisher": self.publisher})
 
     def _event(self, read: _Read) -> Event:
         envelope, message = read.envelope, read.message
@@ -305,8 +310,8 @@ class _PartitionReader:
                     self._stale = False
                 if deliveries:
                     await consumer.wait_for_turn()
-                await self._take(deliveries, subscription.stream_id)
-                consumer.note_batch(len(deliveries))
+                with consumer.working_on(len(deliveries)):
+                    await self._take(deliveries, subscription.stream_id)
         finally:
             await subscription.close()
 

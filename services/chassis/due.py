@@ -22,20 +22,17 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
-    case,
     delete,
-    func,
     or_,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.chassis import dead_letters
 from services.chassis.clock import Clock
-from services.chassis.database import TABLES, Database, is_transient, wake_after_commit
+from services.chassis.database import TABLES, Database, insert_rows, is_transient, wake_after_commit
 from services.chassis.telemetry import inject_traceparent, logger, span_from
 
 log = logger(__name__)
@@ -76,6 +73,16 @@ class DueItem:
 
 
 DueHandler = Callable[[DueItem], Awaitable[None]]
+# The new time while a handler runs, for the old one is then being dealt with: a handler may schedule its own row for
+# later.
+_RESCHEDULE = f"""
+    (kind, entity_id) DO UPDATE SET
+        due_time = CASE WHEN {DUE.name}.lease_until IS NOT NULL THEN excluded.due_time
+                   ELSE least({DUE.name}.due_time, excluded.due_time) END,
+        generation = {DUE.name}.generation + 1,
+        attempts = 0,
+        retry_time = NULL
+"""
 
 
 async def schedule(
@@ -83,22 +90,8 @@ async def schedule(
 ) -> None:
     """Schedules work; where it is scheduled already, the earlier time holds. A handler that runs at this moment
     is run once more afterwards."""
-    wake_after_commit(session, DUE.name)
     trace = inject_traceparent() if traceparent is None else traceparent
-    statement = insert(DUE).values(
-        kind=kind, entity_id=entity_id, due_time=due_time, generation=1, attempts=0, traceparent=trace
-    )
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["kind", "entity_id"],
-            set_={
-                "due_time": _sooner(due_time),
-                "generation": DUE.c.generation + 1,
-                "attempts": 0,
-                "retry_time": None,
-            },
-        )
-    )
+    await schedule_many(session, {(kind, entity_id): (due_time, trace)})
 
 
 async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tuple[datetime, str]]) -> None:
@@ -110,26 +103,7 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
         {"kind": k, "entity_id": e, "due_time": t, "generation": 1, "attempts": 0, "traceparent": trace}
         for (k, e), (t, trace) in sorted(rows.items())
     ]
-    statement = insert(DUE)
-    # One prepared statement run many times: a VALUES list would be compiled anew for every number of rows.
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["kind", "entity_id"],
-            set_={
-                "due_time": _sooner(statement.excluded.due_time),
-                "generation": DUE.c.generation + 1,
-                "attempts": 0,
-                "retry_time": None,
-            },
-        ),
-        values,
-    )
-
-
-def _sooner(new: ColumnElement[datetime] | datetime) -> ColumnElement[datetime]:
-    """The earlier time; the new one while a handler runs, for the old time is then being dealt with: a handler may
-    schedule its own row for later."""
-    return case((DUE.c.lease_until.is_not(None), new), else_=func.least(DUE.c.due_time, new))
+    await insert_rows(session, DUE, values, _RESCHEDULE)
 
 
 async def cancel(session: AsyncSession, kind: str, entity_id: str) -> None:

@@ -23,10 +23,11 @@ _COUNT = text(
 class Leases:
     """The partitions of one publisher that this instance holds."""
 
-    def __init__(self, connection: AsyncConnection, publisher: str, partitions: int) -> None:
+    def __init__(self, connection: AsyncConnection, publisher: str, partitions: range) -> None:
         """`connection` is this consumer's own and stays open: closing it frees everything."""
         self._connection = connection
-        self._name = f"jikimi.partition.{publisher}"
+        # Who reads another range of the publisher's partitions shares nothing with this one.
+        self._name = f"jikimi.partition.{publisher}.{partitions.start}-{partitions.stop}"
         self._partitions = partitions
         self.held: set[int] = set()
 
@@ -39,9 +40,9 @@ class Leases:
         must be stopped by the caller before `give_back`."""
         instances = max(1, int(await self._connection.scalar(_COUNT, {"name": self._name}) or 1))
         await self._connection.commit()
-        share = math.ceil(self._partitions / instances)
+        share = math.ceil(len(self._partitions) / instances)
         taken = []
-        for partition in range(self._partitions):
+        for partition in self._partitions:
             if len(self.held) >= share:
                 break
             if partition not in self.held and await self._take(partition):

@@ -40,7 +40,9 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         self._database = database
         self._broker = broker
         self._clock = clock
-        self._consumers: Mapping[str, Consumer] = {consumer.publisher: consumer for consumer in consumers}
+        self._consumers: Mapping[tuple[str, int], Consumer] = {
+            (consumer.publisher, partition): consumer for consumer in consumers for partition in consumer.partitions
+        }
         self._index_version = index_version
 
     async def ListDeadLetters(self, request: ops_pb2.ListDeadLettersRequest, context: Any) -> Any:
@@ -83,9 +85,9 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         return ops_pb2.ReplayDeadLettersResponse(replayed=replayed, rejected=rejected)
 
     async def _replay_in_order(self, letters: Sequence[Any]) -> set[str]:
-        applied, failed = set[str](), set[tuple[str, bytes]]()
+        applied, failed = set[str](), set[tuple[str, int, bytes]]()
         for letter in letters:
-            entity = (letter.publisher, bytes(letter.entity_ref))
+            entity = _entity(letter)
             if letter.publisher and entity in failed:
                 continue
             if await self._replay(letter):
@@ -93,15 +95,15 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
             else:
                 failed.add(entity)
         for letter in letters:
-            if letter.publisher in self._consumers:
-                self._consumers[letter.publisher].unblock(letter.partition)
+            consumer = self._consumers.get((letter.publisher, letter.partition))
+            if consumer is not None:
+                consumer.unblock(letter.partition)
         return applied
 
     async def _parked_meanwhile(self, letters: Sequence[Any], applied: set[str]) -> Sequence[Any]:
         """Letters that a reader parked behind these while they were replayed, where none of the entity was rejected."""
-        stuck = {(row.publisher, bytes(row.entity_ref)) for row in letters if row.dead_letter_id not in applied}
-        events = [dead_letters.envelope_of(row) for row in letters if row.publisher]
-        freed = {(event.publisher, event.entity_ref): event for event in events}
+        stuck = {_entity(row) for row in letters if row.dead_letter_id not in applied}
+        freed = {_entity(row): dead_letters.envelope_of(row) for row in letters if row.publisher}
         async with self._database.begin() as session:
             ids = await dead_letters.ids_of(session, [freed[entity] for entity in freed.keys() - stuck])
             return await dead_letters.in_order(session, ids, REPLAY_AT_MOST) if ids else []
@@ -113,7 +115,8 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
                     return True
                 await dead_letters.remove(session, letter.dead_letter_id)
                 if letter.publisher:
-                    await self._consumers[letter.publisher].replay(session, dead_letters.envelope_of(letter))
+                    consumer = self._consumers[letter.publisher, letter.partition]
+                    await consumer.replay(session, dead_letters.envelope_of(letter))
                 else:
                     await due.schedule(session, letter.event, letter.event_id, self._clock.now())
         except Exception as error:
@@ -138,6 +141,11 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
             if update_time is not None:
                 response.update_time.FromDatetime(update_time.astimezone(UTC))
         return response
+
+
+def _entity(letter: Any) -> tuple[str, int, bytes]:
+    """Whose events a letter holds up: those of an entity in one lane."""
+    return letter.publisher, letter.partition, bytes(letter.entity_ref)
 
 
 def _token(create_time: datetime, dead_letter_id: str) -> str:

@@ -3,6 +3,9 @@
 Handlers add events and records to their own transaction (`Outbox`). One relay per publisher, holding an
 advisory lock, gives committed rows a gap-free position per partition and publishes them in order. A row that
 is published twice does no harm: consumers keep a cursor of positions.
+
+Each of the N partitions has two lanes: domain events in partition p, log records of the same entities in partition
+N + p. So who acts on events never waits behind records, and who keeps records reads nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +46,7 @@ log = logger(__name__)
 KEPT = timedelta(days=14)
 """How long published rows can be asked for again."""
 BATCH = 500
-"""Rows a round: half of what an atomic batch may hold."""
+"""Rows a round and a lane, at most: half of what an atomic batch may hold."""
 REPUBLISH_AT_MOST = 20_000
 """Events of one answer to a consumer that misses some: it reads them within the deadline and asks on."""
 TIDY_SECONDS = 600.0
@@ -59,7 +62,9 @@ OUTBOX = Table(
     "outbox",
     TABLES,
     Column("seq", BigInteger, Identity(), primary_key=True, comment="order of insertion; has gaps, never shown"),
-    Column("partition", SmallInteger, nullable=False, comment="hash of the subscriber, modulo partitions"),
+    Column(
+        "partition", SmallInteger, nullable=False, comment="hash of the subscriber mod N; records + N"
+    ),
     Column("position", BigInteger, comment="gap-free in the partition; NULL until the relay stamps it"),
     Column("event_id", Text, nullable=False, comment="UUIDv7"),
     Column("event", Text, nullable=False, comment="event name in snake case"),
@@ -114,6 +119,13 @@ def event_name(message_type: type[Message]) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
+def lanes(kinds: Collection[type[Message]], partitions: int) -> range:
+    """The partitions in which events of these kinds are found, of N partitions with two lanes each."""
+    records = LogRecord in kinds
+    events = len(kinds) > records
+    return range(0 if events else partitions, 2 * partitions if records else partitions)
+
+
 def partition_of(key: str, partitions: int) -> int:
     """The partition of an entity: the same for all its events, in every service."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") % partitions
@@ -135,11 +147,12 @@ class Outbox:
         payload = message.SerializeToString(deterministic=True)
         if len(payload) > MAX_PAYLOAD:
             raise ValueError("an event is larger than the broker takes")
+        lane = lanes((type(message),), self.partitions).start
         add_later(
             session,
             OUTBOX,
             {
-                "partition": partition_of(key, self.partitions),
+                "partition": lane + partition_of(key, self.partitions),
                 "event_id": uuid7(),
                 "event": event_name(type(message)),
                 "entity_ref": hashlib.blake2b(key.encode(), digest_size=8, key=self._pepper[:64]).digest(),
@@ -163,7 +176,7 @@ class Relay:
         self._database = database
         self._broker = broker
         self._service = service
-        self._partitions = partitions
+        self._lanes = 2 * partitions
         self._wakeup = database.wakeup(OUTBOX.name)
         self._tidied = -TIDY_SECONDS
 
@@ -214,13 +227,13 @@ class Relay:
             "INSERT INTO outbox_head (partition, position, published) "
             "SELECT p, 0, 0 FROM generate_series(0, :last) p ON CONFLICT DO NOTHING"
         )
-        await connection.execute(query, {"last": self._partitions - 1})
+        await connection.execute(query, {"last": self._lanes - 1})
         await connection.commit()
 
     async def _round(self, connection: AsyncConnection) -> int:
         await connection.execute(_STAMP, {"batch": BATCH})
         await connection.commit()
-        rows = (await connection.execute(_UNPUBLISHED, {"share": max(1, BATCH // self._partitions)})).all()
+        rows = (await connection.execute(_UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
         await connection.commit()
         if not rows:
             return 0

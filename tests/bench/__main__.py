@@ -135,13 +135,19 @@ class Bench:
         detector's outbox on, with notices, records and evidence at work."""
         sample = f"{MATCHES} matches with records, {REPOSTS:.0%} reposts, {SUBSCRIBERS} subscribers"
         alone = self._figure("match → case, the others stand still", "/s", sample, target=1000)
+        logged = self._figure("match → case log, three records each", "/s", sample)
         among = self._figure("match → case, the whole system at work", "/s", sample)
         people = await self._subscribers()
         for _ in range(self.runs):
             await self._quiet()
             try:
                 go = await load.waiting_matches(self.system, people, MATCHES, REPOSTS)
-                await self._run(alone, MATCHES, go())
+                entries = await load.log_length(self.system)
+                first = await self._run(alone, MATCHES, go())
+                # A match leaves its decision, its sighting and, mostly, its merge.
+                with Meter(self._programs()) as meter:
+                    await load.logged(self.system, entries + round((2 + REPOSTS) * MATCHES))
+                self._note(logged, MATCHES / (MATCHES / first.rate + meter.wall_s), meter)
             finally:
                 load.go_on(self.system)
             await self._quiet()

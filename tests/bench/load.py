@@ -34,6 +34,7 @@ IN_FLIGHT = 256
 PARTITIONS = 4
 CONSUMERS = ("case", "removal", "notify", "gate")
 SIGHTINGS = "SELECT count(*) FROM sighting"
+LOGGED = "SELECT count(*) FROM log_entry"
 
 
 class Counting:
@@ -126,6 +127,18 @@ async def matches(system: System, subscribers: Sequence[str], count: int, repost
         before = await sightings.until(SIGHTINGS, lambda _: True)
         await _write(system, rows)
         await sightings.until(SIGHTINGS, lambda found: found >= before + count)
+
+
+async def logged(system: System, entries: int) -> None:
+    """Waits until the case log has so many entries."""
+    async with Counting(system, "case") as log:
+        await log.until(LOGGED, lambda found: found >= entries)
+
+
+async def log_length(system: System) -> int:
+    """Entries of the case log."""
+    async with Counting(system, "case") as log:
+        return await log.until(LOGGED, lambda _: True)
 
 
 async def waiting_matches(system: System, subscribers: Sequence[str], count: int, reposts: float) -> Callable[[], Any]:

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Select,
     SmallInteger,
     any_,
-    bindparam,
     delete,
     func,
     insert,
@@ -44,6 +43,7 @@ from services.case.domain.incidents import Book, Facts, Key, Span
 from services.case.domain.removals import RemovalState
 from services.case.domain.words import CaseKind, CaseState, KeyKind, Resolution, Verdict
 from services.case.ports import Alias, Attachments, CaseFilter, Link, PackSummary, Sighting
+from services.chassis.database import insert_rows, update_rows
 
 _SHOWN_AT_MOST = 100
 """Removal requests and merged cases that are listed with a case."""
@@ -76,11 +76,6 @@ _FORGET_SEPARATION = text(
         OR (a.root_case_id = :other AND b.root_case_id = :one))
     """
 )
-_STRETCH = (
-    update(INCIDENT_KEY)
-    .where(INCIDENT_KEY.c.span_id == bindparam("b_id"))
-    .values(first_time=bindparam("b_first"), last_time=bindparam("b_last"))
-)
 _CHANGING = (
     "root_case_id",
     "kinds",
@@ -96,11 +91,6 @@ _CHANGING = (
     "due_time",
     "merged_from_state",
     "merged_from_resolution",
-)
-_UPDATE = (
-    update(CASE)
-    .where(CASE.c.case_id == bindparam("b_case_id"))
-    .values({name: bindparam(f"b_{name}") for name in _CHANGING})
 )
 _SIGHTED = tuple(SIGHTING.c)
 
@@ -174,26 +164,21 @@ class SqlCases:
         now: datetime,
     ) -> None:
         """See `CaseStore`."""
-        if opened:
-            await self._session.execute(insert(CASE), [_case_row(case) for case in opened])
+        await insert_rows(self._session, CASE, [_case_row(case) for case in opened])
         await self.update(changed)
-        await self._save_spans(
-            [(span, person) for book in books for span, person in _changed_spans(book)]
-        )
-        await self._session.execute(insert(SIGHTING), [_sighting_row(sighting) for sighting in sightings])
+        await self._save_spans([(span, person) for book in books for span, person in _changed_spans(book)])
+        await insert_rows(self._session, SIGHTING, [_sighting_row(sighting) for sighting in sightings])
         await self._add_aliases(merges, rule_version, now)
 
     async def _save_spans(self, spans: Sequence[tuple[Span, str]]) -> None:
         new = [_span_row(span, person) for span, person in spans if not span.span_id]
-        if new:
-            await self._session.execute(insert(INCIDENT_KEY), new)
+        await insert_rows(self._session, INCIDENT_KEY, new)
         stretched = [
-            {"b_id": span.span_id, "b_first": span.first_time, "b_last": span.last_time}
+            {"span_id": span.span_id, "first_time": span.first_time, "last_time": span.last_time}
             for span, _ in spans
             if span.span_id
         ]
-        if stretched:
-            await self._session.execute(_STRETCH, stretched)
+        await update_rows(self._session, INCIDENT_KEY, "span_id", stretched)
 
     async def get(self, case_id: str) -> Case | None:
         """See `CaseStore`."""
@@ -202,13 +187,9 @@ class SqlCases:
 
     async def update(self, cases: Sequence[Case]) -> None:
         """See `CaseStore`."""
-        if not cases:
-            return
-        rows = []
-        for case in cases:
-            row = _case_row(case)
-            rows.append({f"b_{name}": row[name] for name in ("case_id", *_CHANGING)})
-        await self._session.execute(_UPDATE, rows)
+        whole = [_case_row(case) for case in cases]
+        rows = [{name: row[name] for name in ("case_id", *_CHANGING)} for row in whole]
+        await update_rows(self._session, CASE, "case_id", rows)
 
     async def merge(self, aliases: Sequence[Alias], rule_version: str, now: datetime) -> None:
         """See `CaseStore`."""
@@ -229,9 +210,7 @@ class SqlCases:
             await self._session.execute(insert(CASE_ALIAS).values(row))
             # What had been merged into the alias follows it.
             await self._session.execute(
-                update(CASE)
-                .where(CASE.c.root_case_id == alias.merged_case_id)
-                .values(root_case_id=alias.into_case_id)
+                update(CASE).where(CASE.c.root_case_id == alias.merged_case_id).values(root_case_id=alias.into_case_id)
             )
 
     async def tree(self, root_case_id: str) -> tuple[Mapping[str, Case], Sequence[Alias]]:
@@ -242,18 +221,12 @@ class SqlCases:
         found = await self._session.execute(query)
         return cases, [Alias(row.merged_case_id, row.into_case_id, row.rule) for row in found]
 
-    async def part(
-        self, case_id: str, from_case_id: str, subtree: Collection[str], subscriber_id: str
-    ) -> None:
+    async def part(self, case_id: str, from_case_id: str, subtree: Collection[str], subscriber_id: str) -> None:
         """See `CaseStore`."""
         await self._session.execute(delete(CASE_ALIAS).where(CASE_ALIAS.c.merged_case_id == case_id))
-        await self._session.execute(
-            update(CASE).where(CASE.c.case_id.in_(subtree)).values(root_case_id=case_id)
-        )
+        await self._session.execute(update(CASE).where(CASE.c.case_id.in_(subtree)).values(root_case_id=case_id))
         # The parted incident gets packs of its own.
-        await self._session.execute(
-            update(SIGHTING).where(SIGHTING.c.case_id.in_(subtree)).values(pack_version=None)
-        )
+        await self._session.execute(update(SIGHTING).where(SIGHTING.c.case_id.in_(subtree)).values(pack_version=None))
         parted = {"case_id": case_id, "from_case_id": from_case_id, "subscriber_id": subscriber_id}
         await self._session.execute(upsert(CASE_SEPARATION).values(parted).on_conflict_do_nothing())
 
@@ -267,9 +240,7 @@ class SqlCases:
         )
         return (await self._session.scalars(query)).all()
 
-    async def count(
-        self, root_case_id: str
-    ) -> tuple[int, Sequence[CaseKind], Sequence[str], datetime | None]:
+    async def count(self, root_case_id: str) -> tuple[int, Sequence[CaseKind], Sequence[str], datetime | None]:
         """See `CaseStore`."""
         first = func.min(SIGHTING.c.create_time)
         query = (
@@ -301,9 +272,7 @@ class SqlCases:
         )
         return [_sighting(row) for row in await self._session.execute(query)]
 
-    async def page(
-        self, wanted: CaseFilter, size: int, after: tuple[datetime, str] | None
-    ) -> Sequence[Case]:
+    async def page(self, wanted: CaseFilter, size: int, after: tuple[datetime, str] | None) -> Sequence[Case]:
         """See `CaseStore`."""
         order = (CASE.c.create_time, CASE.c.case_id)
         query = _filtered(wanted)
@@ -330,8 +299,7 @@ class SqlCases:
             .order_by(CASE.c.case_id)
         )
         return {
-            root: Attachments(packs.get(root), removals.get(root, ()), merged.get(root, ()))
-            for root in root_case_ids
+            root: Attachments(packs.get(root), removals.get(root, ()), merged.get(root, ())) for root in root_case_ids
         }
 
     async def _packs(self, root_case_ids: Collection[str]) -> Mapping[str, PackSummary]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.log.v1.record_pb2 import LogRecord
@@ -14,13 +13,9 @@ from services.case.adapters.sealing import Sealing
 from services.case.adapters.tables import LOG_CHAIN, LOG_ENTRY, among
 from services.case.domain.chain import NO_HASH, Entry, Head
 from services.case.ports import Chain, ChainEntry, Waiting
+from services.chassis.database import insert_rows, update_rows
 from services.chassis.keys import Unsealable
 
-_ADVANCE = (
-    update(LOG_CHAIN)
-    .where(LOG_CHAIN.c.chain_id == bindparam("b_chain_id"))
-    .values(sequence=bindparam("b_sequence"), head_hash=bindparam("b_head_hash"))
-)
 # Entries whose head row is gone are a fault that must be found. Both halves walk an index as far as one page needs.
 _ALL_CHAINS = text(
     """
@@ -49,10 +44,8 @@ class SqlLog:
         found = await self._locked(ids)
         missing = [chain_id for chain_id in ids if chain_id not in found]
         if missing:
-            new = [
-                {"chain_id": c, "key_owner": owners[c], "sequence": 0, "head_hash": NO_HASH} for c in missing
-            ]
-            await self._session.execute(upsert(LOG_CHAIN).on_conflict_do_nothing(), new)
+            new = [{"chain_id": c, "key_owner": owners[c], "sequence": 0, "head_hash": NO_HASH} for c in missing]
+            await insert_rows(self._session, LOG_CHAIN, new, "DO NOTHING")
             found |= await self._locked(missing)
         return found
 
@@ -62,9 +55,7 @@ class SqlLog:
 
     async def known(self, record_ids: Collection[str]) -> Collection[tuple[str, str]]:
         """See `LogStore`."""
-        query = select(LOG_ENTRY.c.chain_id, LOG_ENTRY.c.record_id).where(
-            among(LOG_ENTRY.c.record_id, record_ids)
-        )
+        query = select(LOG_ENTRY.c.chain_id, LOG_ENTRY.c.record_id).where(among(LOG_ENTRY.c.record_id, record_ids))
         return {(row.chain_id, row.record_id) for row in await self._session.execute(query)}
 
     async def waiting(self, decision_ids: Collection[str]) -> Sequence[Waiting]:
@@ -98,12 +89,12 @@ class SqlLog:
             }
             for item in entries
         ]
-        await self._session.execute(insert(LOG_ENTRY), rows)
+        await insert_rows(self._session, LOG_ENTRY, rows)
         advanced = [
-            {"b_chain_id": chain_id, "b_sequence": head.sequence, "b_head_hash": head.head_hash}
-            for chain_id, head in sorted(heads.items())
+            {"chain_id": chain_id, "sequence": head.sequence, "head_hash": head.head_hash}
+            for chain_id, head in heads.items()
         ]
-        await self._session.execute(_ADVANCE, advanced)
+        await update_rows(self._session, LOG_CHAIN, "chain_id", advanced)
 
     async def heads(self, chain_ids: Collection[str]) -> Mapping[str, Head]:
         """See `LogStore`."""

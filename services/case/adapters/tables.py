@@ -22,7 +22,6 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     String,
-    Table,
     Text,
     any_,
     literal,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.chassis.database import NAMING, chassis_tables
+from services.chassis.database import NAMING, chassis_tables, table_of
 from services.chassis.idempotency import request_memory_table
 
 
@@ -304,24 +303,17 @@ def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[
     return column == any_(literal(list(values), ARRAY(Text)))
 
 
-def table(row: type[DeclarativeBase]) -> Table:
-    """The Core table of a row class: bulk statements need no objects."""
-    found = row.__table__
-    assert isinstance(found, Table)
-    return found
-
-
-SUBSCRIBER = table(SubscriberRow)
-CONSENT = table(ConsentRow)
-CASE = table(CaseRow)
-CASE_ALIAS = table(CaseAliasRow)
-CASE_SEPARATION = table(CaseSeparationRow)
-INCIDENT_KEY = table(IncidentKeyRow)
-SIGHTING = table(SightingRow)
-CAPTURE = table(CaptureRow)
-EVIDENCE_PACK = table(EvidencePackRow)
-CASE_REMOVAL = table(CaseRemovalRow)
-REVIEW_ITEM = table(ReviewItemRow)
-REVIEW_LABEL = table(ReviewLabelRow)
-LOG_CHAIN = table(LogChainRow)
-LOG_ENTRY = table(LogEntryRow)
+SUBSCRIBER = table_of(SubscriberRow)
+CONSENT = table_of(ConsentRow)
+CASE = table_of(CaseRow)
+CASE_ALIAS = table_of(CaseAliasRow)
+CASE_SEPARATION = table_of(CaseSeparationRow)
+INCIDENT_KEY = table_of(IncidentKeyRow)
+SIGHTING = table_of(SightingRow)
+CAPTURE = table_of(CaptureRow)
+EVIDENCE_PACK = table_of(EvidencePackRow)
+CASE_REMOVAL = table_of(CaseRemovalRow)
+REVIEW_ITEM = table_of(ReviewItemRow)
+REVIEW_LABEL = table_of(ReviewLabelRow)
+LOG_CHAIN = table_of(LogChainRow)
+LOG_ENTRY = table_of(LogEntryRow)

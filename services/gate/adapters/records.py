@@ -8,18 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.common.v1.signal_pb2 import Band, MatchKind
 from misuse.log.v1.record_pb2 import LogRecord
 from services.chassis.bus import CURSOR, Event
-from services.chassis.database import Database
+from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.errors import InvalidInput
 from services.gate.adapters.tables import LogRecordRow
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 
-_ROWS = LogRecordRow.__table__
+_ROWS = table_of(LogRecordRow)
 _COMMITS = ("OPENED", "SIGHTED", "REOPENED")
 """Transitions that commit a case or a sighting; REVIEW_OPENED does not."""
 _FETCH = 5_000
@@ -28,7 +27,7 @@ _FETCH = 5_000
 async def keep_records(session: AsyncSession, events: Sequence[Event]) -> None:
     """Stores records as published, with what reports select by. Raises InvalidInput RECORD_WITHOUT_BODY."""
     rows = [_row(event) for event in events]
-    await session.execute(insert(LogRecordRow).on_conflict_do_nothing(), rows)
+    await insert_rows(session, _ROWS, rows, "DO NOTHING")
 
 
 def _row(event: Event) -> dict[str, Any]:

@@ -147,7 +147,8 @@ class World:
 
     async def feed(self, *messages: Message, publisher: str = "detector") -> None:
         """Applies events of a publisher in one transaction, runs of one type together as the consumer does."""
-        handlers = self.service.following.of(publisher)
+        following = self.service.following
+        handlers = {**following.signals(), **following.removals(), **following.records()}
         runs: list[list[Event]] = []
         for number, message in enumerate(messages):
             event = Event(publisher, 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)

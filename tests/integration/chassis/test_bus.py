@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from google.protobuf.message import Message
 from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +17,7 @@ from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2
 from services.chassis import dead_letters
 from services.chassis.broker import Broker
-from services.chassis.bus import Consumer, Event
+from services.chassis.bus import Consumer, Event, Handler
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database, chassis_tables
 from services.chassis.errors import FailedPrecondition
@@ -74,17 +75,22 @@ class Bus:
     async def _apply_record(self, session: AsyncSession, events: Sequence[Event]) -> None:
         for event in events:
             assert isinstance(event.message, LogRecord)
+            if event.message.entity_id in self.refuse:
+                raise FailedPrecondition("TEST_POISON", "Refused by the test.")
             await session.execute(insert(SEEN).values(case_id=event.message.entity_id, what="record"))
 
-    def consumer(self) -> Consumer:
+    def consumer(self, *only: type[Message]) -> Consumer:
+        """Of both lanes, or of some kinds."""
+
         async def ask(partition: int, position: int) -> None:
             await republish(self.publisher, self.broker, "case", partition, position)
 
+        handlers: dict[type[Message], Handler] = {CaseOpened: self._apply, LogRecord: self._apply_record}
         return Consumer(
             self.subscriber,
             self.broker,
             "case",
-            {CaseOpened: self._apply, LogRecord: self._apply_record},
+            {kind: handler for kind, handler in handlers.items() if kind in only or not only},
             ask,
             service="notify",
             partitions=PARTITIONS,
@@ -159,16 +165,36 @@ async def test_events_that_nobody_uses_are_skipped(bus: Bus) -> None:
     assert await bus.until_seen(1) == ["y"]
 
 
-async def test_log_records_of_a_batch_are_applied_after_its_other_events(bus: Bus) -> None:
+async def test_events_do_not_wait_behind_records_of_the_same_entity(bus: Bus) -> None:
     async with bus.publisher.begin() as session:
-        for name in ("one", "two"):
-            bus.outbox.record(session, "a", LogRecord(entity="case", entity_id=f"record of {name}"))
-            bus.outbox.event(session, "a", CaseOpened(case_id=name, subscriber_id="a"))
-    relay = bus.start_relay()
-    await asyncio.sleep(0.5)
-    assert not relay.done()
-    bus.start(bus.consumer().run)
-    assert await bus.until_seen(4) == ["one", "two", "record of one", "record of two"]
+        for number in range(50):
+            bus.outbox.record(session, "a", LogRecord(entity="case", entity_id=f"record {number}"))
+        bus.outbox.event(session, "a", CaseOpened(case_id="one", subscriber_id="a"))
+    bus.start_relay()
+    events, records = bus.consumer(CaseOpened), bus.consumer(LogRecord)
+    bus.start(events.run)
+    assert await bus.until_seen(1) == ["one"]
+    assert bus.batches == [1]
+    bus.start(records.run)
+    assert (await bus.until_seen(51))[1:] == [f"record {number}" for number in range(50)]
+
+
+async def test_a_rejected_record_holds_up_no_event(bus: Bus) -> None:
+    bus.refuse.add("bad record")
+    bus.start_relay()
+    consumers = [bus.consumer(CaseOpened), bus.consumer(LogRecord)]
+    for consumer in consumers:
+        bus.start(consumer.run)
+    async with bus.publisher.begin() as session:
+        bus.outbox.record(session, "a", LogRecord(entity="case", entity_id="bad record"))
+    ops = OpsServicer("notify", bus.subscriber, bus.broker, SystemClock(), consumers)
+    await _until_letters(ops, 1)
+    await bus.opened("one", subscriber="a")
+    assert await bus.until_seen(1) == ["one"]
+    bus.refuse.clear()
+    replayed = await ops.ReplayDeadLetters(ops_pb2.ReplayDeadLettersRequest(), None)
+    assert (replayed.replayed, replayed.rejected) == (1, 0)
+    assert await bus.until_seen(2) == ["one", "bad record"]
 
 
 async def test_a_deleted_stream_loses_nothing(bus: Bus) -> None:

@@ -312,7 +312,7 @@ def upgrade() -> None:
             "partition",
             sa.SmallInteger(),
             nullable=False,
-            comment="hash of the subscriber, modulo partitions",
+            comment="hash of the subscriber mod N; records + N",
         ),
         sa.Column(
             "position",

@@ -104,7 +104,7 @@ def upgrade() -> None:
             nullable=False,
             comment="order of insertion; has gaps, never shown",
         ),
-        sa.Column("partition", sa.SmallInteger(), nullable=False, comment="hash of the subscriber, modulo partitions"),
+        sa.Column("partition", sa.SmallInteger(), nullable=False, comment="hash of the subscriber mod N; records + N"),
         sa.Column(
             "position",
             sa.BigInteger(),
