@@ -36,7 +36,7 @@ BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
 PULL = 256
 """Messages asked for ahead."""
-PULL_SECONDS = 5.0
+PULL_SECONDS = 15.0
 """Life of a pull request, and silence after which the stream is looked at."""
 HEAD = "head"
 """Event name of an announcement of the head position; it has no position of its own."""
@@ -275,6 +275,10 @@ class Subscription:
             except TimeoutError:
                 await self._look_after_silence()
                 return []
+        return self.at_hand(most)
+
+    def at_hand(self, most: int) -> list[Delivery]:
+        """The deliveries that have arrived. Raises Unavailable as `fetch` does."""
         messages = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         deliveries = [d for d in map(self._delivery, messages) if d is not None]
         self._owed = max(0, self._owed - len(deliveries))

@@ -38,6 +38,9 @@ BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 50, 0.3, 3.0
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
+GATHER_SECONDS = 1.0
+"""Who reads records alone lets a batch grow for so long: nobody waits for a record, and a transaction for each would
+cost more than the records."""
 FETCH_SECONDS = 2.0
 """How long a quiet partition waits before it looks around."""
 
@@ -106,6 +109,7 @@ class Consumer:
         self._republish = republish
         self._name = f"{service}_{publisher}"
         self.partitions = lanes(handlers.keys(), partitions)
+        self.gathers = set(handlers) == {LogRecord}
         self._readers: dict[int, _PartitionReader] = {}
         self._applied = meter().create_counter("jikimi_events_applied", description="events applied")
         self._rejected = meter().create_counter("jikimi_events_rejected", description="events put aside")
@@ -305,6 +309,9 @@ class _PartitionReader:
         try:
             while True:
                 deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
+                if deliveries and consumer.gathers and len(deliveries) < BATCH:
+                    await asyncio.sleep(GATHER_SECONDS)
+                    deliveries += subscription.at_hand(BATCH - len(deliveries))
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False

@@ -23,8 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
-    or_,
-    select,
+    text,
     tuple_,
     update,
 )
@@ -73,6 +72,22 @@ class DueItem:
 
 
 DueHandler = Callable[[DueItem], Awaitable[None]]
+# Text, for it runs twice a second in every service: building and caching it anew would cost more than the query.
+_TAKE = text(
+    f"""
+    WITH free AS (
+        SELECT kind, entity_id FROM {DUE.name}
+        WHERE kind = ANY(CAST(:kinds AS text[])) AND due_time <= :now
+          AND (lease_until IS NULL OR lease_until < :real) AND (retry_time IS NULL OR retry_time <= :real)
+        ORDER BY due_time
+        LIMIT :most
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE {DUE.name} AS d SET lease_until = :until FROM free
+    WHERE d.kind = free.kind AND d.entity_id = free.entity_id
+    RETURNING d.kind, d.entity_id, d.due_time, d.generation, d.attempts, d.traceparent
+    """
+)
 # The new time while a handler runs, for the old one is then being dealt with: a handler may schedule its own row for
 # later.
 _RESCHEDULE = f"""
@@ -154,29 +169,17 @@ class DueWorker:
                 continue
 
     async def _take(self) -> list[DueItem]:
-        now, real = self._clock.now(), datetime.now(UTC)
-        free = (
-            select(DUE.c.kind, DUE.c.entity_id)
-            .where(
-                DUE.c.kind.in_(self._handlers),
-                DUE.c.due_time <= now,
-                or_(DUE.c.lease_until.is_(None), DUE.c.lease_until < real),
-                or_(DUE.c.retry_time.is_(None), DUE.c.retry_time <= real),
-            )
-            .order_by(DUE.c.due_time)
-            .limit(TAKE)
-            .with_for_update(skip_locked=True)
-            .cte("free")
-        )
-        statement = (
-            update(DUE)
-            .where(DUE.c.kind == free.c.kind, DUE.c.entity_id == free.c.entity_id)
-            .values(lease_until=real + self._lease)
-            .returning(DUE.c.kind, DUE.c.entity_id, DUE.c.due_time, DUE.c.generation, DUE.c.attempts, DUE.c.traceparent)
-        )
+        real = datetime.now(UTC)
+        values = {
+            "kinds": list(self._handlers),
+            "now": self._clock.now(),
+            "real": real,
+            "until": real + self._lease,
+            "most": TAKE,
+        }
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
         async with AsyncSession(self._database.engine) as session, session.begin():
-            rows = (await session.execute(statement)).all()
+            rows = (await session.execute(_TAKE, values)).all()
         return [DueItem(*row) for row in rows]
 
     async def _run_all(self, items: Sequence[DueItem]) -> None:

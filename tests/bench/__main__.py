@@ -34,7 +34,7 @@ from tests.scenario.system import ROOT, System, running_system
 
 PICTURES = ROOT / ".cache" / "pictures"
 MODELS = Path(os.environ.get("JIKIMI_MODELS_DIR") or ROOT / ".cache" / "models")
-PICTURE_TIMES = 2
+PICTURE_TIMES = 6
 TEXTS = 6_000
 MATCHES, REPOSTS, SUBSCRIBERS = 5_000, 0.8, 80
 MAIL = "bench.person@example.com"

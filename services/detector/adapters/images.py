@@ -234,7 +234,8 @@ def _to_rgb(image: Image.Image) -> Pixels:
         with_alpha = image.convert("RGBA")
         white = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, with_alpha)
-    return np.array(image.convert("RGB"), np.uint8)
+    # No copy of what is RGB already, and none of the bytes that Pillow hands over: nobody writes into pixels.
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
 def _from_deep(image: Image.Image) -> Pixels:
