@@ -33,7 +33,8 @@ from services.chassis.runtime import Loop, Runtime
 from services.chassis.server import run
 from services.chassis.telemetry import logger
 from services.detector.adapters.analysis import SignalAnalyst
-from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, FaceEnroller
+from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces
+from services.detector.adapters.enroller import FaceEnroller
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.likeness import CascadeLikeness
 from services.detector.adapters.models import FaceModels, open_models
