@@ -73,6 +73,7 @@ class Bus:
             await session.execute(insert(SEEN).values(case_id=event.message.case_id, what="opened"))
 
     async def _apply_record(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        self.batches.append(len(events))
         for event in events:
             assert isinstance(event.message, LogRecord)
             if event.message.entity_id in self.refuse:
@@ -177,6 +178,17 @@ async def test_events_do_not_wait_behind_records_of_the_same_entity(bus: Bus) ->
     assert bus.batches == [1]
     bus.start(records.run)
     assert (await bus.until_seen(51))[1:] == [f"record {number}" for number in range(50)]
+
+
+async def test_records_that_trickle_in_are_applied_together(bus: Bus) -> None:
+    bus.start_relay()
+    bus.start(bus.consumer(LogRecord).run)
+    for number in range(8):
+        async with bus.publisher.begin() as session:
+            bus.outbox.record(session, "a", LogRecord(entity="case", entity_id=f"record {number}"))
+        await asyncio.sleep(0.05)
+    assert await bus.until_seen(8) == [f"record {number}" for number in range(8)]
+    assert len(bus.batches) <= 3
 
 
 async def test_a_rejected_record_holds_up_no_event(bus: Bus) -> None:
