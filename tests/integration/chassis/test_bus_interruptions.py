@@ -150,7 +150,7 @@ async def _letters(ops: OpsServicer, count: int) -> list[ops_pb2.DeadLetter]:
     async with asyncio.timeout(10):
         while True:
             page = await ops.ListDeadLetters(ops_pb2.ListDeadLettersRequest(page_size=200), None)
-            if page.total >= count:
+            if len(page.dead_letters) >= count:
                 return list(page.dead_letters)
             await asyncio.sleep(0.02)
 
