@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench chaos demo eval help setup environments protos models test test-slow test-all lint up down status lock clean
+.PHONY: bench bench-faces chaos demo eval help setup environments protos models test test-slow test-all lint up down status lock clean triton
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,10 +48,18 @@ demo: setup ## Run the whole way once on pictures and posts (DEMO_EXIT=1 stops i
 eval: setup ## Measure faces, personal data and near duplicates on labelled data (DATA=folder with faces, pii, neardup)
 	@if [ -z "$(DATA)" ]; then echo "Name the data: make eval DATA=folder" >&2; exit 2; fi
 	@$(VENV)/jikimi eval faces --data "$(DATA)/faces" && $(VENV)/jikimi eval pii --data "$(DATA)/pii" && \
-		$(VENV)/jikimi eval dedup --data "$(DATA)/neardup"
+		$(VENV)/jikimi eval dedup --data "$(DATA)"
 
 bench: setup ## Measure a whole system on this machine: pictures, texts, matches a second (var/bench/bench.json)
 	@$(VENV)/python -m tests.bench
+
+bench-faces: setup ## Measure faces on one core beside face_recognition (an environment of its own, .peers)
+	@$(PYTHON) bootstrap/environments.py peers
+	@$(VENV)/python -m tests.bench --only faces
+
+triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
+	@$(PYTHON) bootstrap/environments.py triton
+	@$(VENV)/python -m pytest tests/triton -s
 
 chaos: setup ## Kill every program and delete streams in mid-demo; the figures must stay what they are
 	@JIKIMI_CHAOS=all $(VENV)/python -m pytest tests/chaos
@@ -66,8 +74,8 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton peers; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
-	@rm -rf .venv .tools protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .triton .peers protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis

@@ -1,9 +1,10 @@
-"""How the two Python environments come to be: `.venv` (runtime, servers, tests) and `.tools` (code
-generation, linters).
+"""How the Python environments come to be: `.venv` (runtime, servers, tests), `.tools` (code generation,
+linters) and, for those who ask by name, `.triton` (a real Triton server for its tests) and `.peers` (what the
+benchmark of faces is compared with).
 
 Standard library only: it runs before anything is installed. Each environment is made from hash-pinned locks
 and carries a stamp of them; a second run with the same locks does nothing. Usage: `python3
-bootstrap/environments.py`.
+bootstrap/environments.py [triton|peers]`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ class Environment:
     folder: Path
     locks: tuple[str, ...]
     runs_the_project: bool
+    alone: tuple[str, ...] = ()
+    """Locks of packages that are installed without those they ask for."""
+    newest: tuple[int, int] = NEWEST
 
     @property
     def python(self) -> Path:
@@ -50,7 +54,7 @@ class Environment:
     def wanted(self) -> str:
         """Digest of all that decides what the environment holds."""
         digest = hashlib.sha256(f"{RECIPE} {sys.version_info[:3]} {ROOT}".encode())
-        for lock in ("installer", *self.locks):
+        for lock in ("installer", *self.locks, *self.alone):
             digest.update((ROOT / "requirements" / f"{lock}.txt").read_bytes())
         return digest.hexdigest()
 
@@ -63,14 +67,22 @@ ENVIRONMENTS = (
     Environment(ROOT / ".tools", ("tools",), runs_the_project=False),
 )
 
+ON_REQUEST = {
+    "triton": Environment(
+        ROOT / ".triton", ("triton",), runs_the_project=False, alone=("triton_server",), newest=(3, 12)
+    ),
+    "peers": Environment(ROOT / ".peers", ("peers",), runs_the_project=False, alone=("peers_alone",)),
+}
 
-def check_machine() -> None:
+
+def check_machine(wanted: Sequence[Environment]) -> None:
     """Raise CannotSetUp, naming the Debian package, when this machine cannot make an environment."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise CannotSetUp(f"Linux on x86-64 is needed, this is {platform.system()} on {platform.machine()}.")
-    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+    newest = min(environment.newest for environment in wanted)
+    if not OLDEST <= sys.version_info[:2] <= newest:
         raise CannotSetUp(
-            f"Python 3.11 to 3.13 is needed, {sys.executable} is {platform.python_version()}. "
+            f"Python 3.11 to 3.{newest[1]} is needed, {sys.executable} is {platform.python_version()}. "
             "Debian and Ubuntu: apt install python3.11 python3.11-venv, then make PYTHON=python3.11"
         )
     for module in ("venv", "ensurepip"):
@@ -106,9 +118,10 @@ def run(*command: str | Path) -> None:
             )
 
 
-def install(environment: Environment, *locks: str) -> None:
+def install(environment: Environment, *locks: str, alone: bool = False) -> None:
     """Install locks with their hashes; wheels only, so that nothing is compiled and no foreign set-up code
     runs."""
+    without = ["--no-deps"] if alone else []
     names = [part for lock in locks for part in ("-r", f"requirements/{lock}.txt")]
     resume = ["--resume-retries", "10"] if locks != ("installer",) else []
     run(
@@ -126,6 +139,7 @@ def install(environment: Environment, *locks: str) -> None:
         "--timeout",
         "60",
         *resume,
+        *without,
         *names,
     )
 
@@ -155,17 +169,23 @@ def make(environment: Environment) -> None:
     environment.stamp.unlink(missing_ok=True)
     install(environment, "installer")
     install(environment, *environment.locks)
+    if environment.alone:
+        install(environment, *environment.alone, alone=True)
     if environment.runs_the_project:
         connect_project(environment)
     environment.stamp.write_text(environment.wanted())
     print(f"{name}: ready", flush=True)
 
 
-def main() -> int:
+def main(names: Sequence[str]) -> int:
+    if not set(names) <= set(ON_REQUEST):
+        print(f"usage: environments.py [{'|'.join(ON_REQUEST)}]", file=sys.stderr)
+        return 2
+    wanted = [ON_REQUEST[name] for name in names] or list(ENVIRONMENTS)
     try:
-        check_machine()
-        with locked("environments"), ThreadPoolExecutor(len(ENVIRONMENTS)) as pool:
-            list(pool.map(make, ENVIRONMENTS))
+        check_machine(wanted)
+        with locked("environments"), ThreadPoolExecutor(len(wanted)) as pool:
+            list(pool.map(make, wanted))
     except CannotSetUp as error:
         print(f"Set-up stopped: {error}", file=sys.stderr)
         return 2
@@ -173,4 +193,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

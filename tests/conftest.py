@@ -3,6 +3,7 @@ streams."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -19,6 +20,8 @@ from services.console.home import Home
 
 def pytest_configure() -> None:
     """A run that is ended from outside takes its servers down like one that is interrupted by hand."""
+    # Before anything imports ONNX Runtime, which reports to its maker from its import on.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

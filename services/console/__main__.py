@@ -17,6 +17,7 @@ from services.console.home import Home, HomeUnusable
 
 HANDED_OVER = {
     ("eval",): ("services.detector", "eval"),
+    ("model",): ("services.detector", "model"),
     ("evidence", "verify"): ("services.case", "evidence", "verify"),
     ("removal", "lint"): ("services.removal", "lint"),
     ("up",): ("services.console.supervisor", "up"),
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     for words, target in HANDED_OVER.items():
         if tuple(given[: len(words)]) == words:
-            return subprocess.call([sys.executable, "-m", *target, *given[len(words) :]])
+            return _handed_over([sys.executable, "-m", *target, *given[len(words) :]])
     options = _parser().parse_args(given)
     try:
         run: commands.Command = options.run
@@ -49,11 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _handed_over(command: Sequence[str]) -> int:
+    """Runs a program to its end. Ctrl-C reaches it as well: how it stops, and what it says of it, is up to it."""
+    with subprocess.Popen(command) as program:
+        while True:
+            try:
+                return program.wait()
+            except KeyboardInterrupt:
+                continue
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, status; eval faces|pii|dedup (detector); evidence verify (case); "
+        epilog="Also: up, down, status; eval faces|pii|dedup, model add|lay (detector); evidence verify (case); "
         "removal lint (removal).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")

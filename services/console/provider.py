@@ -43,8 +43,12 @@ class TestProvider:
             public.parent.mkdir(mode=0o700, exist_ok=True)
             write_private(public, self._key.verify_key.encode().hex().encode())
 
-    def assertion(self, subscriber_id: str, target_id: str, value: str) -> tuple[bytes, bytes]:
-        """(claims, signature) that the subscriber owns the target; `value` is empty for a face."""
+    def assertion(
+        self, subscriber_id: str, target_id: str, value: str, *, guardian: bool = False, fourteen: bool = False
+    ) -> tuple[bytes, bytes]:
+        """(claims, signature) that the subscriber owns the target; `value` is empty for a face. For a minor say that
+        the guardian consented, or that the subscriber is fourteen or older.
+        """
         now = datetime.now(UTC)
         claims = OwnershipClaims(
             provider=PROVIDER,
@@ -56,6 +60,9 @@ class TestProvider:
             possession=True,
             real_name=True,
             nonce=secrets.token_bytes(32),
+            guardian=guardian,
+            fourteen=fourteen,
+            live_face=not value,
         )
         claims.issue_time.FromDatetime(now)
         claims.expire_time.FromDatetime(now + timedelta(minutes=MINUTES))

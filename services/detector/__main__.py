@@ -1,9 +1,10 @@
-"""How the detector is put together: `python -m services.detector serve|migrate|eval`."""
+"""How the detector is put together: `python -m services.detector serve|migrate|eval|model`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -31,17 +32,20 @@ from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.runtime import Loop, Runtime
 from services.chassis.server import run
-from services.chassis.telemetry import logger
+from services.chassis.telemetry import logger, meter
 from services.detector.adapters.analysis import SignalAnalyst
-from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces
+from services.detector.adapters.engines import AUTO, known_engine
+from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness
 from services.detector.adapters.enroller import FaceEnroller
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.likeness import CascadeLikeness
-from services.detector.adapters.models import FaceModels, open_models
+from services.detector.adapters.liveness import PassiveLiveness
+from services.detector.adapters.models import Embedder, FaceModels, open_models
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
 from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
+from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
 from services.detector.consumer import case_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
@@ -49,6 +53,7 @@ from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, 
 from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
 from services.detector.handlers.following import Following
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
+from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
 from services.detector.sealing import References, Vault
 from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
@@ -60,6 +65,7 @@ MIB = 1024 * 1024
 LARGEST_MESSAGE = 24 * MIB
 FOLLOW_SECONDS = 0.5
 SWEEP_SECONDS = 30.0
+REEMBED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,20 @@ class Tuning:
     """Threads for what is heavy; each runs one-threaded models."""
     model_threads: int = 1
     """Threads inside one model run."""
+    engine: str = AUTO
+    """What works out the models that gain by it: one of engines.ENGINES."""
     spool_bytes: int = 2048 * MIB
     """Sealed content that may wait."""
 
     @classmethod
     def from_env(cls) -> Tuning:
-        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS and _SPOOL_MIB. Raises ConfigError."""
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE and _SPOOL_MIB. Raises ConfigError."""
         number = integer(1, 64)
         return cls(
             workers=setting(os.environ, "JIKIMI_DETECTOR_WORKERS", cls.workers, number),
             threads=setting(os.environ, "JIKIMI_DETECTOR_THREADS", cls.threads, number),
             model_threads=setting(os.environ, "JIKIMI_DETECTOR_MODEL_THREADS", cls.model_threads, number),
+            engine=setting(os.environ, "JIKIMI_DETECTOR_ENGINE", cls.engine, known_engine),
             spool_bytes=MIB
             * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
         )
@@ -98,6 +107,7 @@ class Detector:
     enrolled: EnrolledFaces
     feed: DatabaseFeed
     enrolling: Enrolling
+    reembedding: Reembedding
     following: Following
     deciding: Deciding
     sweeping: Sweeping
@@ -116,27 +126,34 @@ class Detector:
         )
 
     async def start(self) -> None:
-        """What must be there before the first call: channels, freed leases, the gallery."""
+        """What must be there before the first call: channels, freed leases. The gallery comes by `follow`."""
         async with self.store.begin() as work:
             await work.channels.add_missing(self.rules.channels, self.clock.now())
         await self.deciding.start()
-        await self.feed.refresh()
 
     def ready(self) -> bool:
         """Whether the gallery is loaded and no lane has stopped."""
-        return self.enrolled.loaded and not self.deciding.stopped
+        return self.enrolled.loaded.is_set() and not self.deciding.stopped
 
     def index_version(self) -> tuple[int, int, datetime | None]:
         """(version, templates, last change) of the gallery served."""
         return self.enrolled.version, len(self.enrolled), self.enrolled.update_time
 
     async def follow(self) -> None:
-        """Keeps the gallery up with changes of other replicas and of the consumer, for ever."""
-        await _for_ever(self.feed.refresh, FOLLOW_SECONDS)
+        """Fills the gallery, then keeps it up with changes of other replicas and of the consumer, for ever."""
+        await _for_ever(self.feed.refresh, FOLLOW_SECONDS, at_once=True)
+
+    async def rebuild(self) -> None:
+        """Builds the gallery anew whenever the database was restored to an earlier day, for ever."""
+        await _for_ever(self.feed.rebuild, FOLLOW_SECONDS)
 
     async def sweep(self) -> None:
         """Sweeps for ever."""
         await _for_ever(self.sweeping.sweep, SWEEP_SECONDS)
+
+    async def reembed(self) -> None:
+        """Brings templates to today's models, now and for ever: replicas of the release before may still run."""
+        await _for_ever(self.reembedding.run, REEMBED_SECONDS, at_once=True)
 
     def due_handlers(self) -> Mapping[str, DueHandler]:
         """What each kind of due row runs."""
@@ -147,10 +164,12 @@ class Detector:
         }
 
 
-async def _for_ever(round_: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def _for_ever(round_: Callable[[], Awaitable[object]], seconds: float, *, at_once: bool = False) -> None:
     """Runs a round after each pause; a database that is away for a while is waited for."""
+    pause = 0.0 if at_once else seconds
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause)
+        pause = seconds
         try:
             await round_()
         except Exception as error:
@@ -177,8 +196,7 @@ def wire(
     store = Store(database, outbox, RequestMemory(secret, clock))
     engine = FaceEngine(models)
     known = KnownChannels()
-    dimension = models.embedder.embed(np.empty((0, 112, 112, 3), np.uint8)).shape[1]
-    enrolled = EnrolledFaces(engine.model_id, dimension)
+    enrolled = EnrolledFaces(engine.model_id, engine.second_model_id, _dimension(models.embedder), rules.gallery)
     feed = DatabaseFeed(store.quietly, vault, enrolled, clock.now)
     enrolling = Enrolling(
         store.begin,
@@ -186,7 +204,15 @@ def wire(
         clock,
         references,
         rules.ownership,
-        FaceEnroller(engine, enrolled, rules.faces),
+        FaceEnroller(
+            engine,
+            enrolled,
+            rules.faces,
+            rules.ownership.liveness,
+            PassiveLiveness(config.models_dir),
+            models.pose,
+            {each.model_id: _dimension(each) for each in (models.embedder, models.second_embedder)},
+        ),
         feed,
         mask_value,
         ProviderKeys(
@@ -194,6 +220,7 @@ def wire(
         ).check,
         executor,
         asyncio.Lock(),
+        rules.faces.name,
     )
     deciding = Deciding(
         store.begin,
@@ -220,11 +247,14 @@ def wire(
         enrolled=enrolled,
         feed=feed,
         enrolling=enrolling,
+        reembedding=Reembedding(enrolling),
         following=Following(enrolling, keys, clock, deciding.memory.forget),
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
         signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
-        enrolment=EnrollmentServicer(enrolling),
+        enrolment=EnrollmentServicer(
+            enrolling, Challenging(enrolling, random.SystemRandom()), Devices(enrolling), Resolving(enrolling)
+        ),
         # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
         channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
             Watching(store.begin, clock, references, source_types, known)
@@ -232,12 +262,20 @@ def wire(
     )
 
 
+def _dimension(embedder: Embedder) -> int:
+    """Length of an embedder's vectors."""
+    return int(embedder.embed(np.empty((0, 112, 112, 3), np.uint8)).shape[1])
+
+
 async def serve() -> None:
     """Runs the service until SIGTERM."""
     config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
     tuning = Tuning.from_env()
     rules = read_rules(config.rules_dir)
+    models = open_models(config.models_dir, tuning.model_threads, tuning.engine)
     runtime = await Runtime.open(config)
+    remote = await _on_triton(config, models)
+    models = remote.models if remote else models
     with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
         detector = wire(
             config,
@@ -246,7 +284,7 @@ async def serve() -> None:
             runtime.outbox,
             runtime.keys,
             runtime.clock,
-            open_models(config.models_dir, tuning.model_threads),
+            models,
             rules.scanner(),
             executor,
             tuning.spool_bytes,
@@ -254,14 +292,37 @@ async def serve() -> None:
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
         runtime.due(detector.due_handlers())
-        runtime.loops += [detector.follow, detector.sweep, *_workers(detector, runtime.database, tuning.workers)]
-        await runtime.serve(detector.register, ready=detector.ready, index_version=detector.index_version)
+        publish_freshness(detector.enrolled, meter())
+        runtime.loops += [detector.follow, detector.rebuild, detector.sweep, detector.reembed]
+        runtime.loops += _workers(detector, runtime.database, tuning.workers)
+        runtime.loops += [remote.watch] if remote else []
+
+        def ready() -> bool:
+            return detector.ready() and (remote is None or remote.ready())
+
+        await runtime.serve(detector.register, ready=ready, index_version=detector.index_version)
+
+
+async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:
+    """The embedders where JIKIMI_EMBEDDER says triton, looked at once; None where they run in this process."""
+    address = address_from_env()
+    if address is None:
+        return None
+    remote = TritonEmbedders(address, models, config.models_dir, read_triton_rules(config.rules_dir))
+    await remote.look()
+    return remote
 
 
 def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:
     def loop(lane: Lane) -> Loop:
         wakeup = database.wakeup(SPOOL_TOPIC)
-        return lambda: detector.deciding.run(lane, wakeup)
+
+        async def run() -> None:
+            # Without the gallery every face would be a stranger's.
+            await detector.enrolled.loaded.wait()
+            await detector.deciding.run(lane, wakeup)
+
+        return run
 
     return [loop(lane) for lane in (TEXTS, PICTURES) for _ in range(each)]
 
@@ -290,9 +351,13 @@ def main(arguments: list[str]) -> int:
     """Runs a verb; 2 for an unknown one."""
     if arguments[:1] == ["eval"]:
         return evaluate(arguments[1:])
+    if arguments[:1] == ["model"]:
+        from services.detector import model_command
+
+        return model_command.run(arguments[1:])
     verbs = {"serve": serve, "migrate": migrate_database}
     if len(arguments) != 1 or arguments[0] not in verbs:
-        print(f"usage: python -m services.detector {'|'.join(verbs)}|eval", file=sys.stderr)
+        print(f"usage: python -m services.detector {'|'.join(verbs)}|eval|model", file=sys.stderr)
         return 2
     run(verbs[arguments[0]]())
     return 0

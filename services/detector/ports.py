@@ -14,7 +14,8 @@ from misuse.log.v1.record_pb2 import LogRecord
 from services.detector.domain.channels import Channel
 from services.detector.domain.clusters import Medium, Near
 from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
-from services.detector.domain.ownership import FaceTemplate, Watch
+from services.detector.domain.liveness import Liveness, Pose
+from services.detector.domain.ownership import Challenge, Duplicate, FaceTemplate, Watch
 from services.detector.domain.pii import Hit
 from services.detector.domain.signals import Signal
 
@@ -140,6 +141,20 @@ class SealedTemplate:
     crop: bytes | None = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateChange:
+    """What the gallery must know of a template's last change."""
+
+    index_version: int
+    template_id: str
+    subscriber_id: str
+    minor: bool
+    verified_until: datetime | None
+    """None unless it is VERIFIED."""
+    vectors: bytes | None = field(repr=False)
+    """Sealed; None unless it is VERIFIED."""
+
+
 class Templates(Protocol):
     """Enrolled faces. Every change takes the next gallery version."""
 
@@ -156,13 +171,22 @@ class Templates(Protocol):
         """How many templates of a subscriber are not erased."""
 
     async def change(self, template: FaceTemplate) -> None:
-        """Stores state, expiry and version; ERASED drops vectors and crop."""
+        """Stores all but whose it is and its contents; ERASED drops vectors and crop."""
+
+    async def reembed(self, template: FaceTemplate, vectors: bytes) -> None:
+        """Stores a template with vectors of other models."""
+
+    async def without_model(self, model_id: str, after: str, most: int) -> list[str]:
+        """Ids of templates that are not erased and have no vector of a model, from after one on."""
 
     async def drop_crops(self, subscriber_id: str) -> None:
         """Deletes the crops of a subscriber's templates."""
 
-    async def changed_since(self, index_version: int, most: int) -> list[tuple[int, SealedTemplate, bool]]:
-        """(gallery version of the last change, template, whether its owner is a minor), from after a version on."""
+    async def index_version(self) -> int:
+        """The gallery's version: that of the last change of any template; 0 before the first."""
+
+    async def changed_since(self, index_version: int, most: int) -> list[TemplateChange]:
+        """Templates whose last change came after a version, in the order of these changes."""
 
     async def verified(self, template_ids: Collection[str], now: datetime) -> set[str]:
         """Those of the ids whose proof holds now."""
@@ -194,7 +218,11 @@ class Watches(Protocol):
         """How many identifiers of a subscriber are not erased."""
 
     async def change(self, watch: Watch) -> None:
-        """Stores state, expiry and version; ERASED drops the value."""
+        """Stores state, expiry, device and version; ERASED drops the value."""
+
+    async def also_held(self, watch_id: str) -> list[tuple[str, str]]:
+        """(subscriber_id, watch_id) of other subscribers' identifiers with the same value that are VERIFIED, or will be
+        again when their owner is resumed. Locks nothing."""
 
     async def matching(self, value_refs: Collection[bytes], now: datetime) -> list[tuple[bytes, str, str]]:
         """(value_ref, subscriber_id, watch_id) of identifiers whose proof holds now."""
@@ -271,6 +299,34 @@ class Decisions(Protocol):
         decisions' ids and times."""
 
 
+class Proving(Protocol):
+    """What stands around proofs: devices, challenges, faces on two accounts."""
+
+    async def note_device(self, subscriber_id: str, device_ref: bytes, now: datetime) -> tuple[bool, int]:
+        """Notes a device; returns whether it was new, and how many the subscriber had before."""
+
+    async def add_challenge(self, challenge: Challenge) -> None:
+        """Stores a new challenge."""
+
+    async def challenge(self, challenge_id: str) -> Challenge | None:
+        """One challenge, locked until the transaction ends."""
+
+    async def conclude(self, challenge_id: str, outcome: str) -> None:
+        """Stores how it was answered."""
+
+    async def challenges_since(self, subscriber_id: str, since: datetime) -> int:
+        """How many a subscriber has asked for."""
+
+    async def duplicates(self, template_id: str) -> list[Duplicate]:
+        """What reviewers were asked about a template."""
+
+    async def duplicate(self, decision_id: str) -> Duplicate | None:
+        """One of them, as it is now; not locked."""
+
+    async def put_duplicate(self, duplicate: Duplicate) -> None:
+        """Stores one, new or changed."""
+
+
 class Work(Protocol):
     """One transaction: all of it is committed, or nothing."""
 
@@ -295,11 +351,17 @@ class Work(Protocol):
     @property
     def decisions(self) -> Decisions: ...
 
+    @property
+    def proving(self) -> Proving: ...
+
+    async def one_at_a_time(self, what: bytes) -> None:
+        """Waits until no other transaction, of whatever replica, holds this; holds it to the end. Call it first."""
+
     async def first_use(self, nonce_ref: bytes, until: datetime) -> bool:
         """Notes a nonce; False when it was used before."""
 
     async def purge_nonces(self, before: datetime) -> None:
-        """Forgets nonces whose claims have run out."""
+        """Forgets nonces whose claims have run out, and challenges a day later."""
 
     def event(self, key: str, message: Message) -> None:
         """Adds an event; events of one key keep their order."""
@@ -435,21 +497,42 @@ class NotEnrollable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EnrolledFace:
-    """What pictures of one face make: a vector for each model, as bytes, and the best crop."""
+    """What enrolment makes of one face: a vector for each model, as bytes, the best crop (empty for a template made on
+    a device), and how live it looked."""
 
     vectors: bytes = field(repr=False)
     model_ids: tuple[str, ...]
     crop: bytes = field(repr=False)
+    liveness: Liveness
 
 
 class Enroller(Protocol):
-    """Makes templates of pictures."""
+    """Makes templates, and compares faces with one template. Its answers hold no score. All but `current` is heavy."""
 
     def enrol(self, pictures: Sequence[bytes]) -> EnrolledFace:
-        """Exactly one good face per picture, all of one person. Raises NotEnrollable. Heavy."""
+        """Exactly one good face per picture, all of one person. Raises NotEnrollable."""
 
-    def same_face_elsewhere(self, vectors: bytes, subscriber_id: str) -> bool:
-        """Whether another subscriber's verified template shows this face."""
+    def accept(self, vectors: Sequence[tuple[str, bytes]]) -> EnrolledFace:
+        """Takes over (model_id, vector) that a device made. Raises NotEnrollable."""
+
+    def answer(self, pictures: Sequence[bytes], poses: Sequence[Pose], vectors: bytes) -> str:
+        """PASSED where the pictures show the template's face, live and in these poses; else why not."""
+
+    def same_face_elsewhere(
+        self, vectors: bytes, subscriber_id: str, apart: Collection[str] = ()
+    ) -> tuple[str, str] | None:
+        """(subscriber_id, template_id) of another subscriber's verified template that shows this face; those told
+        `apart` by reviewers do not count."""
+
+    def reembed(self, crop: bytes) -> EnrolledFace | None:
+        """Vectors of today's models from a kept crop; None where it cannot be read."""
+
+    def current(self, model_ids: Collection[str]) -> bool:
+        """Whether a template with vectors of these models can be matched today."""
+
+    @property
+    def model_id(self) -> str:
+        """The model that templates must have a vector of."""
 
 
 class GalleryFeed(Protocol):

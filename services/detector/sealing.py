@@ -51,6 +51,18 @@ class References:
         """32 bytes for a provider's nonce."""
         return keyed_hash(self.pepper, "nonce", provider, nonce)
 
+    def device(self, subscriber_id: str, device_id: str) -> bytes:
+        """32 bytes for a subscriber's device; the same device of another has another reference."""
+        return keyed_hash(self.pepper, "device", subscriber_id, device_id)
+
+    def challenge(self, challenge_id: str) -> bytes:
+        """The nonce of a challenge, 32 bytes: whoever has it was given it, and it is stored nowhere."""
+        return keyed_hash(self.pepper, "challenge", challenge_id)
+
+    def enrolment(self, template_id: str) -> bytes:
+        """32 bytes for the enrolment of a template."""
+        return keyed_hash(self.pepper, "enrolment", template_id)
+
     def actor(self, subject: str) -> str:
         """16 hexadecimal digits for whoever acted."""
         return keyed_hash(self.pepper, "actor", subject).hex()[:16]

@@ -19,15 +19,26 @@ from misuse.detector.v1 import signal_service_pb2_grpc as signals_grpc
 from services.chassis.errors import AlreadyExists, InvalidInput, ResourceExhausted, ServiceError
 from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
+from services.detector.domain.liveness import PASSED
 from services.detector.domain.signals import Refused, usable_id
 from services.detector.handlers.enrolling import Enrolling
 from services.detector.handlers.intake import Counter, Incoming, Outcome
+from services.detector.handlers.proving import Challenging, Devices, Resolving
 from services.detector.handlers.serving import Looking, Watching
-from services.detector.translate import channel_message, channel_of, signal_of, stamp, template_message, watch_message
+from services.detector.translate import (
+    challenge_message,
+    channel_message,
+    channel_of,
+    signal_of,
+    stamp,
+    template_message,
+    watch_message,
+)
 
 MOST_IN_FLIGHT = 256
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
+_DIFFERENT = enrolment.DUPLICATE_VERDICT_DIFFERENT_PEOPLE
 
 
 def incoming(message: signals.Signal) -> Incoming:
@@ -184,8 +195,11 @@ def _refusal(refused: Refused) -> ServiceError:
 class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
     """EnrollmentService."""
 
-    def __init__(self, enrolling: Enrolling) -> None:
+    def __init__(self, enrolling: Enrolling, challenging: Challenging, devices: Devices, resolving: Resolving) -> None:
         self._enrolling = enrolling
+        self._challenging = challenging
+        self._devices = devices
+        self._resolving = resolving
 
     async def EnrollFace(self, request: enrolment.EnrollFaceRequest, context: Any) -> enrolment.EnrollFaceResponse:
         """See the contract."""
@@ -248,10 +262,48 @@ class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
     ) -> enrolment.VerifyOwnershipResponse:
         """See the contract."""
         _subscriber(request.subscriber_id)
-        state, until = await self._enrolling.verify(request)
+        proof = await self._enrolling.verify(request)
         return enrolment.VerifyOwnershipResponse(
-            state=enrolment.OwnershipState.ValueType(state), expire_time=stamp(until)
+            state=enrolment.OwnershipState.ValueType(proof.state),
+            expire_time=stamp(proof.expire_time),
+            reason=proof.reason,
         )
+
+    async def AskLivenessChallenge(
+        self, request: enrolment.AskLivenessChallengeRequest, context: Any
+    ) -> enrolment.AskLivenessChallengeResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        parse_uuid(request.template_id, "template_id")
+        asked = await self._challenging.ask(request)
+        return challenge_message(asked, self._challenging.nonce(asked))
+
+    async def AnswerLivenessChallenge(
+        self, request: enrolment.AnswerLivenessChallengeRequest, context: Any
+    ) -> enrolment.AnswerLivenessChallengeResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        parse_uuid(request.challenge_id, "challenge_id")
+        outcome = await self._challenging.answer(request)
+        passed = outcome == PASSED
+        return enrolment.AnswerLivenessChallengeResponse(passed=passed, reason="" if passed else outcome)
+
+    async def NoteDevice(self, request: enrolment.NoteDeviceRequest, context: Any) -> enrolment.NoteDeviceResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        new, again = await self._devices.note(request)
+        return enrolment.NoteDeviceResponse(new_device=new, prove_again_ids=again)
+
+    async def ResolveDuplicateFace(
+        self, request: enrolment.ResolveDuplicateFaceRequest, context: Any
+    ) -> enrolment.ResolveDuplicateFaceResponse:
+        """See the contract."""
+        decision_id = parse_uuid(request.decision_id, "decision_id")
+        if request.verdict not in (enrolment.DUPLICATE_VERDICT_SAME_PERSON, _DIFFERENT):
+            bad = [("verdict", "UNKNOWN_ENUM")]
+            raise InvalidInput("UNKNOWN_ENUM", "The verdict is required.", violations=bad)
+        state = await self._resolving.resolve(decision_id, same_person=request.verdict != _DIFFERENT)
+        return enrolment.ResolveDuplicateFaceResponse(state=enrolment.DuplicateState.ValueType(state))
 
 
 class ChannelServicer(channels_grpc.ChannelServiceServicer):

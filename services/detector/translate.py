@@ -12,7 +12,7 @@ from misuse.detector.v1 import channel_service_pb2 as channels
 from misuse.detector.v1 import enrollment_service_pb2 as enrolment
 from misuse.detector.v1 import signal_service_pb2 as signals
 from services.detector.domain.channels import Channel, ChannelLevel
-from services.detector.domain.ownership import Claims, FaceTemplate, Watch
+from services.detector.domain.ownership import Challenge, Claims, FaceTemplate, Watch
 from services.detector.domain.signals import CaptureFacts, Pair, Part, Signal
 
 _LATEST_SECONDS = 253_402_300_799
@@ -127,6 +127,18 @@ def template_message(template: FaceTemplate) -> enrolment.FaceTemplate:
         expire_time=stamp(template.expire_time),
         pictures=template.pictures,
         model_ids=template.model_ids,
+        source=enrolment.TemplateSource.ValueType(template.source),
+        liveness=enrolment.Liveness.ValueType(template.liveness),
+    )
+
+
+def challenge_message(challenge: Challenge, nonce: bytes) -> enrolment.AskLivenessChallengeResponse:
+    """A challenge as a message."""
+    return enrolment.AskLivenessChallengeResponse(
+        challenge_id=challenge.challenge_id,
+        nonce=nonce,
+        poses=[enrolment.Pose.ValueType(pose) for pose in challenge.poses],
+        expire_time=stamp(challenge.expire_time),
     )
 
 
@@ -155,6 +167,9 @@ def claims_of(message: enrolment.OwnershipClaims) -> Claims:
         nonce=message.nonce,
         issue_time=time_of(message, "issue_time"),
         expire_time=time_of(message, "expire_time"),
+        guardian=message.guardian,
+        fourteen=message.fourteen,
+        live_face=message.live_face,
     )
 
 

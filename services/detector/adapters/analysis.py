@@ -46,6 +46,9 @@ class _Shown:
     data: bytes = field(repr=False)
     picture: images.Picture = field(repr=False)
     faces: tuple[Face, ...] = field(repr=False)
+    """Of all frames, frame by frame."""
+    frame_of: tuple[int, ...]
+    """For each face the index of its frame in `picture.frames`."""
 
 
 class SignalAnalysis:
@@ -79,11 +82,12 @@ class SignalAnalysis:
         if face is None or face.part not in self._shown:
             return Kept(contents)
         shown = self._shown[face.part]
-        mine = [
+        others = [
             each.face_index
             for each in self.faces
-            if each.part == face.part and each.subscriber_id == decision.subscriber_id
+            if each.part == face.part and each.subscriber_id == decision.subscriber_id and each is not face
         ]
+        mine = [face.face_index, *others]
         crop = encoded(shown.faces[face.face_index].crop) if decision.band is Band.REVIEW else b""
         return Kept(contents, thumbnail=_thumbnail(shown, mine), candidate_crop=crop)
 
@@ -92,7 +96,8 @@ class SignalAnalysis:
 
     def _content(self, part: int) -> Content:
         if (shown := self._shown.get(part)) is not None:
-            print_ = fingerprint(shown.data, shown.picture.pixels, [face.crop for face in shown.faces[:2]])
+            crops = [face.crop for face, frame in zip(shown.faces, shown.frame_of, strict=True) if frame == 0]
+            print_ = fingerprint(shown.data, shown.picture.pixels, crops[:2])
             return Content(Medium.PICTURE, print_.sha256, print_.to_bytes(), print_)
         text = self._signal.parts[part].text or ""
         of_text = signature(text)
@@ -112,8 +117,12 @@ class SignalAnalysis:
 
 
 def _thumbnail(shown: _Shown, mine: Sequence[int]) -> bytes:
-    regions = [Region(f.box.left, f.box.top, f.box.right, f.box.bottom) for f in shown.faces]
-    return thumbnail(shown.picture.pixels, regions, mine)
+    """The frame that shows the first of the faces `mine`, with all other faces in it hidden; else the first frame."""
+    frame = shown.frame_of[mine[0]] if mine else 0
+    here = [index for index, of in enumerate(shown.frame_of) if of == frame]
+    boxes = [shown.faces[index].box for index in here]
+    regions = [Region(box.left, box.top, box.right, box.bottom) for box in boxes]
+    return thumbnail(shown.picture.frames[frame], regions, [here.index(each) for each in mine if each in here])
 
 
 class SignalAnalyst:
@@ -143,7 +152,7 @@ class SignalAnalyst:
     def analyse(self, signals: Sequence[Signal]) -> list[SignalAnalysis]:
         """See the port."""
         shown, unreadable = self._read(signals)
-        found = self._find(shown)
+        found = self._find(signals, shown)
         return [self._one(signal, shown[at], found[at], unreadable[at]) for at, signal in enumerate(signals)]
 
     def _read(self, signals: Sequence[Signal]) -> tuple[list[list[_Shown]], list[list[tuple[int, str]]]]:
@@ -158,36 +167,42 @@ class SignalAnalyst:
                     places.append((at, part, data))
                 except images.UnreadableImage as problem:
                     unreadable[at].append((part, problem.reason))
-        faces = self._engine.analyse_many([picture.pixels for picture in pictures])
+        found = iter(self._engine.analyse_many([frame for picture in pictures for frame in picture.frames]))
         shown: list[list[_Shown]] = [[] for _ in signals]
-        for (at, part, data), picture, found in zip(places, pictures, faces, strict=True):
-            shown[at].append(_Shown(part, data, picture, tuple(found)))
+        for (at, part, data), picture in zip(places, pictures, strict=True):
+            faces = [(face, frame) for frame in range(len(picture.frames)) for face in next(found)]
+            each = _Shown(part, data, picture, tuple(face for face, _ in faces), tuple(frame for _, frame in faces))
+            shown[at].append(each)
         return shown, unreadable
 
-    def _find(self, shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
-        """Every face against the gallery: one search for all, one second look for all that need it."""
+    def _find(self, signals: Sequence[Signal], shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
+        """Every face against the gallery: one search for all; pose and a second look for those that need it."""
         places = [
-            (at, each.part, index, face)
+            (at, each.part, index)
             for at, pictures in enumerate(shown)
             for each in pictures
-            for index, face in enumerate(each.faces)
+            for index in range(len(each.faces))
         ]
         findings: list[list[FaceFinding]] = [[] for _ in shown]
         if not places:
             return findings
-        faces = [face for *_, face in places]
+        faces = [face for pictures in shown for each in pictures for face in each.faces]
+        groups = [signals[at].channel_group for at, *_ in places]
+        size, rules = len(self._enrolled), self._face_rules
         candidates = self._enrolled.candidates(np.stack([face.vector for face in faces]), CANDIDATES)
-        size = len(self._enrolled)
+        near = [n for n, face in enumerate(faces) if rules_of_faces.is_near(candidates[n], face.quality, size, rules)]
+        for n, face in zip(near, self._engine.posed([faces[n] for n in near]), strict=True):
+            faces[n] = face
         again = [
-            at
-            for at, face in enumerate(faces)
-            if rules_of_faces.needs_second_look(candidates[at], face.quality, size, self._face_rules)
+            n
+            for n in near
+            if rules_of_faces.needs_second_look(candidates[n], faces[n].quality, size, rules, groups[n])
         ]
-        for at, look in zip(again, self._look_again([faces[at] for at in again]), strict=True):
-            candidates[at] = self._enrolled.with_second_look(candidates[at], look, self._face_rules)
-        for number, (at, part, index, face) in enumerate(places):
-            verdict = rules_of_faces.decide(candidates[number], face.quality, size, self._face_rules)
-            findings[at].append(_finding(part, index, face, candidates[number], verdict))
+        for n, look in zip(again, self._look_again([faces[n] for n in again]), strict=True):
+            candidates[n] = self._enrolled.with_second_look(candidates[n], look, rules)
+        for n, (at, part, index) in enumerate(places):
+            verdict = rules_of_faces.decide(candidates[n], faces[n].quality, size, rules, groups[n])
+            findings[at].append(_finding(part, index, faces[n], candidates[n], verdict))
         return findings
 
     def _look_again(self, faces: Sequence[Face]) -> list[SecondLook]:

@@ -2,90 +2,95 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import struct
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from services.chassis.keys import Unsealable, unseal
 from services.chassis.telemetry import logger
 from services.detector.adapters.faces import SecondLook
-from services.detector.adapters.gallery import Entry, FaissGallery
+from services.detector.adapters.gallery import Entry, FaissGallery, GalleryRules
 from services.detector.domain.faces import Candidate, FaceRules
-from services.detector.domain.ownership import OwnershipState
-from services.detector.ports import Begin, SealedTemplate
-from services.detector.sealing import Vault
+from services.detector.ports import Begin, TemplateChange
+from services.detector.sealing import Vault, place
 
 log = logger(__name__)
 
 Floats = NDArray[np.float32]
 PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Enrolled:
-    subscriber_id: str
-    minor: bool
-    vectors: Mapping[str, Floats] = field(repr=False)
+"""Rows read, opened and added at once; two pages are in memory at most. Larger ones hold the interpreter for longer."""
+_KEYS_AT_ONCE = 64
+"""Keys fetched before others may go on: each may be a small file."""
+_PROGRESS_SECONDS = 2.0
+_FORMAT = b"\x01"
+_HEAD = struct.Struct("<BH")
 
 
 class EnrolledFaces:
     """Verified templates in memory. Threads may search while the event loop changes it."""
 
-    def __init__(self, model_id: str, dimension: int) -> None:
-        self._index = FaissGallery(model_id, dimension)
-        self._model_id = model_id
-        self._held: dict[str, _Enrolled] = {}
+    def __init__(
+        self, model_id: str, second_model_id: str, dimension: int, rules: GalleryRules | None = None
+    ) -> None:
+        """`dimension`: length of the first model's vectors. `rules`: those shipped, by default."""
+        self.gallery = FaissGallery(model_id, dimension, rules)
+        self._models = model_id, second_model_id
         self.version = 0
+        """Gallery version of the database up to which it was read."""
         self.update_time: datetime | None = None
-        self.loaded = False
-        """False until the database was read once."""
+        self.loaded = asyncio.Event()
+        """Set when the database has been read once."""
+        self._current_at = time.monotonic()
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.gallery)
 
-    def put(self, template_id: str, subscriber_id: str, vectors: Mapping[str, Floats], minor: bool) -> None:
-        """Adds or replaces a template. One without a vector of the current model is left out."""
-        vector = vectors.get(self._model_id)
-        if vector is None:
+    @property
+    def age_seconds(self) -> float:
+        """Time since it was known to hold all that the database held; since the start, before it was loaded."""
+        return time.monotonic() - self._current_at
+
+    def entry(self, template_id: str, subscriber_id: str, vectors: Mapping[str, Floats], minor: bool) -> Entry | None:
+        """A template for the gallery; None for one without a vector of the current model."""
+        first, second = (vectors.get(model_id) for model_id in self._models)
+        if first is None:
             log.warning("template_without_current_model", template_id=template_id)
-            return
-        self._held[template_id] = _Enrolled(subscriber_id, minor, vectors)
-        self._index.add([Entry(template_id, subscriber_id, vector)])
+            return None
+        return Entry(template_id, subscriber_id, first, second, minor)
 
-    def drop(self, template_id: str) -> None:
-        """Forgets a template."""
-        if self._held.pop(template_id, None) is not None:
-            self._index.remove([template_id])
-
-    def caught_up(self, version: int, now: datetime) -> None:
+    def reached(self, version: int) -> None:
         """Notes up to which gallery version the database was read."""
         if version != self.version:
-            self.update_time = now
-        self.version, self.loaded = version, True
+            self.update_time = datetime.now(UTC)
+        self.version = version
+
+    def caught_up(self, asked_at: float) -> None:
+        """Notes that it holds all that the database held when it was asked, in `time.monotonic()`."""
+        self._current_at = asked_at
+        self.loaded.set()
 
     def candidates(self, probes: Floats, k: int) -> list[list[Candidate]]:
         """For each row the k nearest subscribers, best first."""
-        found = self._index.search(probes, k)
-        return [
-            [
-                Candidate(each.subscriber_id, each.template_id, each.score, minor=held.minor)
-                for each in row
-                if (held := self._held.get(each.template_id)) is not None
-            ]
-            for row in found
-        ]
+        return self.gallery.search(probes, k)
 
     def with_second_look(self, candidates: Sequence[Candidate], look: SecondLook, rules: FaceRules) -> list[Candidate]:
         """The candidates with the fused second opinion, where their template has vectors of both models."""
         return [replace(each, second=self._fused(each.template_id, look.vectors, rules)) for each in candidates]
 
     def _fused(self, template_id: str, look: Mapping[str, Floats], rules: FaceRules) -> float | None:
-        held = self._held.get(template_id)
-        return None if held is None else fused(held.vectors, look, rules)
+        held = self.gallery.entry(template_id)
+        if held is None or held.second is None:
+            return None
+        return fused(dict(zip(self._models, (held.vector, held.second), strict=True)), look, rules)
 
 
 def fused(a: Mapping[str, Floats], b: Mapping[str, Floats], rules: FaceRules) -> float | None:
@@ -98,52 +103,183 @@ def fused(a: Mapping[str, Floats], b: Mapping[str, Floats], rules: FaceRules) ->
 
 
 def vectors_to_bytes(vectors: Mapping[str, Floats]) -> bytes:
-    """Vectors by model as bytes; `vectors_from_bytes` reads them."""
-    return json.dumps(
-        {name: base64.b64encode(np.asarray(v, "<f4").tobytes()).decode() for name, v in sorted(vectors.items())}
-    ).encode()
+    """Vectors by model as bytes; `vectors_from_bytes` reads them. For each: length of the model's name, dimensions,
+    name, little-endian float32."""
+    parts = [_FORMAT]
+    for name, vector in sorted(vectors.items()):
+        parts += [_HEAD.pack(len(name.encode()), len(vector)), name.encode(), np.asarray(vector, "<f4").tobytes()]
+    return b"".join(parts)
 
 
 def vectors_from_bytes(data: bytes) -> dict[str, Floats]:
     """Raises ValueError for bytes that hold no vectors."""
-    return {
-        name: np.frombuffer(base64.b64decode(value), "<f4").astype(np.float32)
-        for name, value in json.loads(data).items()
-    }
+    if data[:1] == b"{":  # as they were written at first: base64 in JSON
+        texts = json.loads(data).items()
+        return {name: np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32) for name, text in texts}
+    if data[:1] != _FORMAT:
+        raise ValueError("no vectors")
+    at, vectors = 1, dict[str, Floats]()
+    while at < len(data):
+        if at + _HEAD.size > len(data):
+            raise ValueError("vectors end early")
+        length, dimension = _HEAD.unpack_from(data, at)
+        start = at + _HEAD.size + length
+        name = data[at + _HEAD.size : start].decode()
+        vectors[name] = np.frombuffer(data, "<f4", dimension, start).astype(np.float32)
+        at = start + 4 * dimension
+    return vectors
+
+
+def publish_freshness(enrolled: EnrolledFaces, meter: Meter) -> None:
+    """Shows version, age and size of the gallery among a process' metrics; once."""
+
+    def show(name: str, unit: str, description: str, value: Callable[[], float]) -> None:
+        def look(options: CallbackOptions) -> list[Observation]:
+            return [Observation(value())]
+
+        meter.create_observable_gauge(name, [look], unit=unit, description=description)
+
+    show("jikimi_gallery_version", "1", "Gallery version served.", lambda: enrolled.version)
+    show("jikimi_gallery_age_seconds", "s", "Since the gallery was known to be current.", lambda: enrolled.age_seconds)
+    show("jikimi_gallery_templates", "1", "Templates that are matched.", lambda: len(enrolled))
 
 
 class DatabaseFeed:
     """See the port GalleryFeed. Every replica follows the table by itself: versions commit in order."""
 
-    def __init__(self, begin: Begin, vault: Vault, enrolled: EnrolledFaces, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        vault: Vault,
+        enrolled: EnrolledFaces,
+        clock: Callable[[], datetime],
+        page: int = PAGE,
+    ) -> None:
         self._begin = begin
         self._vault = vault
         self._enrolled = enrolled
         self._clock = clock
+        self._rows = page
+        self._reading = asyncio.Lock()
+        self._went_back = False
 
     async def refresh(self) -> None:
-        """See the port."""
-        version = self._enrolled.version
-        while True:
-            async with self._begin() as work:
-                changes = await work.templates.changed_since(version, PAGE)
-            for _, sealed, minor in changes:
-                self._apply(sealed, minor)
-            version = changes[-1][0] if changes else version
-            if len(changes) < PAGE:
-                break
-        self._enrolled.caught_up(version, datetime.now(UTC))
+        """See the port. One at a time: of two that read side by side the slower one would put back what the other has
+        dropped."""
+        async with self._reading:
+            asked_at, enrolled = time.monotonic(), self._enrolled
+            head = await self._head()
+            if head < enrolled.version:
+                # The database was restored to an earlier day. What changes from here on is followed; `rebuild` does
+                # the rest, and meanwhile decisions ask the table whether a template's proof holds.
+                log.warning("gallery_ahead_of_store", version=enrolled.version, store_version=head)
+                self._went_back = True
+                enrolled.reached(head)
+            await self._read(enrolled.gallery, enrolled.version, head, enrolled.reached)
+            first = not enrolled.loaded.is_set()
+            if not self._went_back:
+                enrolled.caught_up(asked_at)
+            if first:
+                seconds = round(time.monotonic() - asked_at, 1)
+                log.info("gallery_loaded", templates=len(enrolled), version=enrolled.version, seconds=seconds)
 
-    def _apply(self, sealed: SealedTemplate, minor: bool) -> None:
-        template = sealed.template
-        expired = template.expire_time is None or template.expire_time <= self._clock()
-        if template.state is not OwnershipState.VERIFIED or expired or sealed.vectors is None:
-            self._enrolled.drop(template.template_id)
+    async def rebuild(self) -> None:
+        """Builds the gallery anew beside the one served, where that one knows more than the database; else nothing."""
+        if not self._went_back:
             return
-        data = self._vault.open(
-            template.subscriber_id, "face_template", template.template_id, "vectors", sealed.vectors
-        )
-        if data is None:
-            self._enrolled.drop(template.template_id)
+        fresh, asked_at = self._enrolled.gallery.beside(), time.monotonic()
+        version = await self._read(fresh, 0, await self._head(), _unnoted)
+        async with self._reading:
+            head = await self._head()
+            if head < version:
+                return  # back again: the next round starts anew
+            version = await self._read(fresh, version, head, _unnoted)
+            await asyncio.to_thread(self._enrolled.gallery.become, fresh)
+            self._went_back = False
+            self._enrolled.reached(version)
+            self._enrolled.caught_up(asked_at)
+        log.info("gallery_rebuilt", templates=len(self._enrolled), version=version)
+
+    async def _head(self) -> int:
+        async with self._begin() as work:
+            return await work.templates.index_version()
+
+    async def _page(self, after: int) -> list[TemplateChange]:
+        async with self._begin() as work:
+            return await work.templates.changed_since(after, self._rows)
+
+    async def _next(self, page: Sequence[TemplateChange]) -> list[TemplateChange]:
+        return await self._page(page[-1].index_version) if len(page) == self._rows else []
+
+    async def _read(self, gallery: FaissGallery, after: int, head: int, reached: Callable[[int], None]) -> int:
+        """Takes in all changes after a version, at least up to `head`; the next page is read while one is opened.
+        Returns the version reached."""
+        if after >= head:
+            return after
+        said_at, version = time.monotonic(), after
+        page = await self._page(after)
+        while page:
+            coming = asyncio.create_task(self._next(page))
+            try:
+                keys = await self._keys(page)
+                await asyncio.to_thread(self._apply, gallery, page, keys)
+                version = page[-1].index_version
+                reached(version)
+                page = await coming
+            finally:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+            if time.monotonic() - said_at > _PROGRESS_SECONDS:
+                said_at = time.monotonic()
+                log.info("gallery_reading", templates=len(gallery), version=version, of_version=head)
+        reached(max(version, head))
+        return max(version, head)
+
+    async def _keys(self, page: Sequence[TemplateChange]) -> Mapping[str, bytes | None]:
+        """Their owners' keys. Fetched here because the key store serves one thread; opening is for another."""
+        keys: dict[str, bytes | None] = {}
+        wanted = {each.subscriber_id for each in page if each.vectors is not None}
+        for number, subscriber_id in enumerate(wanted, 1):
+            keys[subscriber_id] = self._vault.keys.get(subscriber_id)
+            if number % _KEYS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return keys
+
+    def _apply(
+        self, gallery: FaissGallery, page: Collection[TemplateChange], keys: Mapping[str, bytes | None]
+    ) -> None:
+        """Heavy: runs beside the event loop."""
+        now = self._clock()
+        entries = {each.template_id: self._opened(each, keys, now) for each in page}
+        gallery.remove(template_id for template_id, entry in entries.items() if entry is None)
+        _add(gallery, [entry for entry in entries.values() if entry is not None])
+
+    def _opened(self, change: TemplateChange, keys: Mapping[str, bytes | None], now: datetime) -> Entry | None:
+        """The template; None where it may not be matched. One whose bytes are damaged harms no other."""
+        until, key = change.verified_until, keys.get(change.subscriber_id)
+        if until is None or until <= now or key is None or change.vectors is None:
+            return None
+        try:
+            data = unseal(key, change.vectors, place("face_template", change.template_id, "vectors"))
+            vectors = vectors_from_bytes(data)
+        except (Unsealable, ValueError) as error:
+            log.error("template_unreadable", template_id=change.template_id, error=error)
+            return None
+        return self._enrolled.entry(change.template_id, change.subscriber_id, vectors, change.minor)
+
+
+def _add(gallery: FaissGallery, entries: Sequence[Entry]) -> None:
+    """Adds those that fit the gallery; one of another shape harms no other."""
+    try:
+        gallery.add(entries)
+    except ValueError as error:
+        if len(entries) > 1:
+            for entry in entries:
+                _add(gallery, [entry])
             return
-        self._enrolled.put(template.template_id, template.subscriber_id, vectors_from_bytes(data), minor)
+        gallery.remove([entries[0].template_id])
+        log.error("template_unreadable", template_id=entries[0].template_id, error=error)
+
+
+def _unnoted(version: int) -> None:
+    """What is built is not served yet."""

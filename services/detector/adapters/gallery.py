@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from services.detector.adapters.segments import Entry, Floats, Place, Scratch, Segment, Shelf
 from services.detector.domain.faces import Candidate
 
-Floats = NDArray[np.float32]
+__all__ = ["Entry", "ExactGallery", "FaissGallery", "Gallery", "GalleryRules", "read_gallery_rules"]
 
 MOST_CANDIDATES = 16
 """Subscribers one search may return."""
-_MOST_TEMPLATES_EACH = 8
-"""Nearest templates looked at for each subscriber asked for, before the search is widened."""
-_BLAS_THRESHOLD = 4096
+RULES_FILE = Path(__file__).parent.parent / "rules" / "gallery.yaml"
+_MOST_DEPTH_COPIED = 2048
+"""Nearest templates that FAISS finds on a GPU."""
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One enrolled template. `repr` shows no vector."""
+class GalleryRules:
+    """How the index is laid out; rules/gallery.yaml explains each value."""
 
-    template_id: str
-    subscriber_id: str
-    vector: Floats = field(repr=False)
-    """float32 [D] of length 1, by the gallery's model."""
-    second: Floats | None = field(repr=False, default=None)
-    """float32 [D2] of length 1, by the second embedder; None for a template made without it."""
-    minor: bool = False
+    id: str
+    version: int
+    evaluation: str
+    segment_templates: int
+    sq8_from: int
+    blas_from_probes: int
+    batch_probes: int
+    templates_each: int
+    blas_threshold: int
+    threads: int
+    wait_seconds: float
+
+    def __post_init__(self) -> None:
+        counts = (self.segment_templates, self.blas_from_probes, self.batch_probes, self.templates_each, self.threads)
+        if min(counts) < 1 or self.sq8_from < 0 or self.blas_threshold < 0 or not self.wait_seconds > 0:
+            raise ValueError(f"rules {self.id}-{self.version} hold a value out of range")
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> GalleryRules:
+        """The rules of a file. Raises ValueError for a field missing, unknown or out of range."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError("gallery.yaml: a field is missing, unknown or of the wrong kind") from error
+
+
+def read_gallery_rules(file: Path = RULES_FILE) -> GalleryRules:
+    """The rules in a YAML file. Raises ValueError like `GalleryRules.read`."""
+    return GalleryRules.read(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 class Gallery(Protocol):
@@ -107,132 +135,304 @@ class ExactGallery:
         if not held:
             return [[] for _ in probes]
         scores = probes @ np.stack([entry.vector for entry in held]).T
-        return [
-            best_of_each([(held[i], float(row[i])) for i in np.argsort(-row, kind="stable")], k)
-            for row in scores
-        ]
+        return [best_of_each(_ranked(held, row), k) for row in scores]
 
 
-@dataclass(frozen=True)
-class _Shelf:
-    """One consistent state: searches hold a shelf, changes make or amend one under the lock."""
+_here = threading.local()
 
-    index: faiss.Index
-    by_number: dict[int, Entry]
-    numbers: dict[str, int]
+
+def _use_threads(count: int) -> None:
+    """Sets the threads of FAISS' calls where they differ: OpenMP keeps the number for each calling thread, and every
+    call into FAISS gives the interpreter away.
+    """
+    if getattr(_here, "threads", 0) != count:
+        faiss.omp_set_num_threads(count)
+        _here.threads = count
+
+
+def gpu_place() -> Place | None:
+    """What copies an index to every GPU; None without faiss-gpu or without a GPU. Nothing else differs there."""
+    if not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
+        return None
+    # Made once: each set of resources reserves memory of the GPU.
+    resources = [faiss.StandardGpuResources() for _ in range(faiss.get_num_gpus())]
+    return lambda index: faiss.index_cpu_to_gpu_multiple_py(resources, index)
 
 
 class FaissGallery:
-    """Exact inner products in FAISS (IndexFlatIP behind an id map); `faiss-cpu` and `faiss-gpu` alike.
+    """Inner products in FAISS, `faiss-cpu` and `faiss-gpu` alike: Flat, SQ8 beyond a size, the stored vectors' cosines.
 
-    FAISS indexes are not safe for searching while they change, so one lock guards both; a search of a batch
-    holds it for its own time only. `replace` builds aside and swaps.
+    Searches of several threads are made in one call and never wait for a change: changes append rows, blank rows, or
+    put a new shelf of segments in place, one at a time. Once `remove` has returned, no search finds what it removed.
     """
 
-    def __init__(self, model_id: str, dimension: int) -> None:
-        # Batches otherwise use no BLAS: nine times slower at 64 probes of 512 dimensions.
-        faiss.cvar.distance_compute_blas_threshold = _BLAS_THRESHOLD
+    def __init__(
+        self, model_id: str, dimension: int, rules: GalleryRules | None = None, place: Place | None = None
+    ) -> None:
+        """`place` copies indexes to where they are searched; default: to the GPUs, if there are any."""
         self.model_id = model_id
-        self._dimension = dimension
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._shelf = self._built([])
         self.version = 0
+        self._dimension = dimension
+        self._rules = rules or read_gallery_rules()
+        self._place = place or gpu_place()
+        # Batches otherwise use no BLAS: nine times slower at 64 probes of 512 dimensions.
+        faiss.cvar.distance_compute_blas_threshold = self._rules.blas_threshold
+        self._changing = threading.Lock()
+        self._turns = _Turns(self._answer, self._rules.batch_probes, self._rules.wait_seconds)
+        self._scratch = Scratch()
+        self._shelf = self._empty()
 
     def __len__(self) -> int:
-        return len(self._shelf.by_number)
+        return len(self._shelf)
 
     def entry(self, template_id: str) -> Entry | None:
-        shelf = self._shelf
-        return shelf.by_number.get(shelf.numbers.get(template_id, 0))
+        found = self._shelf.find(template_id)
+        entry = None if found is None else found[0].entry(found[1])
+        return entry if entry is not None and entry.template_id == template_id else None
 
     def add(self, entries: Iterable[Entry]) -> None:
-        new = {entry.template_id: entry for entry in checked(entries, self._dimension)}
-        with self._lock:
-            self._forget(new.keys())
-            self._place(self._shelf, list(new.values()))
+        new = list({entry.template_id: entry for entry in checked(entries, self._dimension)}.values())
+        with self._changing:
+            old = [place for entry in new if (place := self._shelf.find(entry.template_id)) is not None]
+            self._append(new)
+            if old:
+                # A search that began before sees only the old rows: it must find them as they were.
+                self._turns.let_pass()
+                self._blank(old)
             self.version += 1
 
     def remove(self, template_ids: Iterable[str]) -> int:
-        with self._lock:
-            count = self._forget(template_ids)
+        with self._changing:
+            gone = [place for id_ in set(template_ids) if (place := self._shelf.find(id_)) is not None]
+            self._blank(gone)
             self.version += 1
-            return count
+            return len(gone)
 
     def replace(self, entries: Iterable[Entry]) -> None:
-        latest = {entry.template_id: entry for entry in checked(entries, self._dimension)}
-        shelf = self._built(list(latest.values()))
-        with self._lock:
-            self._shelf = shelf
+        new, rest = self.beside(), iter(entries)
+        while chunk := list(islice(rest, _CHUNK)):
+            new.add(chunk)
+        self.become(new)
+
+    def beside(self) -> FaissGallery:
+        """An empty gallery like this one, to be filled while this one serves."""
+        return FaissGallery(self.model_id, self._dimension, self._rules, self._place)
+
+    def become(self, other: FaissGallery) -> None:
+        """Takes the templates of one made by `beside`, which is empty afterwards, in one step that no search sees half
+        done. What was held before is out of memory when this returns.
+        """
+        with self._changing, other._changing:
+            old, self._shelf, other._shelf = self._shelf, other._shelf, self._empty()
             self.version += 1
+            self._turns.let_pass()
+        left = list(old.segments)
+        del old
+        while left:  # one by one: to free a million at once would hold the interpreter for a tenth of a second
+            left.pop()
 
     def search(self, probes: Floats, k: int) -> list[list[Candidate]]:
+        """See the port. Raises TimeoutError when the search under way does not end."""
         check_probes(probes, self._dimension, k)
-        with self._lock:
-            return self._search(np.ascontiguousarray(probes, np.float32), k)
+        return self._turns.ask(np.ascontiguousarray(probes, np.float32), k)
 
-    def _search(self, probes: Floats, k: int) -> list[list[Candidate]]:
-        shelf, size = self._shelf, len(self._shelf.by_number)
-        if not size or not len(probes):
-            return [[] for _ in probes]
-        depth = min(size, k * _MOST_TEMPLATES_EACH)
-        while True:
-            scores, numbers = shelf.index.search(probes, depth)
-            found = [self._grouped(shelf, s, n, k) for s, n in zip(scores, numbers, strict=True)]
+    def _answer(self, probes: Floats, k: int) -> list[list[Candidate]]:
+        _use_threads(self._rules.threads)
+        shelf = self._shelf
+        size = shelf.labels
+        limit = size if self._place is None else min(size, _MOST_DEPTH_COPIED)
+        found: list[list[Candidate]] = [[] for _ in probes]
+        open_, depth = np.arange(len(probes)), min(limit, k * self._rules.templates_each)
+        while len(open_) and depth:
+            ranked = shelf.nearest(probes[open_], depth, size, self._rules.blas_from_probes, self._scratch)
+            for at, scores, labels in zip(open_, *ranked, strict=True):
+                found[at] = best_of_each(_rows(shelf, scores, labels), k)
             # A subscriber with very many templates may crowd the others out: look deeper until k are found.
-            if depth == size or all(len(candidates) == k for candidates in found):
-                return found
-            depth = min(size, depth * 4)
+            open_ = open_[[len(found[at]) < k for at in open_]] if depth < limit else open_[:0]
+            depth = min(limit, depth * 4)
+        return found
 
-    @staticmethod
-    def _grouped(shelf: _Shelf, scores: Floats, numbers: NDArray[np.int64], k: int) -> list[Candidate]:
-        ranked = [(shelf.by_number[int(n)], float(s)) for s, n in zip(scores, numbers, strict=True) if n >= 0]
-        return best_of_each(ranked, k)
+    def _append(self, entries: Sequence[Entry]) -> None:
+        rest = entries
+        while rest:
+            tail = self._shelf.tail
+            if tail.count == tail.room:
+                self._index_segments()
+                continue
+            room = tail.room - tail.count
+            tail.append(rest[:room])
+            rest = rest[room:]
 
-    def _built(self, entries: Sequence[Entry]) -> _Shelf:
-        shelf = _Shelf(faiss.IndexIDMap2(faiss.IndexFlatIP(self._dimension)), {}, {})
-        self._place(shelf, entries)
-        return shelf
+    def _index_segments(self) -> None:
+        """Opens a new segment; those before it get the index that the gallery's size asks for."""
+        shelf = self._shelf
+        if self._place is not None:
+            for segment in shelf.segments[len(shelf.full) :]:
+                segment.copy_to(self._place)
+        elif shelf.labels >= self._rules.sq8_from:
+            _use_threads(self._rules.threads)
+            for segment in shelf.segments:
+                segment.quantise()
+        self._shelf = Shelf(shelf.segments, self._segment())
 
-    def _place(self, shelf: _Shelf, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        numbers = np.array([next(self._numbers) for _ in entries], np.int64)
-        shelf.index.add_with_ids(np.stack([entry.vector for entry in entries]).astype(np.float32), numbers)
-        for number, entry in zip(numbers.tolist(), entries, strict=True):
-            shelf.by_number[number] = entry
-            shelf.numbers[entry.template_id] = number
+    def _blank(self, places: Iterable[tuple[Segment, int]]) -> None:
+        touched = set()
+        for segment, row in places:
+            segment.blank(row)
+            touched.add(segment)
+        copied = [segment for segment in touched if segment.copied]
+        if self._place is not None and copied:
+            for segment in copied:
+                segment.copy_to(self._place)
+            self._shelf = Shelf(self._shelf.full, self._shelf.tail)
+        for segment in touched:
+            if segment.count - len(segment.rows) >= max(1, segment.room // 2):
+                self._rewrite(segment)
 
-    def _forget(self, template_ids: Iterable[str]) -> int:
-        gone = [self._shelf.numbers.pop(t) for t in set(template_ids) if t in self._shelf.numbers]
-        for number in gone:
-            del self._shelf.by_number[number]
-        if gone:
-            self._shelf.index.remove_ids(faiss.IDSelectorBatch(np.array(gone, np.int64)))
-        return len(gone)
+    def _rewrite(self, segment: Segment) -> None:
+        """Moves what is left of a segment behind the others."""
+        if segment is self._shelf.tail:
+            self._shelf = Shelf(self._shelf.segments, self._segment())
+        rows = segment.entries()
+        while chunk := list(islice(rows, _CHUNK)):
+            self._append(chunk)
+        self._shelf = Shelf([each for each in self._shelf.full if each is not segment], self._shelf.tail)
+        # A search that still sees the old rows must end before one of the new ones can be removed.
+        self._turns.let_pass()
+
+    def _segment(self) -> Segment:
+        return Segment(self._rules.segment_templates, self._dimension)
+
+    def _empty(self) -> Shelf:
+        return Shelf((), self._segment())
 
 
-def best_of_each(ranked: Sequence[tuple[Entry, float]], k: int) -> list[Candidate]:
+@dataclass(eq=False)
+class _Asked:
+    probes: Floats = field(repr=False)
+    k: int
+    found: list[list[Candidate]] | None = field(repr=False, default=None)
+    error: Exception | None = None
+
+
+class _Turns:
+    """One call at a time, made by one of those who wait for all of them.
+
+    While a call is under way the next ones gather: a search alone is made at once, and nobody waits for longer than
+    the call under way and its own.
+    """
+
+    def __init__(self, answer: Callable[[Floats, int], list[list[Candidate]]], most: int, seconds: float) -> None:
+        self._answer = answer
+        self._most = most
+        self._seconds = seconds
+        self._changed = threading.Condition()
+        self._waiting: deque[_Asked] = deque()
+        self._calls = 0
+        self._busy = False
+
+    def ask(self, probes: Floats, k: int) -> list[list[Candidate]]:
+        """The answer to these probes. Raises TimeoutError, and what the call raises."""
+        asked = _Asked(probes, k)
+        until = time.monotonic() + self._seconds
+        with self._changed:
+            self._waiting.append(asked)
+            while asked.found is None and asked.error is None:
+                if not self._busy:
+                    self._call()
+                elif not self._changed.wait(until - time.monotonic()) and time.monotonic() >= until:
+                    self._give_up(asked)
+        if asked.error is not None:
+            raise asked.error
+        assert asked.found is not None
+        return asked.found
+
+    def let_pass(self) -> None:
+        """Waits until the call that is under way now has ended."""
+        with self._changed:
+            number = self._calls
+            self._changed.wait_for(lambda: not self._busy or self._calls != number)
+
+    def _give_up(self, asked: _Asked) -> None:
+        if asked in self._waiting:
+            self._waiting.remove(asked)
+        asked.error = TimeoutError("the search under way did not end")
+
+    def _call(self) -> None:
+        """Answers those who wait, as many as one call takes; the condition is held before and after."""
+        batch = self._take()
+        self._busy = True
+        self._calls += 1
+        self._changed.release()
+        try:
+            _answer_together(batch, self._answer)
+        finally:
+            self._changed.acquire()
+            self._busy = False
+            self._changed.notify_all()
+
+    def _take(self) -> list[_Asked]:
+        batch = [self._waiting.popleft()]
+        probes = len(batch[0].probes)
+        while self._waiting and probes + len(self._waiting[0].probes) <= self._most:
+            probes += len(self._waiting[0].probes)
+            batch.append(self._waiting.popleft())
+        return batch
+
+
+def _answer_together(batch: Sequence[_Asked], answer: Callable[[Floats, int], list[list[Candidate]]]) -> None:
+    probes = batch[0].probes if len(batch) == 1 else np.concatenate([asked.probes for asked in batch])
+    try:
+        found = iter(answer(probes, max(asked.k for asked in batch)))
+    except Exception as error:
+        for asked in batch:
+            asked.error = error
+        return
+    for asked in batch:
+        asked.found = [row[: asked.k] for row in islice(found, len(asked.probes))]
+
+
+_Who = tuple[str, str, bool]
+"""(subscriber, template, minor)"""
+
+
+def _ranked(held: Sequence[Entry], scores: Floats) -> Iterator[tuple[_Who, float]]:
+    return ((_who(held[at]), float(scores[at])) for at in np.argsort(-scores, kind="stable"))
+
+
+def _who(entry: Entry) -> _Who:
+    return entry.subscriber_id, entry.template_id, entry.minor
+
+
+def _rows(shelf: Shelf, scores: Floats, labels: NDArray[np.int64]) -> Iterator[tuple[_Who, float]]:
+    """The rows of a ranking that are not blank at the moment of looking."""
+    for label, score in zip(labels.tolist(), scores.tolist(), strict=True):
+        if label >= 0:
+            segment, row = shelf.place(label)
+            if (who := segment.who(row)) is not None:
+                yield who, score
+
+
+def best_of_each(ranked: Iterable[tuple[_Who, float]], k: int) -> list[Candidate]:
     """The first k subscribers of a ranking by score, each with its best template."""
     best: dict[str, Candidate] = {}
-    for entry, score in ranked:
-        if entry.subscriber_id not in best:
-            best[entry.subscriber_id] = Candidate(
-                entry.subscriber_id, entry.template_id, score, minor=entry.minor
-            )
+    for (subscriber_id, template_id, minor), score in ranked:
+        if subscriber_id not in best:
+            best[subscriber_id] = Candidate(subscriber_id, template_id, score, minor=minor)
         if len(best) == k:
             break
     return list(best.values())
 
 
 def checked(entries: Iterable[Entry], dimension: int) -> list[Entry]:
-    """The entries as a list. Raises ValueError unless every vector is finite, of this length and of norm 1 ±
-    .01.
-    """
+    """The entries as a list. Raises ValueError unless every vector is finite, of this length and of norm 1 ± .01."""
     listed = list(entries)
-    for entry in listed:
-        if entry.vector.shape != (dimension,) or not abs(float(np.linalg.norm(entry.vector)) - 1) <= 0.01:
-            raise ValueError(f"template {entry.template_id}: not a unit vector of {dimension} dimensions")
+    wrong = [entry for entry in listed if entry.vector.shape != (dimension,)]
+    if listed and not wrong:
+        norms = np.linalg.norm(np.stack([entry.vector for entry in listed]), axis=1)
+        wrong = [listed[at] for at in np.flatnonzero(~(np.abs(norms - 1) <= 0.01))]  # also where it is no number
+    if wrong:
+        raise ValueError(f"template {wrong[0].template_id}: not a unit vector of {dimension} dimensions")
     return listed
 
 

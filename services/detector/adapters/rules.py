@@ -13,6 +13,7 @@ from misuse.common.v1.signal_pb2 import SourceType
 from services.detector.adapters import images
 from services.detector.adapters.fingerprints import DedupRules
 from services.detector.adapters.fingerprints import read_rules as read_dedup_rules
+from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.pii_hyperscan import build_scanner
 from services.detector.domain import pii
 from services.detector.domain.channels import Channel, read_channels
@@ -39,6 +40,7 @@ class Rules:
     ownership: OwnershipRules
     review: ReviewRules
     faces: FaceRules
+    gallery: GalleryRules
     pictures: DedupRules
     texts: TextDedupRule
     pii_file: Path
@@ -62,6 +64,7 @@ def read_rules(folder: Path | None = None) -> Rules:
         ownership=OwnershipRules.read(load("ownership.yaml")),
         review=ReviewRules.read(load("review.yaml")),
         faces=rules_from(load("faces.yaml")),
+        gallery=GalleryRules.read(load("gallery.yaml")),
         pictures=read_dedup_rules(chosen["dedup.yaml"]),
         texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
         pii_file=chosen["pii.yaml"],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import LargeBinary, Text, bindparam, delete, func, null, select, text, update
+from sqlalchemy import LargeBinary, Text, bindparam, case, delete, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from misuse.log.v1.record_pb2 import LogRecord
 from services.chassis import dead_letters, due
@@ -22,7 +24,16 @@ from services.detector.adapters.spool import SqlSpool
 from services.detector.domain.channels import Channel, ChannelLevel
 from services.detector.domain.clusters import Medium
 from services.detector.domain.decisions import Band, IdentifierKind, MatchKind
-from services.detector.domain.ownership import FaceTemplate, OwnershipState, Watch
+from services.detector.domain.liveness import Liveness, Pose
+from services.detector.domain.ownership import (
+    Challenge,
+    Duplicate,
+    DuplicateState,
+    FaceTemplate,
+    OwnershipState,
+    TemplateSource,
+    Watch,
+)
 from services.detector.ports import (
     KnownContent,
     NewContent,
@@ -30,6 +41,7 @@ from services.detector.ports import (
     SealedWatch,
     StoredDecision,
     Subscriber,
+    TemplateChange,
     Work,
 )
 
@@ -109,9 +121,19 @@ class SqlSubscribers:
         await self._session.execute(statement.on_conflict_do_update(index_elements=["subscriber_id"], set_=values))
 
     async def remove(self, subscriber_id: str) -> None:
-        for row in (tables.ContentRow, tables.DecisionRow, tables.WatchedIdentifierRow, tables.SubscriberRow):
+        for row in (
+            tables.ContentRow,
+            tables.DecisionRow,
+            tables.WatchedIdentifierRow,
+            tables.KnownDeviceRow,
+            tables.LivenessChallengeRow,
+            tables.DuplicateFaceRow,
+            tables.SubscriberRow,
+        ):
             mine = delete(row).where(row.subscriber_id == subscriber_id)
             await self._session.execute(mine.execution_options(**_NO_SYNC))
+        held = delete(tables.DuplicateFaceRow).where(tables.DuplicateFaceRow.holder_id == subscriber_id)
+        await self._session.execute(held.execution_options(**_NO_SYNC))
 
 
 class SqlTemplates:
@@ -155,22 +177,53 @@ class SqlTemplates:
         changed = update(row).where(row.template_id == template.template_id).values(**values)
         await self._session.execute(changed.execution_options(**_NO_SYNC))
 
+    async def reembed(self, template: FaceTemplate, vectors: bytes) -> None:
+        values = _template_values(template) | {"index_version": await self._next_version(), "vectors": vectors}
+        row = tables.FaceTemplateRow
+        changed = update(row).where(row.template_id == template.template_id).values(**values)
+        await self._session.execute(changed.execution_options(**_NO_SYNC))
+
+    async def without_model(self, model_id: str, after: str, most: int) -> list[str]:
+        row = tables.FaceTemplateRow
+        query = (
+            select(row.template_id)
+            .where(
+                row.template_id > after,
+                row.state != OwnershipState.ERASED,
+                bindparam(None, model_id, Text, unique=True) != func.all(row.model_ids),
+            )
+            .order_by(row.template_id)
+            .limit(most)
+        )
+        return list(await self._session.scalars(query))
+
     async def drop_crops(self, subscriber_id: str) -> None:
         row = tables.FaceTemplateRow
         changed = update(row).where(row.subscriber_id == subscriber_id).values(crop=null())
         await self._session.execute(changed.execution_options(**_NO_SYNC))
 
-    async def changed_since(self, index_version: int, most: int) -> list[tuple[int, SealedTemplate, bool]]:
+    async def index_version(self) -> int:
+        row = tables.GalleryVersionRow
+        return int(await self._session.scalar(select(row.version).where(row.one == 1)) or 0)
+
+    async def changed_since(self, index_version: int, most: int) -> list[TemplateChange]:
         row, owner = tables.FaceTemplateRow, tables.SubscriberRow
+        verified = row.state == OwnershipState.VERIFIED
         query = (
-            select(row, func.coalesce(owner.minor, False))
+            select(
+                row.index_version,
+                row.template_id,
+                row.subscriber_id,
+                func.coalesce(owner.minor, False),
+                case((verified, row.expire_time)),
+                case((verified, row.vectors)),
+            )
             .outerjoin(owner, owner.subscriber_id == row.subscriber_id)
             .where(row.index_version > index_version)
             .order_by(row.index_version)
             .limit(most)
         )
-        found = (await self._session.execute(query)).all()
-        return [(each.index_version, _sealed_template(each), bool(minor)) for each, minor in found]
+        return [TemplateChange(*each) for each in await self._session.execute(query)]
 
     async def verified(self, template_ids: Collection[str], now: datetime) -> set[str]:
         row = tables.FaceTemplateRow
@@ -200,6 +253,9 @@ def _template_values(template: FaceTemplate) -> dict[str, Any]:
         "pictures": template.pictures,
         "model_ids": list(template.model_ids),
         "version": template.version,
+        "source": int(template.source),
+        "liveness": int(template.liveness),
+        "device_ref": template.device_ref,
     }
 
 
@@ -213,6 +269,9 @@ def _template(row: tables.FaceTemplateRow) -> FaceTemplate:
         row.pictures,
         tuple(row.model_ids),
         row.version,
+        TemplateSource(row.source),
+        Liveness(row.liveness),
+        bytes(row.device_ref),
     )
 
 
@@ -259,6 +318,20 @@ class SqlWatches:
         changed = update(row).where(row.watch_id == watch.watch_id).values(**values)
         await self._session.execute(changed.execution_options(**_NO_SYNC))
 
+    async def also_held(self, watch_id: str) -> list[tuple[str, str]]:
+        mine, row = aliased(tables.WatchedIdentifierRow), tables.WatchedIdentifierRow
+        query = (
+            select(row.subscriber_id, row.watch_id)
+            .join(mine, mine.value_ref == row.value_ref)
+            .where(
+                mine.watch_id == watch_id,
+                row.subscriber_id != mine.subscriber_id,
+                # Literals (VERIFIED, SUSPENDED) let the planner use the partial index.
+                text("watched_identifier.state IN (2, 4)"),
+            )
+        )
+        return [(r[0], r[1]) for r in await self._session.execute(query.order_by(row.watch_id))]
+
     async def matching(self, value_refs: Collection[bytes], now: datetime) -> list[tuple[bytes, str, str]]:
         if not value_refs:
             return []
@@ -280,6 +353,7 @@ def _watch_values(watch: Watch) -> dict[str, Any]:
         "create_time": watch.create_time,
         "expire_time": watch.expire_time,
         "version": watch.version,
+        "device_ref": watch.device_ref,
     }
 
 
@@ -292,6 +366,7 @@ def _sealed_watch(row: tables.WatchedIdentifierRow) -> SealedWatch:
         row.create_time,
         row.expire_time,
         row.version,
+        bytes(row.device_ref),
     )
     return SealedWatch(watch, row.value_ref, row.sealed_value, row.masked_value)
 
@@ -411,6 +486,86 @@ def _decision(row: tables.DecisionRow) -> StoredDecision:
     )
 
 
+class SqlProving:
+    """See the port Proving."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def note_device(self, subscriber_id: str, device_ref: bytes, now: datetime) -> tuple[bool, int]:
+        row = tables.KnownDeviceRow
+        known = await self._session.scalar(select(func.count()).where(row.subscriber_id == subscriber_id))
+        statement = insert(row).values(subscriber_id=subscriber_id, device_ref=device_ref, note_time=now)
+        added = await self._session.execute(statement.on_conflict_do_nothing().returning(row.device_ref))
+        return added.one_or_none() is not None, int(known or 0)
+
+    async def add_challenge(self, challenge: Challenge) -> None:
+        values = {name: getattr(challenge, name) for name in Challenge.__slots__}
+        values["poses"] = [int(pose) for pose in challenge.poses]
+        await self._session.execute(insert(tables.LivenessChallengeRow).values(**values))
+
+    async def challenge(self, challenge_id: str) -> Challenge | None:
+        row = await self._session.get(
+            tables.LivenessChallengeRow, challenge_id, with_for_update=True, populate_existing=True
+        )
+        if row is None:
+            return None
+        poses = tuple(Pose(number) for number in row.poses)
+        return Challenge(
+            row.challenge_id,
+            row.subscriber_id,
+            row.template_id,
+            poses,
+            row.create_time,
+            row.expire_time,
+            row.outcome,
+        )
+
+    async def conclude(self, challenge_id: str, outcome: str) -> None:
+        row = tables.LivenessChallengeRow
+        changed = update(row).where(row.challenge_id == challenge_id).values(outcome=outcome)
+        await self._session.execute(changed.execution_options(**_NO_SYNC))
+
+    async def challenges_since(self, subscriber_id: str, since: datetime) -> int:
+        row = tables.LivenessChallengeRow
+        recent = select(func.count()).where(row.subscriber_id == subscriber_id, row.create_time > since)
+        return int(await self._session.scalar(recent) or 0)
+
+    async def duplicates(self, template_id: str) -> list[Duplicate]:
+        row = tables.DuplicateFaceRow
+        found = await self._session.scalars(select(row).where(row.template_id == template_id).order_by(row.decision_id))
+        return [_duplicate(each) for each in found]
+
+    async def duplicate(self, decision_id: str) -> Duplicate | None:
+        row = await self._session.get(tables.DuplicateFaceRow, decision_id, populate_existing=True)
+        return None if row is None else _duplicate(row)
+
+    async def put_duplicate(self, duplicate: Duplicate) -> None:
+        await self._session.merge(
+            tables.DuplicateFaceRow(
+                decision_id=duplicate.decision_id,
+                subscriber_id=duplicate.subscriber_id,
+                template_id=duplicate.template_id,
+                holder_id=duplicate.holder_id,
+                state=int(duplicate.state),
+                apart_refs=list(duplicate.apart),
+                create_time=duplicate.create_time,
+            )
+        )
+
+
+def _duplicate(row: tables.DuplicateFaceRow) -> Duplicate:
+    return Duplicate(
+        row.decision_id,
+        row.subscriber_id,
+        row.template_id,
+        row.holder_id,
+        DuplicateState(row.state),
+        tuple(row.apart_refs),
+        row.create_time,
+    )
+
+
 class SqlWork:
     """One transaction; see the port Work."""
 
@@ -425,6 +580,12 @@ class SqlWork:
         self.watches = SqlWatches(session)
         self.contents = SqlContents(session)
         self.decisions = SqlDecisions(session)
+        self.proving = SqlProving(session)
+
+    async def one_at_a_time(self, what: bytes) -> None:
+        """See the port. A hash collision only makes somebody wait."""
+        number = int.from_bytes(hashlib.sha256(what).digest()[:8], "big", signed=True)
+        await self._session.execute(select(func.pg_advisory_xact_lock(number)))
 
     async def first_use(self, nonce_ref: bytes, until: datetime) -> bool:
         """See the port."""
@@ -433,8 +594,12 @@ class SqlWork:
 
     async def purge_nonces(self, before: datetime) -> None:
         """See the port."""
-        old = delete(tables.NonceRow).where(tables.NonceRow.expire_time < before)
-        await self._session.execute(old.execution_options(**_NO_SYNC))
+        challenge = tables.LivenessChallengeRow
+        for old in (
+            delete(tables.NonceRow).where(tables.NonceRow.expire_time < before),
+            delete(challenge).where(challenge.expire_time < before - timedelta(days=1)),
+        ):
+            await self._session.execute(old.execution_options(**_NO_SYNC))
 
     def event(self, key: str, message: Message) -> None:
         """See the port."""

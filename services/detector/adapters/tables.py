@@ -119,6 +119,11 @@ class FaceTemplateRow(Base):
     crop: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: one 112x112 crop, with consent only")
     version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
     index_version: Mapped[int] = mapped_column(BigInteger, index=True, comment="gallery version of its last change")
+    source: Mapped[int] = mapped_column(SmallInteger, server_default="1", comment="TemplateSource")
+    liveness: Mapped[int] = mapped_column(SmallInteger, server_default="1", comment="Liveness")
+    device_ref: Mapped[bytes] = mapped_column(
+        LargeBinary, server_default="", comment="keyed hash of the device it was proved on; may be empty"
+    )
 
     __table_args__ = (Index("ix_face_template_subscriber", "subscriber_id", "template_id"),)
 
@@ -147,10 +152,14 @@ class WatchedIdentifierRow(Base):
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
     expire_time: Mapped[datetime | None] = mapped_column(_TIME, comment="end of the proof")
     version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+    device_ref: Mapped[bytes] = mapped_column(
+        LargeBinary, server_default="", comment="keyed hash of the device it was proved on; may be empty"
+    )
 
     __table_args__ = (
         Index("ix_watched_identifier_subscriber", "subscriber_id", "watch_id"),
         Index("ix_watched_identifier_value", "value_ref", postgresql_where=text("state = 2")),
+        Index("ix_watched_identifier_held", "value_ref", postgresql_where=text("state IN (2, 4)")),
     )
 
 
@@ -161,6 +170,50 @@ class NonceRow(Base):
 
     nonce_ref: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="keyed hash of provider and nonce")
     expire_time: Mapped[datetime] = mapped_column(_TIME, index=True, comment="when the claim has run out")
+
+
+class KnownDeviceRow(Base):
+    """Devices on which subscribers were seen."""
+
+    __tablename__ = "known_device"
+
+    subscriber_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="whose device")
+    device_ref: Mapped[bytes] = mapped_column(
+        LargeBinary, primary_key=True, comment="keyed hash of subscriber and device"
+    )
+    note_time: Mapped[datetime] = mapped_column(_TIME, comment="business time of the first sight")
+
+
+class LivenessChallengeRow(Base):
+    """Pose challenges, kept for a day."""
+
+    __tablename__ = "liveness_challenge"
+
+    challenge_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="who was asked")
+    template_id: Mapped[str] = mapped_column(Text, comment="whose face is to be shown")
+    poses: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="Pose numbers in order")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    expire_time: Mapped[datetime] = mapped_column(_TIME, comment="end of the time to answer")
+    outcome: Mapped[str] = mapped_column(Text, comment="PASSED or why not; empty until answered")
+
+    __table_args__ = (Index("ix_liveness_challenge_subscriber", "subscriber_id", "create_time"),)
+
+
+class DuplicateFaceRow(Base):
+    """Faces that a second subscriber enrolled, and what reviewers said."""
+
+    __tablename__ = "duplicate_face"
+
+    decision_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="decision of the review item, UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="who enrolled the face second")
+    template_id: Mapped[str] = mapped_column(Text, index=True, comment="template that waits")
+    holder_id: Mapped[str] = mapped_column(Text, comment="subscriber who has proved the face")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="DuplicateState")
+    apart_refs: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), comment="keyed hashes of reviewers who told them apart"
+    )
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
 
 
 class ContentRow(Base):

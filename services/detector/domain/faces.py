@@ -34,6 +34,9 @@ class Reason(StrEnum):
     STRICTER_FOR_MINOR = "STRICTER_FOR_MINOR"
     FACE_BLURRED = "FACE_BLURRED"
     FACE_TURNED = "FACE_TURNED"
+    FACE_TILTED = "FACE_TILTED"
+    FACE_CUT_OFF = "FACE_CUT_OFF"
+    STRICTER_FOR_CHANNEL = "STRICTER_FOR_CHANNEL"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class FaceQuality:
     side_px: shorter side of the box in pixels of the picture; eye_distance_px likewise. sharpness: variance
     of the Laplacian of the aligned grey crop. contrast: standard deviation of its grey values. yaw: distance
     of the nose from the middle of eyes and mouth in eye distances (0 frontal, about .35 at 30°). detection:
-    the detector's score, 0..1.
+    the detector's score, 0..1. visible: share of the aligned crop that lies inside the picture, 0..1.
+    turn_deg, tilt_deg: sideways and up-and-down angle off the camera by fr_pose, never negative; None while
+    it was not asked, which is no fault.
     """
 
     side_px: float
@@ -52,24 +57,33 @@ class FaceQuality:
     contrast: float
     yaw: float
     detection: float
+    visible: float = 1.0
+    turn_deg: float | None = None
+    tilt_deg: float | None = None
 
 
 @dataclass(frozen=True)
 class QualityFloor:
-    """Least values of a FaceQuality, and the most yaw; the defaults ask for nothing."""
+    """Least values of a FaceQuality, and the most yaw and angles; the defaults ask for nothing."""
 
     eye_distance_px: float = 0.0
     contrast: float = 0.0
     sharpness: float = 0.0
+    visible: float = 0.0
     yaw: float = math.inf
+    turn_deg: float = math.inf
+    tilt_deg: float = math.inf
 
     def faults(self, quality: FaceQuality) -> tuple[Reason, ...]:
         """What is wrong with a face, worst first; empty when it passes."""
+        turned = quality.yaw > self.yaw or (quality.turn_deg or 0.0) > self.turn_deg
         checks = (
             (quality.eye_distance_px < self.eye_distance_px, Reason.FACE_TOO_SMALL),
             (quality.contrast < self.contrast, Reason.FACE_TOO_FLAT),
+            (quality.visible < self.visible, Reason.FACE_CUT_OFF),
             (quality.sharpness < self.sharpness, Reason.FACE_BLURRED),
-            (quality.yaw > self.yaw, Reason.FACE_TURNED),
+            (turned, Reason.FACE_TURNED),
+            ((quality.tilt_deg or 0.0) > self.tilt_deg, Reason.FACE_TILTED),
         )
         return tuple(reason for failed, reason in checks if failed)
 
@@ -94,13 +108,15 @@ class FaceRules:
     tighten_per_decade: float
     minor_adds: float
     poor_quality_adds: float
+    channel_adds: Mapping[str, float]
     unusable: QualityFloor
     poor: QualityFloor
     template: QualityFloor
 
     def __post_init__(self) -> None:
         ordered = -1 < self.look_again <= self.clear < 1 and -1 < self.second_review <= self.second_match < 1
-        adding = min(self.least_margin, self.tighten_per_decade, self.minor_adds, self.poor_quality_adds) >= 0
+        added = (self.least_margin, self.tighten_per_decade, self.minor_adds, self.poor_quality_adds)
+        adding = min(*added, *self.channel_adds.values()) >= 0
         if not (ordered and adding and 0 <= self.first_weight <= 1 and self.reference_gallery >= 1):
             raise ValueError(f"rules {self.id}-{self.version} contradict themselves")
 
@@ -109,10 +125,17 @@ class FaceRules:
         """What decisions record: id and version, never the values."""
         return f"{self.id}-{self.version}"
 
-    def stricter_by(self, gallery_size: int, minor: bool, poor: bool) -> float:
-        """What every threshold gains; never negative: a small gallery loosens nothing."""
-        decades = math.log10(max(1.0, gallery_size / self.reference_gallery))
-        return self.tighten_per_decade * decades + self.minor_adds * minor + self.poor_quality_adds * poor
+    def grown(self, gallery_size: int) -> float:
+        """What every threshold gains with the gallery; never negative: a small gallery loosens nothing.
+
+        Among N templates a stranger meets N chances to resemble one, so FPIR ≈ N · FMR (ISO/IEC 19795-1); the
+        tail of strangers' scores loses a factor of ten in each `tighten_per_decade`.
+        """
+        return self.tighten_per_decade * math.log10(max(1.0, gallery_size / self.reference_gallery))
+
+    def stricter_by(self, gallery_size: int, minor: bool, group: str = "") -> float:
+        """What the thresholds of MATCH gain: with the gallery, for a minor, and in a channel group."""
+        return self.grown(gallery_size) + self.minor_adds * minor + self.channel_adds.get(group, 0.0)
 
     def fused(self, first: float, second: float) -> float:
         """The second opinion's score from the cosines of both embedders."""
@@ -149,28 +172,38 @@ def rules_from(values: Mapping[str, Any]) -> FaceRules:
     if set(values) != {f.name for f in fields(FaceRules)}:
         raise ValueError("fields differ from FaceRules")
     try:
-        return FaceRules(**{**values, **{name: QualityFloor(**values[name]) for name in floors}})
-    except TypeError as problem:
+        adds = {str(group): float(added) for group, added in values["channel_adds"].items()}
+        return FaceRules(
+            **{**values, "channel_adds": adds, **{name: QualityFloor(**values[name]) for name in floors}}
+        )
+    except (TypeError, AttributeError) as problem:
         raise ValueError("a field has the wrong type") from problem
 
 
+def is_near(candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules) -> bool:
+    """Whether a face is near enough to somebody that more of it should be known: its pose, a second look."""
+    usable = bool(candidates) and not rules.unusable.faults(quality)
+    return usable and candidates[0].score >= _gate(rules, gallery_size)
+
+
 def needs_second_look(
-    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules
+    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules, group: str = ""
 ) -> bool:
     """Whether the first look leaves the face between nobody and clear. Candidates best first."""
-    if not candidates or rules.unusable.faults(quality):
+    if not is_near(candidates, quality, gallery_size, rules):
         return False
     best = candidates[0]
-    added = rules.stricter_by(gallery_size, best.minor, bool(rules.poor.faults(quality)))
-    sure = best.score >= rules.clear + added and _margin(candidates, second=False) >= rules.least_margin
-    return best.score >= _gate(rules, gallery_size) and not sure
+    enough = best.score >= rules.clear + rules.stricter_by(gallery_size, best.minor, group)
+    return not enough or _margin(candidates, second=False) < rules.least_margin
 
 
 def decide(
-    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules
+    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules, group: str = ""
 ) -> Decision:
     """The band of one face, from the nearest subscribers (best first, each once) and, where needed, a second
-    look.
+    look. `group` is the channel group that the picture comes from, empty for none.
+
+    A face of poor quality never gets MATCH, whatever its score.
     """
     faults = rules.unusable.faults(quality)
     if faults:
@@ -180,34 +213,39 @@ def decide(
     if candidates[0].score < _gate(rules, gallery_size):
         return Decision(Band.NONE, (Reason.BELOW_THRESHOLD,), rules.name)
     if candidates[0].second is None:
-        return _by_first_look(candidates, quality, gallery_size, rules)
-    return _by_second_look(candidates, quality, gallery_size, rules)
+        return _by_first_look(candidates, quality, gallery_size, rules, group)
+    return _by_second_look(candidates, quality, gallery_size, rules, group)
 
 
 def _by_first_look(
-    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules
+    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules, group: str
 ) -> Decision:
-    best = candidates[0]
-    if needs_second_look(candidates, quality, gallery_size, rules):
+    best, faults = candidates[0], rules.poor.faults(quality)
+    if needs_second_look(candidates, quality, gallery_size, rules, group):
         return _naming(best, Band.REVIEW, (Reason.NO_SECOND_LOOK,), rules)
+    if faults:
+        return _naming(best, Band.REVIEW, (Reason.POOR_QUALITY, *faults), rules)
     return _naming(best, Band.MATCH, (Reason.CLEAR_MATCH,), rules)
 
 
 def _by_second_look(
-    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules
+    candidates: Sequence[Candidate], quality: FaceQuality, gallery_size: int, rules: FaceRules, group: str
 ) -> Decision:
     ranked = sorted(candidates, key=lambda c: -_second(c))
-    best, poor = ranked[0], bool(rules.poor.faults(quality))
-    added = rules.stricter_by(gallery_size, best.minor, poor)
-    growth = rules.stricter_by(gallery_size, minor=False, poor=False)
-    if _second(best) < rules.second_review + growth:
-        return Decision(Band.NONE, (Reason.SECOND_LOOK_DISAGREES,), rules.name)
+    best, faults = ranked[0], rules.poor.faults(quality)
+    # A face that tells little resembles many: it must come nearer to cost a reviewer's time.
+    for_review = rules.second_review + rules.grown(gallery_size) + rules.poor_quality_adds * bool(faults)
+    if _second(best) < for_review:
+        return Decision(Band.NONE, (Reason.SECOND_LOOK_DISAGREES, *faults), rules.name)
     doubts = []
     if _margin(ranked, second=True) < rules.least_margin:
         doubts.append(Reason.AMBIGUOUS_SUBSCRIBER)
-    if _second(best) < rules.second_match + added:
+    if _second(best) < rules.second_match + rules.stricter_by(gallery_size, best.minor, group):
         doubts.append(Reason.SECOND_LOOK_UNSURE)
-        doubts += [Reason.POOR_QUALITY] * poor + [Reason.STRICTER_FOR_MINOR] * best.minor
+        doubts += [Reason.STRICTER_FOR_MINOR] * best.minor
+        doubts += [Reason.STRICTER_FOR_CHANNEL] * (rules.channel_adds.get(group, 0.0) > 0)
+    if faults:
+        doubts += [Reason.POOR_QUALITY, *faults]
     if doubts:
         return _naming(best, Band.REVIEW, tuple(doubts), rules)
     return _naming(best, Band.MATCH, (Reason.SECOND_LOOK_AGREES,), rules)
@@ -221,7 +259,7 @@ def _gate(rules: FaceRules, gallery_size: int) -> float:
     """Where a face becomes worth a second look; grows with the gallery so that the share of strangers here
     stays small.
     """
-    return rules.look_again + rules.stricter_by(gallery_size, minor=False, poor=False)
+    return rules.look_again + rules.grown(gallery_size)
 
 
 def _margin(candidates: Sequence[Candidate], second: bool) -> float:

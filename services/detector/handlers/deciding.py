@@ -8,7 +8,7 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -178,10 +178,11 @@ class Deciding:
         lease = uuid7()
         async with self.quietly() as work:
             rows = await work.spool.take(lane.pictures, lane.most, lease, self.owner, datetime.now(UTC) + LEASE)
+            channels = await self.channels.known(work) if rows else {}
         if not rows:
             return 0
         try:
-            await self._decide(rows, lease, lane)
+            await self._decide(rows, lease, lane, channels)
         except BaseException:
             # Free at once what cannot be decided now: no signal is at fault, so that none is counted as failed. Where
             # the store itself is away the next batch frees it.
@@ -197,9 +198,11 @@ class Deciding:
                 await work.spool.release(lease=lease)
             self.abandoned.discard(lease)
 
-    async def _decide(self, rows: Sequence[SpooledSignal], lease: str, lane: Lane) -> None:
+    async def _decide(
+        self, rows: Sequence[SpooledSignal], lease: str, lane: Lane, channels: Mapping[str, Channel]
+    ) -> None:
         with stage("analyse"):
-            jobs = await self._beside(self._opened, rows)
+            jobs = await self._beside(self._opened, rows, channels)
             await self._beside(self._analyse, [job for job in jobs if not job.failure])
         await self._find_whom(jobs)
         if any(job.decisions for job in jobs):
@@ -259,13 +262,13 @@ class Deciding:
         """Runs something heavy beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(function, *arguments))
 
-    def _opened(self, rows: Sequence[SpooledSignal]) -> list[_Job]:
+    def _opened(self, rows: Sequence[SpooledSignal], channels: Mapping[str, Channel]) -> list[_Job]:
         jobs = [_Job(row) for row in rows]
         for job in jobs:
-            self._open(job)
+            self._open(job, channels)
         return jobs
 
-    def _open(self, job: _Job) -> None:
+    def _open(self, job: _Job, channels: Mapping[str, Channel]) -> None:
         row = job.row
         if row.attempts >= self.rules.attempts:
             job.fail("BREAKS_ITS_WORKER", hopeless=True)
@@ -276,7 +279,10 @@ class Deciding:
             return
         try:
             payload = unseal(key, row.payload, spool_place(row.signal_ref))
-            job.signal = signal_of(messages.Signal.FromString(payload))
+            signal = signal_of(messages.Signal.FromString(payload))
+            # Collectors may leave the group out; thresholds depend on it.
+            channel = channels.get(signal.channel)
+            job.signal = signal if channel is None else replace(signal, channel_group=channel.channel_group)
         except (Unsealable, DecodeError):
             job.fail("CANNOT_BE_OPENED", hopeless=True)
 

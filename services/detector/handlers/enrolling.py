@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -18,33 +18,48 @@ from misuse.detector.v1 import events_pb2 as events
 from services.chassis.clock import Clock
 from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound, PermissionDenied, ResourceExhausted
 from services.chassis.ids import uuid7
-from services.chassis.telemetry import logger
 from services.chassis.tokens import current_actor
 from services.detector.domain.decisions import IdentifierKind, scanned_kind
 from services.detector.domain.ownership import (
-    FACE,
     Claims,
+    DuplicateState,
     FaceTemplate,
     NotProved,
     OwnershipRules,
     OwnershipState,
+    TemplateSource,
     Watch,
+    check_move,
 )
 from services.detector.domain.pii import NotWatchable, canonicalise
 from services.detector.handlers import records
-from services.detector.ports import Begin, Enroller, GalleryFeed, NotEnrollable, SealedTemplate, SealedWatch, Work
+from services.detector.handlers.duplicates import Asking, Claim
+from services.detector.ports import (
+    Begin,
+    EnrolledFace,
+    Enroller,
+    GalleryFeed,
+    NotEnrollable,
+    SealedTemplate,
+    SealedWatch,
+    Subscriber,
+    Work,
+)
 from services.detector.sealing import References, Vault
 from services.detector.translate import claims_of, stamp
 
-log = logger(__name__)
+Result = TypeVar("Result")
 
 MOST_PICTURES = 10
 MOST_PICTURE_BYTES = 20 * 1024 * 1024
 MOST_PICTURES_BYTES = 22 * 1024 * 1024
 MOST_VALUE_CHARACTERS = 256
 MOST_CLAIMS_BYTES = 4096
+MOST_DEVICE_CHARACTERS = 64
 EXPIRE_TEMPLATE, EXPIRE_WATCH = "EXPIRE_TEMPLATE", "EXPIRE_WATCH"
 DUPLICATE_FACE = "NEEDS_REVIEW"
+_FACES, _IDENTIFIERS = b"prove a face", b"prove an identifier"
+"""What only one transaction at a time may do, whatever the replica: two accounts must not pass each other."""
 
 _NATIONAL = frozenset(
     {
@@ -68,6 +83,15 @@ class CheckSignature(Protocol):
     def __call__(self, provider: str, key_id: str, content: bytes, signature: bytes) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What an assertion led to. `reason` says why it is not VERIFIED."""
+
+    state: OwnershipState
+    expire_time: datetime | None
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Enrolling:
     """Templates, watched identifiers, proofs."""
@@ -83,38 +107,66 @@ class Enrolling:
     check_signature: CheckSignature
     executor: Executor
     verifying: asyncio.Lock
-    """Held while a face is proved: two accounts with one face must not pass each other."""
+    """Held while a face is proved: those who wait for their turn hold no connection."""
+    face_rule_version: str = ""
 
     async def enrol_face(self, request: messages.EnrollFaceRequest) -> FaceTemplate:
-        """Makes a PENDING template of 1 to 10 pictures of one face."""
-        pictures = list(request.pictures)
-        _check_pictures(pictures)
+        """Makes a PENDING template of 1 to 10 pictures of one face, or of what a device made of its own."""
+        make = self._maker(request)
         async with self.begin() as work:
             if known := await self._known(work, "EnrollFace", request):
-                return (await self._template(work, request.subscriber_id, known)).template
-            await _consented(work, request.subscriber_id, consents.CONSENT_SCOPE_FACE_TEMPLATE)
+                return (await self.template(work, request.subscriber_id, known)).template
+            await consented(work, request.subscriber_id, consents.CONSENT_SCOPE_FACE_TEMPLATE)
             await self._room_for_template(work, request.subscriber_id)
         try:
-            face = await asyncio.get_running_loop().run_in_executor(
-                self.executor, partial(self.enroller.enrol, pictures)
-            )
+            face = await self.beside(make)
         except NotEnrollable as problem:
-            raise _bad("pictures", problem.reason, "No template can be made of these pictures.") from None
-        now, who = self.clock.now(), request.subscriber_id
-        template = FaceTemplate(uuid7(), who, OwnershipState.PENDING, now, None, len(pictures), face.model_ids, 1)
+            field = "pictures" if request.pictures else "device_template"
+            raise _bad(field, problem.reason, "No template can be made of this.") from None
+        who = request.subscriber_id
+        template = self._new_template(who, face, len(request.pictures))
         async with self.begin() as work:
             if known := await self._known(work, "EnrollFace", request):
-                return (await self._template(work, who, known)).template
-            scopes = await _consented(work, who, consents.CONSENT_SCOPE_FACE_TEMPLATE)
+                return (await self.template(work, who, known)).template
+            scopes = (await consented(work, who, consents.CONSENT_SCOPE_FACE_TEMPLATE)).consents
             await self._room_for_template(work, who)
             seal = partial(self.vault.seal, who, "face_template", template.template_id)
-            keep_crop = consents.CONSENT_SCOPE_TEMPLATE_CROP in scopes
+            keep_crop = bool(face.crop) and consents.CONSENT_SCOPE_TEMPLATE_CROP in scopes
             await work.templates.add(
                 template, seal("vectors", face.vectors), seal("crop", face.crop) if keep_crop else None
             )
-            self._record_template(work, template, "")
+            self.record_template(work, template, "", f"LIVENESS_{face.liveness.name}")
+            await work.schedule(EXPIRE_TEMPLATE, template.template_id, template.create_time + self.rules.unproved)
             await work.remember(current_actor().subject, "EnrollFace", request, template.template_id)
         return template
+
+    def _maker(self, request: messages.EnrollFaceRequest) -> Callable[[], EnrolledFace]:
+        """What makes the template. Raises InvalidInput unless there are pictures, or a device's template, not both."""
+        if bool(request.pictures) == bool(request.device_template):
+            raise _bad("pictures", "SOURCE_AMBIGUOUS", "Either pictures are needed or a template of the device.")
+        if request.pictures:
+            pictures = list(request.pictures)
+            check_pictures(pictures, range(1, MOST_PICTURES + 1))
+            return partial(self.enroller.enrol, pictures)
+        return partial(self.enroller.accept, [(each.model_id, each.vector) for each in request.device_template])
+
+    def _new_template(self, who: str, face: EnrolledFace, pictures: int) -> FaceTemplate:
+        return FaceTemplate(
+            template_id=uuid7(),
+            subscriber_id=who,
+            state=OwnershipState.PENDING,
+            create_time=self.clock.now(),
+            expire_time=None,
+            pictures=pictures,
+            model_ids=face.model_ids,
+            version=1,
+            source=TemplateSource.PICTURES if pictures else TemplateSource.DEVICE,
+            liveness=face.liveness,
+        )
+
+    async def beside(self, heavy: Callable[[], Result]) -> Result:
+        """Runs what is heavy beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, heavy)
 
     async def templates(self, subscriber_id: str, after: str, most: int) -> list[FaceTemplate]:
         """A page of templates, oldest first."""
@@ -125,7 +177,7 @@ class Enrolling:
         """Erases vectors, crop and index entry; an erased one stays as it is."""
         async with self.begin() as work:
             await work.subscribers.get(subscriber_id)
-            template = (await self._template(work, subscriber_id, template_id)).template
+            template = (await self.template(work, subscriber_id, template_id)).template
             if template.state is not OwnershipState.ERASED:
                 template = await self.change_template(work, template, OwnershipState.ERASED, "ERASED_BY_REQUEST")
         await self.feed.refresh()
@@ -144,7 +196,7 @@ class Enrolling:
             if known := await self._known(work, "WatchIdentifier", request):
                 held = await self._watch(work, who, known)
                 return held.watch, self.masked(held)
-            await _consented(work, who, consents.CONSENT_SCOPE_WATCHED_IDENTIFIER)
+            await consented(work, who, consents.CONSENT_SCOPE_WATCHED_IDENTIFIER)
             if await work.watches.live(who) >= self.rules.most_identifiers:
                 raise ResourceExhausted("TOO_MANY_IDENTIFIERS", "As many identifiers are watched as can be.")
             seal = partial(self.vault.seal, who, "watched_identifier", watch.watch_id)
@@ -155,6 +207,7 @@ class Enrolling:
                 seal("masked_value", masked.encode()),
             )
             self._record_watch(work, watch, "")
+            await work.schedule(EXPIRE_WATCH, watch.watch_id, now + self.rules.unproved)
             await work.remember(current_actor().subject, "WatchIdentifier", request, watch.watch_id)
         return watch, masked
 
@@ -173,16 +226,23 @@ class Enrolling:
                 watch = await self.change_watch(work, watch, OwnershipState.ERASED, "ERASED_BY_REQUEST")
         return watch
 
-    async def verify(self, request: messages.VerifyOwnershipRequest) -> tuple[OwnershipState, datetime | None]:
+    async def verify(self, request: messages.VerifyOwnershipRequest) -> Proof:
         """Proves a template or an identifier by a provider's signed claims."""
         claims = self._signed_claims(request)
-        if request.WhichOneof("target") == "template_id":
-            async with self.verifying:
-                await self.feed.refresh()
-                result = await self._verify_template(request, claims)
-                await self.feed.refresh()
-            return result
-        return await self._verify_watch(request, claims)
+        device_ref = self._device(request.subscriber_id, request.device_id)
+        if request.WhichOneof("target") == "watch_id":
+            return await self._verify_watch(request, claims, device_ref)
+        async with self.verifying:
+            proof, claim = await self._verify_template(request, claims, device_ref)
+        if claim is not None:
+            await self._ask_people(claim)
+        await self.feed.refresh()
+        return proof
+
+    def _device(self, subscriber_id: str, device_id: str) -> bytes:
+        if len(device_id) > MOST_DEVICE_CHARACTERS:
+            raise _bad("device_id", "ID_MALFORMED", "A device id has at most 64 characters.")
+        return self.references.device(subscriber_id, device_id) if device_id else b""
 
     def masked(self, held: SealedWatch) -> str:
         """The masked value; empty where it is erased."""
@@ -197,13 +257,14 @@ class Enrolling:
     async def change_template(
         self, work: Work, template: FaceTemplate, state: OwnershipState, reason: str, verifier: str = ""
     ) -> FaceTemplate:
-        """Moves a template to another state, with its record, its event and its due row."""
-        before = template.state.name
-        changed = replace(template, state=state, version=template.version + 1)
+        """Moves a template to another state, with its record, its event and its due row. Raises IllegalMove."""
+        check_move(template.state, state)
+        until = self._ends(template.expire_time, state)
+        changed = replace(template, state=state, expire_time=until, version=template.version + 1)
         await work.templates.change(changed)
-        self._record_template(work, changed, before, reason, verifier)
+        self.record_template(work, changed, template.state.name, reason, verifier)
+        await self._remind(work, EXPIRE_TEMPLATE, template.template_id, state, until)
         if state is OwnershipState.ERASED:
-            await work.cancel(EXPIRE_TEMPLATE, template.template_id)
             gone = events.TemplateErased(template_id=template.template_id, subscriber_id=template.subscriber_id)
             work.event(template.subscriber_id, gone)
         return changed
@@ -211,33 +272,56 @@ class Enrolling:
     async def change_watch(
         self, work: Work, watch: Watch, state: OwnershipState, reason: str, verifier: str = ""
     ) -> Watch:
-        """Moves a watched identifier to another state, with its record and its due row."""
-        before = watch.state.name
-        changed = replace(watch, state=state, version=watch.version + 1)
+        """Moves a watched identifier to another state, with its record and its due row. Raises IllegalMove."""
+        check_move(watch.state, state)
+        until = self._ends(watch.expire_time, state)
+        changed = replace(watch, state=state, expire_time=until, version=watch.version + 1)
         await work.watches.change(changed)
-        self._record_watch(work, changed, before, reason, verifier)
-        if state is OwnershipState.ERASED:
-            await work.cancel(EXPIRE_WATCH, watch.watch_id)
+        self._record_watch(work, changed, watch.state.name, reason, verifier)
+        await self._remind(work, EXPIRE_WATCH, watch.watch_id, state, until)
         return changed
 
+    def _ends(self, until: datetime | None, state: OwnershipState) -> datetime | None:
+        """When the proof ends: a proof that is over ended now at the latest."""
+        now = self.clock.now()
+        return min(until or now, now) if state is OwnershipState.EXPIRED else until
+
+    async def _remind(
+        self, work: Work, kind: str, entity_id: str, state: OwnershipState, until: datetime | None
+    ) -> None:
+        """Sets what is due next: the end of a proof, the erasure of what is not proved again."""
+        if state is OwnershipState.ERASED:
+            await work.cancel(kind, entity_id)
+        elif state is OwnershipState.VERIFIED and until is not None:
+            await work.schedule(kind, entity_id, until)
+        elif state is OwnershipState.EXPIRED and until is not None:
+            await work.schedule(kind, entity_id, until + self.rules.lapsed)
+
     async def expire_template(self, template_id: str) -> None:
-        """What a due row does: ends a proof whose time has come."""
+        """What a due row does: ends a proof whose time has come, erases what nobody proved."""
         async with self.begin() as work:
             held = await work.templates.get(template_id)
-            if held is None or held.template.state is not OwnershipState.VERIFIED:
-                return
-            if held.template.expire_time is not None and held.template.expire_time <= self.clock.now():
-                await self.change_template(work, held.template, OwnershipState.EXPIRED, "PROOF_RAN_OUT")
+            if held is not None and (next_ := self._overdue(held.template)):
+                await self.change_template(work, held.template, *next_)
         await self.feed.refresh()
 
     async def expire_watch(self, watch_id: str) -> None:
-        """What a due row does: ends a proof whose time has come."""
+        """What a due row does: ends a proof whose time has come, erases what nobody proved."""
         async with self.begin() as work:
             held = await work.watches.get(watch_id)
-            if held is None or held.watch.state is not OwnershipState.VERIFIED:
-                return
-            if held.watch.expire_time is not None and held.watch.expire_time <= self.clock.now():
-                await self.change_watch(work, held.watch, OwnershipState.EXPIRED, "PROOF_RAN_OUT")
+            if held is not None and (next_ := self._overdue(held.watch)):
+                await self.change_watch(work, held.watch, *next_)
+
+    def _overdue(self, proof: FaceTemplate | Watch) -> tuple[OwnershipState, str] | None:
+        """Where time alone moves a proof now, and why; None where it stays."""
+        now, until, state = self.clock.now(), proof.expire_time, proof.state
+        if state is OwnershipState.PENDING and proof.create_time + self.rules.unproved <= now:
+            return OwnershipState.ERASED, "NEVER_PROVED"
+        if state is OwnershipState.VERIFIED and until is not None and until <= now:
+            return OwnershipState.EXPIRED, "PROOF_RAN_OUT"
+        if state is OwnershipState.EXPIRED and until is not None and until + self.rules.lapsed <= now:
+            return OwnershipState.ERASED, "NOT_PROVED_AGAIN"
+        return None
 
     async def _room_for_template(self, work: Work, subscriber_id: str) -> None:
         if await work.templates.live(subscriber_id) >= self.rules.most_templates:
@@ -246,7 +330,8 @@ class Enrolling:
     async def _known(self, work: Work, method: str, request: Message) -> str | None:
         return await work.recall(current_actor().subject, method, request)
 
-    async def _template(self, work: Work, subscriber_id: str, template_id: str) -> SealedTemplate:
+    async def template(self, work: Work, subscriber_id: str, template_id: str) -> SealedTemplate:
+        """A subscriber's own template, locked. Raises NotFound."""
         held = await work.templates.get(template_id)
         if held is None or held.template.subscriber_id != subscriber_id:
             raise NotFound("NO_SUCH_TEMPLATE", "There is no such template.")
@@ -271,57 +356,108 @@ class Enrolling:
         return claims_of(message)
 
     async def _verify_template(
-        self, request: messages.VerifyOwnershipRequest, claims: Claims
-    ) -> tuple[OwnershipState, datetime | None]:
+        self, request: messages.VerifyOwnershipRequest, claims: Claims, device_ref: bytes
+    ) -> tuple[Proof, Claim | None]:
+        """The proof, and whose face it may be instead."""
         now, who = self.clock.now(), request.subscriber_id
         async with self.begin() as work:
-            await _consented(work, who, consents.CONSENT_SCOPE_FACE_TEMPLATE)
-            held = await self._template(work, who, request.template_id)
+            await work.one_at_a_time(_FACES)
+            await self.feed.refresh()
+            owner = await consented(work, who, consents.CONSENT_SCOPE_FACE_TEMPLATE)
+            held = await self.template(work, who, request.template_id)
             template = held.template
-            _provable(template.state)
-            await self._accept(work, claims, FACE, who, template.template_id, now)
-            if held.vectors is None or await self._shown_by_another(held):
-                self._record_template(work, template, template.state.name, DUPLICATE_FACE, claims.provider)
-                return template.state, template.expire_time
-            until = self.rules.valid_until(FACE, now)
-            proved = replace(template, expire_time=until)
-            await self.change_template(work, proved, OwnershipState.VERIFIED, "", claims.provider)
-            await work.schedule(EXPIRE_TEMPLATE, template.template_id, until)
+            self._check_provable(template, claims)
+            await self._accept(work, claims, template.kind, owner, template.template_id, now)
+            claim = await self.shown_by_another(work, held)
+            if claim is not None:
+                self.record_template(work, template, template.state.name, DUPLICATE_FACE, claims.provider)
+                return Proof(template.state, template.expire_time, DUPLICATE_FACE), claim
+            until = self.rules.valid_until(template.kind, now)
+            proved = replace(template, expire_time=until, device_ref=device_ref)
+            await self.change_template(work, proved, OwnershipState.VERIFIED, claims.proves, claims.provider)
+            await self._note_device(work, who, device_ref, now)
             work.event(
                 who,
                 events.TemplateVerified(template_id=template.template_id, subscriber_id=who, expire_time=stamp(until)),
             )
-        return OwnershipState.VERIFIED, until
+        return Proof(OwnershipState.VERIFIED, until), None
 
-    async def _shown_by_another(self, held: SealedTemplate) -> bool:
+    def _check_provable(self, template: FaceTemplate, claims: Claims) -> None:
+        _provable(template.state)
+        if not self.enroller.current(template.model_ids):
+            raise _not_yet("NEW_ENROLMENT_NEEDED", "It was made for a model that is no longer used.")
+        if self.rules.challenge_needed(template.liveness, claims):
+            raise _not_yet("LIVENESS_NEEDED", "A pose challenge must be passed first.")
+
+    async def shown_by_another(self, work: Work, held: SealedTemplate) -> Claim | None:
+        """Whose face the template shows as well, apart from those whom reviewers told apart from its owner."""
         template = held.template
-        opened = self.vault.open(
-            template.subscriber_id, "face_template", template.template_id, "vectors", held.vectors or b""
-        )
-        return opened is not None and await asyncio.get_running_loop().run_in_executor(
-            self.executor, partial(self.enroller.same_face_elsewhere, opened, template.subscriber_id)
-        )
+        asked = await work.proving.duplicates(template.template_id)
+        apart = {each.holder_id for each in asked if each.state is DuplicateState.ADMITTED}
+        vectors = self.opened(template, "vectors", held.vectors)
+        find = partial(self.enroller.same_face_elsewhere, vectors, template.subscriber_id, apart)
+        found = await self.beside(find)
+        if found is None:
+            return None
+        crop = self.opened(template, "crop", held.crop) if held.crop else b""
+        return Claim(template, *found, crop, self.enroller.model_id, self.face_rule_version)
+
+    def opened(self, template: FaceTemplate, column: str, sealed: bytes | None) -> bytes:
+        """A sealed column of a template. Raises NotFound where its key is gone."""
+        found = self.vault.open(template.subscriber_id, "face_template", template.template_id, column, sealed or b"")
+        if found is None:
+            raise NotFound("NO_SUCH_TEMPLATE", "There is no such template.")
+        return found
+
+    async def _ask_people(self, claim: Claim) -> None:
+        """Makes a review item, once for each template and holder. In a transaction of its own, for it locks both
+        subscribers, in the order that everybody keeps."""
+        template = claim.template
+        async with self.begin() as work:
+            owners = await work.subscribers.lock({template.subscriber_id, claim.holder_id})
+            asked = await work.proving.duplicates(template.template_id)
+            if len(owners) == 2 and all(each.holder_id != claim.holder_id for each in asked):
+                await Asking(self.vault, self.references).ask(work, claim, self.clock.now())
+
+    async def _note_device(self, work: Work, who: str, device_ref: bytes, now: datetime) -> None:
+        """A device on which something was proved is a known one."""
+        if device_ref:
+            await work.proving.note_device(who, device_ref, now)
 
     async def _verify_watch(
-        self, request: messages.VerifyOwnershipRequest, claims: Claims
-    ) -> tuple[OwnershipState, datetime | None]:
+        self, request: messages.VerifyOwnershipRequest, claims: Claims, device_ref: bytes
+    ) -> Proof:
         now, who = self.clock.now(), request.subscriber_id
         async with self.begin() as work:
-            await _consented(work, who, consents.CONSENT_SCOPE_WATCHED_IDENTIFIER)
+            await work.one_at_a_time(_IDENTIFIERS)
+            also = await work.watches.also_held(request.watch_id)
+            await work.subscribers.lock({who, *(holder for holder, _ in also)})
+            owner = await consented(work, who, consents.CONSENT_SCOPE_WATCHED_IDENTIFIER)
             held = await self._watch(work, who, request.watch_id)
             watch = held.watch
             _provable(watch.state)
-            await self._accept(work, claims, watch.kind.name, who, watch.watch_id, now)
+            await self._accept(work, claims, watch.kind.name, owner, watch.watch_id, now)
             self._same_value(held, claims)
+            if watch.kind.name in self.rules.one_holder:
+                await self._take_over(work, [watch_id for _, watch_id in also])
             until = self.rules.valid_until(watch.kind.name, now)
-            proved = replace(watch, expire_time=until)
-            await self.change_watch(work, proved, OwnershipState.VERIFIED, "", claims.provider)
-            await work.schedule(EXPIRE_WATCH, watch.watch_id, until)
-        return OwnershipState.VERIFIED, until
+            proved = replace(watch, expire_time=until, device_ref=device_ref)
+            await self.change_watch(work, proved, OwnershipState.VERIFIED, claims.proves, claims.provider)
+            await self._note_device(work, who, device_ref, now)
+        return Proof(OwnershipState.VERIFIED, until)
 
-    async def _accept(self, work: Work, claims: Claims, kind: str, who: str, target_id: str, now: datetime) -> None:
+    async def _take_over(self, work: Work, watch_ids: Sequence[str]) -> None:
+        """Whoever holds the phone or mailbox now has shown that those who held it before no longer do."""
+        for watch_id in watch_ids:
+            held = await work.watches.get(watch_id)
+            if held is not None and held.watch.state in (OwnershipState.VERIFIED, OwnershipState.SUSPENDED):
+                await self.change_watch(work, held.watch, OwnershipState.EXPIRED, "PROVED_BY_ANOTHER")
+
+    async def _accept(
+        self, work: Work, claims: Claims, kind: str, owner: Subscriber, target_id: str, now: datetime
+    ) -> None:
         try:
-            self.rules.check(claims, kind, who, target_id, now)
+            self.rules.check(claims, kind, owner.subscriber_id, target_id, now, minor=owner.minor)
         except NotProved as problem:
             raise _refused(problem) from None
         ref = self.references.nonce(claims.provider, claims.nonce)
@@ -341,14 +477,15 @@ class Enrolling:
         if not same:
             raise _refused(NotProved("VALUE_DIFFERS"))
 
-    def _record_template(
+    def record_template(
         self, work: Work, template: FaceTemplate, before: str, reason: str = "", verifier: str = ""
     ) -> None:
+        """Leaves the record of a template that moved, or of why it did not."""
         record = records.ownership(
             "face_template",
             template.template_id,
             template.version,
-            FACE,
+            template.kind,
             (before, template.state.name),
             self.clock.now(),
             reason=reason,
@@ -370,8 +507,8 @@ class Enrolling:
         work.record(watch.subscriber_id, records.signed(record, self.references))
 
 
-async def _consented(work: Work, subscriber_id: str, scope: int) -> frozenset[int]:
-    """The consents in force, with the subscriber locked. Raises FailedPrecondition CONSENT_MISSING or SUSPENDED."""
+async def consented(work: Work, subscriber_id: str, scope: int) -> Subscriber:
+    """The subscriber, locked, who consents to this. Raises FailedPrecondition CONSENT_MISSING or SUSPENDED."""
     subscriber = await work.subscribers.get(subscriber_id)
     if subscriber is None or scope not in subscriber.consents:
         raise FailedPrecondition(
@@ -381,12 +518,13 @@ async def _consented(work: Work, subscriber_id: str, scope: int) -> frozenset[in
         )
     if subscriber.suspended:
         raise FailedPrecondition("SUBSCRIBER_SUSPENDED", "The subscriber's processing is stopped.")
-    return subscriber.consents
+    return subscriber
 
 
-def _check_pictures(pictures: Sequence[bytes]) -> None:
-    if not 1 <= len(pictures) <= MOST_PICTURES:
-        raise _bad("pictures", "COUNT", "1 to 10 pictures are needed.")
+def check_pictures(pictures: Sequence[bytes], count: range) -> None:
+    """Raises InvalidInput for too few, too many or too large pictures."""
+    if len(pictures) not in count:
+        raise _bad("pictures", "COUNT", "There are too few pictures, or too many.")
     if max(map(len, pictures)) > MOST_PICTURE_BYTES or sum(map(len, pictures)) > MOST_PICTURES_BYTES:
         raise _bad("pictures", "IMAGE_TOO_LARGE", "The pictures are too large.")
 
@@ -420,6 +558,10 @@ def _provable(state: OwnershipState) -> None:
         raise NotFound("NO_SUCH_TARGET", "There is nothing to prove.")
     if state is OwnershipState.SUSPENDED:
         raise FailedPrecondition("SUBSCRIBER_SUSPENDED", "The subscriber's processing is stopped.")
+
+
+def _not_yet(reason: str, message: str) -> FailedPrecondition:
+    return FailedPrecondition(reason, message, violations=[("template_id", reason)])
 
 
 def _bad(field: str, reason: str, message: str) -> InvalidInput:

@@ -83,6 +83,8 @@ class Following:
             template = held.template
             if template.state is OwnershipState.SUSPENDED:
                 valid = template.expire_time is not None and template.expire_time > now
+                # Another subscriber may have proved the face meanwhile: then it must be proved again, and people look.
+                valid = valid and await self.enrolling.shown_by_another(work, held) is None
                 state = OwnershipState.VERIFIED if valid else OwnershipState.EXPIRED
                 await self.enrolling.change_template(work, template, state, "SUBSCRIBER_RESUMED")
 

@@ -322,6 +322,7 @@ async def running(url: str, home: Path, heavy: Heavy, clock: ManualClock | None 
         outbox = Outbox("detector", 4, b"k" * 32)
         detector = wire(config, heavy.rules, database, outbox, keys, time, heavy.models, heavy.scanner, executor)
         await detector.start()
+        await detector.feed.refresh()
         server, port = build_server(config, detector.register)
         await server.start()
         options = [("grpc.max_send_message_length", 64 << 20)]

@@ -97,11 +97,14 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_cost_grows_with_length_not_its_square(fast: Scanner, name: str) -> None:
-    def seconds(length: int) -> float:
-        parts = [TextPart("body", HOSTILE[name](length))]
+    def once(parts: list[TextPart]) -> float:
         start = time.process_time()
         fast.scan(parts)
         return time.process_time() - start
+
+    def seconds(length: int) -> float:
+        parts = [TextPart("body", HOSTILE[name](length))]
+        return min(once(parts), once(parts))  # whoever shares the core and its caches makes one of them slower
 
     # Four times the text: linear work is 4, quadratic 16; short runs are noise, hence the floor.
     assert seconds(262_144) <= 9 * max(seconds(65_536), 0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,13 +17,15 @@ from services.detector.domain.faces import (
     FaceQuality,
     Reason,
     decide,
+    is_near,
     needs_second_look,
     rules_from,
 )
 
 RULES = read_face_rules()
+DETECTOR = RULES_FILE.parents[1]
 GOOD = FaceQuality(90, 40, 200, 40, 0.05, 0.99)
-POOR = replace(GOOD, eye_distance_px=10.0)
+POOR = replace(GOOD, eye_distance_px=9.0)
 TINY = replace(GOOD, eye_distance_px=5.0)
 N = RULES.reference_gallery
 
@@ -44,7 +47,9 @@ def near(score: float, second: float | None = None, who: str = "a", minor: bool 
         ([near(0.50, 0.40)], GOOD, N, Band.NONE, Reason.SECOND_LOOK_DISAGREES),
         ([near(0.60, 0.61), near(0.58, 0.59, "b")], GOOD, N, Band.REVIEW, Reason.AMBIGUOUS_SUBSCRIBER),
         ([near(0.80), near(0.79, who="b")], GOOD, N, Band.REVIEW, Reason.NO_SECOND_LOOK),
-        ([near(0.50, 0.56)], POOR, N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
+        ([near(0.50, 0.56)], POOR, N, Band.REVIEW, Reason.POOR_QUALITY),
+        ([near(0.50, 0.47)], POOR, N, Band.NONE, Reason.SECOND_LOOK_DISAGREES),
+        ([near(0.90)], POOR, N, Band.REVIEW, Reason.POOR_QUALITY),
         ([near(0.50, 0.56, minor=True)], GOOD, N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
         ([near(0.55, 0.60)], GOOD, 100 * N, Band.REVIEW, Reason.SECOND_LOOK_UNSURE),
     ],
@@ -55,6 +60,49 @@ def test_bands(
     decision = decide(candidates, quality, gallery, RULES)
     assert (decision.band, decision.reasons[0]) == (band, reason)
     assert (decision.subscriber_id is None) == (band is Band.NONE)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"eye_distance_px": 9.0}, Reason.FACE_TOO_SMALL),
+        ({"contrast": 12.0}, Reason.FACE_TOO_FLAT),
+        ({"sharpness": 8.0}, Reason.FACE_BLURRED),
+        ({"visible": 0.5}, Reason.FACE_CUT_OFF),
+        ({"yaw": 0.6}, Reason.FACE_TURNED),
+        ({"turn_deg": 70.0}, Reason.FACE_TURNED),
+        ({"tilt_deg": 60.0}, Reason.FACE_TILTED),
+    ],
+)
+def test_low_quality_goes_to_a_person_with_its_reason(change: dict[str, float], fault: Reason) -> None:
+    poor = replace(GOOD, **change)
+    for candidates in ([near(0.95)], [near(0.95, 0.95)]):
+        decision = decide(candidates, poor, N, RULES)
+        assert (decision.band, decision.reasons) == (Band.REVIEW, (Reason.POOR_QUALITY, fault))
+
+
+def test_a_pose_that_was_not_asked_for_is_no_fault() -> None:
+    assert (GOOD.turn_deg, GOOD.tilt_deg) == (None, None)
+    assert RULES.poor.faults(GOOD) == ()
+
+
+def test_a_channel_group_full_of_strangers_asks_for_more() -> None:
+    group, added = max(RULES.channel_adds.items(), key=lambda pair: pair[1])
+    candidates = [near(0.50, RULES.second_match + added / 2)]
+    here, elsewhere = (decide(candidates, GOOD, N, RULES, name) for name in (group, "somewhere-else"))
+    assert (here.band, elsewhere.band) == (Band.REVIEW, Band.MATCH)
+    assert here.reasons == (Reason.SECOND_LOOK_UNSURE, Reason.STRICTER_FOR_CHANNEL)
+
+
+def test_thresholds_tighten_by_decades_of_the_gallery() -> None:
+    grown = [RULES.grown(size) for size in (1, N, 10 * N, 1000 * N)]
+    assert grown == pytest.approx([0, 0, RULES.tighten_per_decade, 3 * RULES.tighten_per_decade])
+
+
+def test_only_faces_near_somebody_are_looked_at_more() -> None:
+    assert [is_near([near(score)], GOOD, N, RULES) for score in (0.2, 0.5, 0.9)] == [False, True, True]
+    assert not is_near([], GOOD, 0, RULES)
+    assert not is_near([near(0.9)], TINY, N, RULES)
 
 
 def test_the_second_look_may_prefer_another_subscriber() -> None:
@@ -68,6 +116,29 @@ def test_only_doubt_costs_a_second_look() -> None:
 
 
 scores = st.floats(-1, 1)
+qualities = st.builds(
+    FaceQuality,
+    side_px=st.just(90.0),
+    eye_distance_px=st.floats(0, 100),
+    sharpness=st.floats(0, 400),
+    contrast=st.floats(0, 80),
+    yaw=st.floats(0, 1),
+    detection=st.just(0.9),
+    visible=st.floats(0, 1),
+    turn_deg=st.none() | st.floats(0, 99),
+    tilt_deg=st.none() | st.floats(0, 99),
+)
+
+
+@given(scores, st.none() | scores, qualities, st.integers(0, 10**7))
+def test_no_score_lifts_low_quality_to_a_match(
+    first: float, second: float | None, quality: FaceQuality, size: int
+) -> None:
+    decision = decide([near(first, second)], quality, size, RULES)
+    if RULES.poor.faults(quality):
+        assert decision.band is not Band.MATCH
+    if RULES.unusable.faults(quality):
+        assert decision.band is Band.NONE
 
 
 @given(scores, scores, st.floats(0, 1), st.integers(0, 10_000_000))
@@ -94,9 +165,24 @@ def test_a_decision_holds_no_score() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"clear": 0.1}, {"least_margin": -1.0}, {"poor": {"unknown": 1.0}}, {"x": 1}]
+    "change",
+    [
+        {"clear": 0.1},
+        {"least_margin": -1.0},
+        {"poor": {"unknown": 1.0}},
+        {"x": 1},
+        {"channel_adds": {"naver": -0.1}},
+        {"channel_adds": None},
+    ],
 )
 def test_rules_that_contradict_themselves_are_refused(change: dict[str, object]) -> None:
     values = yaml.safe_load(RULES_FILE.read_text())
     with pytest.raises(ValueError, match=r"contradict|wrong type|differ"):
         rules_from(values | change)
+
+
+def test_only_proved_templates_of_subscribers_are_compared_with() -> None:
+    """The margin to the next subscriber counts nobody else: who fills the gallery reads proved templates alone."""
+    product = [path for path in DETECTOR.rglob("*.py") if "evaluate_faces" not in path.parts]
+    fillers = {path.name for path in product if re.search(r"gallery\.(add|replace)\(", path.read_text())}
+    assert fillers == {"enrolled.py"}

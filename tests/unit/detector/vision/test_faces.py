@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from services.detector.adapters.engines import LEAST_COSINE, OnnxNetwork
 from services.detector.adapters.faces import (
     ARCFACE_POINTS,
+    DetectionPlan,
     FaceEngine,
     FaceMatcher,
     aligned,
+    measure,
     read_face_rules,
     similarity,
     stacked,
 )
 from services.detector.adapters.gallery import Entry, FaissGallery
 from services.detector.adapters.images import read_picture
-from services.detector.adapters.model_files import UnusableModel, read_manifest
-from services.detector.adapters.models import Box, shared, without_overlaps
+from services.detector.adapters.model_files import ModelFile, UnusableModel, read_manifest
+from services.detector.adapters.models import MOST_BOXES, Box, OnnxEmbedder, PoseEstimator, shared, without_overlaps
 from services.detector.domain.faces import Band
 
 from .conftest import MODELS, PICTURES
@@ -75,6 +79,71 @@ def test_overlapping_boxes_become_the_best_one() -> None:
     boxes = [Box(0, 0, 10, 10, 0.8), Box(1, 1, 11, 11, 0.9), Box(50, 50, 60, 60, 0.7)]
     assert [box.score for box in without_overlaps(boxes, 0.4)] == [0.9, 0.7]
     assert shared(boxes[0], boxes[2]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "enough"),
+    [
+        ([], False),
+        ([Box(100, 50, 200, 180, 0.9)], True),
+        ([Box(100, 50, 200, 180, 0.9), Box(10, 10, 30, 35, 0.9)], False),
+        ([Box(100, 120, 200, 250, 0.9)], False),
+        ([Box(-30, 50, 70, 180, 0.9)], False),
+        ([Box(260, 50, 345, 180, 0.9)], False),
+        ([Box(100, -20, 200, 120, 0.9)], True),
+    ],
+    ids=["none", "large", "a small one beside", "chin cut off", "left cut off", "right cut off", "hair cut off"],
+)
+def test_a_quick_look_is_enough_for_large_whole_faces(boxes: list[Box], enough: bool) -> None:
+    assert DetectionPlan().suffices(boxes, 240, 320) is enough
+
+
+def test_a_face_whose_chin_is_cut_off_is_still_its_owner(engine: FaceEngine) -> None:
+    paths = [PICTURES / name for name in ("obama.jpg", "obama2.jpg")]
+    if not all(path.exists() for path in paths):
+        pytest.skip("no demo pictures in .cache/pictures: run `make models`")
+    whole, other = (read_picture(path.read_bytes()).pixels for path in paths)
+    cut = cv2.resize(other[:470], (320, 240), interpolation=cv2.INTER_AREA)
+    one, face = engine.analyse(whole)[0], engine.analyse(cut)[0]
+    assert float(one.vector @ face.vector) > RULES.look_again
+
+
+def test_a_picture_full_of_boxes_costs_a_bounded_comparison() -> None:
+    boxes = [Box(20 * n, 0, 20 * n + 10, 10, 0.5 + n / 10_000) for n in range(2 * MOST_BOXES)]
+    kept = without_overlaps(boxes, 0.4)
+    assert (len(kept), kept[0].score) == (MOST_BOXES, boxes[-1].score)
+
+
+class SlantedFace:
+    """A network that finds every face turned by as many degrees as its crop's first value says."""
+
+    engine_id = "none"
+
+    def run(self, values: NDArray[np.uint8] | NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        return [np.array([[-float(crop[0, 0, 0]), 3.0, 0.0] for crop in values], np.float32)]
+
+
+def test_poses_come_in_the_order_of_the_faces() -> None:
+    crops = np.stack([np.full((112, 112, 3), value, np.uint8) for value in range(20)])
+    assert [pose.yaw for pose in PoseEstimator(SlantedFace()).poses(crops)] == [-float(n) for n in range(20)]
+
+
+def test_a_mirrored_face_looks_the_other_way(engine: FaceEngine, evaluation: Path) -> None:
+    faces = [engine.analyse(rgb)[0] for rgb in portraits(evaluation, "probe", 6).values()]
+    mirrored = [replace(face, crop=np.ascontiguousarray(face.crop[:, ::-1])) for face in faces]
+    for one, other in zip(engine.posed(faces), engine.posed(mirrored), strict=True):
+        angles = [each.quality.turn_deg for each in (one, other)] + [each.quality.tilt_deg for each in (one, other)]
+        assert None not in angles
+        assert abs(angles[0] - angles[1]) < 10
+        assert abs(angles[2] - angles[3]) < 6
+
+
+@pytest.mark.parametrize(("shift", "visible"), [(0, 1.0), (-20, 0.8), (-50, 0.5)])
+def test_a_face_at_the_edge_is_partly_visible(shift: int, visible: float) -> None:
+    points = ARCFACE_POINTS + np.array([shift, 0], np.float32)
+    crop = aligned(np.full((112, 112, 3), 120, np.uint8), points)
+    quality = measure(Box(0, 0, 112, 112, 0.9), points, crop, (112, 112))
+    assert quality.visible == pytest.approx(visible, abs=0.07)
 
 
 def test_a_model_file_that_differs_from_its_manifest_is_refused(tmp_path: Path) -> None:
@@ -164,13 +233,13 @@ def test_preparation_changes_the_weights_layout_and_not_the_answer(engine: FaceE
     raw = [path for path in (MODELS / "raw").rglob("fr_feature.onnx")]
     if not raw:
         pytest.skip("no raw model files in .cache/models/raw")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(raw[0]), options, providers=["CPUExecutionProvider"])
+    given = OnnxNetwork(ModelFile("given", raw[0], hashlib.sha256(raw[0].read_bytes()).hexdigest(), "given"))
     crops = (
         np.random.default_rng(5).integers(0, 256, (3, 14, 14, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
     )
     planes = ((crops.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
-    expected = np.concatenate([np.asarray(session.run(None, {"input": p[np.newaxis]})[0]) for p in planes])
+    expected = np.concatenate([given.run(p[np.newaxis])[0] for p in planes])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.sum(expected * engine.embed(crops), axis=1).min() >= 0.9999
+    prepared = OnnxEmbedder(read_manifest(MODELS)["fr_feature"])
+    assert np.sum(expected * prepared.embed(crops), axis=1).min() >= 0.9999
+    assert np.sum(expected * engine.embed(crops), axis=1).min() >= LEAST_COSINE

@@ -18,6 +18,7 @@ from services.detector.adapters.images import (
     MOST_BYTES,
     MOST_FIELD_CHARACTERS,
     MOST_FIELDS,
+    MOST_FRAMES,
     REASONS,
     UnreadableImage,
     check_header,
@@ -99,8 +100,9 @@ def test_half_a_picture_is_refused(kind: str, share: float, scenery: Pixels) -> 
     assert refusal(data[: int(len(data) * share)]) in {"TRUNCATED", "CORRUPT"}
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright(orientation: int) -> None:
+def test_a_picture_is_turned_upright(orientation: int, kind: str) -> None:
     turns = [
         lambda a: a,
         lambda a: a[:, ::-1],
@@ -115,8 +117,9 @@ def test_a_picture_is_turned_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(turns[orientation - 1](upright)))
-    picture = read_picture(saved(stored, "PNG", exif=exif))
-    assert np.array_equal(upright, picture.pixels)
+    options = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}[kind]
+    picture = read_picture(saved(stored, kind, exif=exif, **options))
+    assert np.abs(upright.astype(int) - picture.pixels).max() <= (40 if kind == "JPEG" else 0)
     assert (picture.full_width, picture.full_height) == (32, 24)
 
 
@@ -137,10 +140,76 @@ def test_grey_cmyk_palette_and_deep_pictures_are_read() -> None:
     assert cmyk[0] > 200 > 60 > cmyk[2]
 
 
-def test_the_first_frame_of_an_animation_is_read() -> None:
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert read_picture(data).pixels[0, 0].tolist() == [255, 0, 0]
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_every_kind_of_png_becomes_rgb(mode: str) -> None:
+    white = Image.fromarray(np.full((8, 8), 0xFFFF, np.uint16)) if mode == "I;16" else Image.new("RGB", (8, 8), "white")
+    pixels = read_picture(saved(white if mode == "I;16" else white.convert(mode), "PNG")).pixels
+    assert (pixels.shape, str(pixels.dtype), int(pixels.min())) == ((8, 8, 3), "uint8", 255)
+
+
+def test_sixteen_bits_a_colour_become_eight() -> None:
+    deep = np.zeros((8, 8, 3), np.uint16)
+    deep[:] = (0x1234, 0x8000, 0xFFFF)
+    data = cv2.imencode(".png", deep[:, :, ::-1])[1].tobytes()
+    assert read_picture(data).pixels[3, 3].tolist() == [0x12, 0x80, 0xFF]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("enough", [None, 400, 200, 100])
+def test_a_jpeg_has_the_pixels_that_the_reference_decoder_finds(mode: str, enough: int | None, scenery: Pixels) -> None:
+    data = saved(Image.fromarray(cv2.resize(scenery, (800, 600))).convert(mode), "JPEG")
+    with Image.open(io.BytesIO(data)) as reference:
+        factor = 1 if enough is None else 800 // enough
+        reference.draft(None, (800 // factor, 600 // factor))
+        expected = np.asarray(reference.convert("RGB"))
+    assert np.array_equal(expected, read_picture(data, enough).pixels)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 100, 1000])
+def test_a_jpeg_that_lacks_its_last_bytes_is_refused(cut: int, scenery: Pixels) -> None:
+    data = saved(Image.fromarray(scenery), "JPEG")
+    assert refusal(data[:-cut]) == "TRUNCATED"
+
+
+def animation(kind: str, frames: list[Image.Image], size: tuple[int, int] = (64, 48)) -> bytes:
+    large = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]
+    options = {"WEBP": {"lossless": True}}.get(kind, {})
+    return saved(large[0], kind, save_all=True, append_images=large[1:], duration=100, loop=0, **options)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_frames_of_an_animation_that_differ_are_read_once_each(kind: str) -> None:
+    red, blue = (Image.new("RGB", (8, 6), colour) for colour in ("red", "blue"))
+    picture = read_picture(animation(kind, [red, blue, red, blue]))
+    assert [frame[0, 0].tolist() for frame in picture.frames] == [[255, 0, 0], [0, 0, 255]]
+    assert picture.pixels.shape == (48, 64, 3)
+
+
+def test_something_that_appears_in_a_seventh_of_the_height_makes_another_frame() -> None:
+    still = np.full((210, 280, 3), 90, np.uint8)
+    seventh, dot = still.copy(), still.copy()
+    seventh[100:145, 120:165], dot[100:108, 120:128] = 200, 200
+    frames = [Image.fromarray(each) for each in (still, dot, seventh)]
+    picture = read_picture(animation("GIF", frames, (280, 210)))
+    assert [frame[120, 140, 0] > 150 for frame in picture.frames] == [False, True]
+
+
+def test_an_animation_costs_a_bounded_number_of_frames() -> None:
+    frames = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (6, 8, 3), dtype=np.uint8)) for n in range(20)]
+    assert len(read_picture(animation("GIF", frames)).frames) == MOST_FRAMES
+
+
+def test_an_animation_that_breaks_off_keeps_what_was_whole() -> None:
+    frames = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (6, 8, 3), dtype=np.uint8)) for n in range(6)]
+    whole = animation("GIF", frames)
+    assert 1 <= len(read_picture(whole[: len(whole) * 2 // 3]).frames) < 6
+
+
+def test_a_picture_of_forty_million_pixels_is_read_at_a_fraction() -> None:
+    data = saved(Image.new("RGB", (8000, 5000), "navy"), "JPEG")
+    picture = read_picture(data, enough=960)
+    assert (picture.pixels.shape, picture.reduction) == ((625, 1000, 3), 8.0)
+    assert refusal(saved(Image.new("L", (8001, 5000)), "JPEG")) == "TOO_MANY_PIXELS"
 
 
 def test_a_large_jpeg_is_reduced_but_never_below_what_is_enough(scenery: Pixels) -> None:

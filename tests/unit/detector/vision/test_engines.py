@@ -1,0 +1,147 @@
+"""Whether every engine gives the reference's answers, and what happens where one is missing or differs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.detector.adapters.engines import (
+    AUTO,
+    ENGINES,
+    LEAST_COSINE,
+    ONNXRUNTIME,
+    OPENVINO,
+    Network,
+    OnnxNetwork,
+    OpenVinoNetwork,
+    UnusableEngine,
+    open_network,
+)
+from services.detector.adapters.model_files import ModelFile, read_manifest
+from services.detector.adapters.models import open_models
+
+from .conftest import MODELS, ROOT, paint
+
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, ModelFile]:
+    if not (MODELS / "models.json").exists():
+        pytest.skip("no prepared models in .cache/models: run `make models`")
+    return read_manifest(MODELS)
+
+
+@pytest.fixture(scope="module")
+def crops() -> NDArray[np.uint8]:
+    return np.stack([paint(seed, 112, 112) for seed in range(9)])
+
+
+def opened(file: ModelFile, bf16: bool) -> OpenVinoNetwork:
+    try:
+        return OpenVinoNetwork(file, bf16=bf16)
+    except UnusableEngine as problem:
+        pytest.skip(str(problem))
+
+
+def cosines(one: Floats, other: Floats) -> Floats:
+    return np.asarray(np.sum(one * other, axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1))
+
+
+@pytest.mark.parametrize("name", ["fr_feature", "mobilefacenet"])
+@pytest.mark.parametrize(("bf16", "least"), [(False, LEAST_COSINE), (True, 0.999)])
+def test_vectors_are_those_of_the_reference(
+    files: dict[str, ModelFile], crops: NDArray[np.uint8], name: str, bf16: bool, least: float
+) -> None:
+    network = opened(files[name], bf16)
+    assert network.engine_id.endswith("bf16" if bf16 else "fp32")
+    found = cosines(network.run(crops)[0], OnnxNetwork(files[name]).run(crops)[0])
+    assert found.min() >= least
+
+
+def test_callers_at_the_same_time_get_their_own_answers(files: dict[str, ModelFile], crops: NDArray[np.uint8]) -> None:
+    network = opened(files["fr_feature"], bf16=False)
+    expected = network.run(crops)[0]
+    answers: dict[int, list[Floats]] = {at: [] for at in range(3)}
+
+    def ask(at: int) -> None:
+        answers[at] = [network.run(crops[at : at + 1])[0][0] for _ in range(5)]
+
+    threads = [threading.Thread(target=ask, args=(at,)) for at in answers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for at, found in answers.items():
+        assert len(found) == 5
+        assert np.allclose(found, expected[at], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", [AUTO, ONNXRUNTIME])
+def test_an_engine_that_differs_is_not_used(files: dict[str, ModelFile], engine: str) -> None:
+    network = open_network(files["fr_landmark"], 1, engine, lambda one, other: False)
+    assert network.engine_id.startswith("onnxruntime-")
+
+
+def test_an_engine_asked_for_by_name_must_agree(files: dict[str, ModelFile]) -> None:
+    opened(files["fr_landmark"], bf16=False)
+    with pytest.raises(UnusableEngine, match="does not give the answers"):
+        open_network(files["fr_landmark"], 1, OPENVINO, lambda one, other: False)
+
+
+def test_the_comparison_sees_both_networks(files: dict[str, ModelFile]) -> None:
+    opened(files["fr_landmark"], bf16=False)
+    seen: list[Sequence[str]] = []
+
+    def agrees(one: Network, other: Network) -> bool:
+        seen.append([each.engine_id.split("-", 1)[0] for each in (one, other)])
+        return True
+
+    assert open_network(files["fr_landmark"], 1, AUTO, agrees).engine_id.startswith("openvino-")
+    assert seen == [["openvino", "onnxruntime"]]
+
+
+def test_templates_belong_to_the_weights_and_not_to_the_engine(files: dict[str, ModelFile]) -> None:
+    ids = {engine: open_models(MODELS, engine=engine).embedder.model_id for engine in ENGINES if engine != OPENVINO}
+    assert set(ids.values()) == {files["fr_feature"].model_id}
+
+
+def run_python(program: str, home: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": str(home), "PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_a_machine_without_openvino_uses_onnx_runtime(files: dict[str, ModelFile], tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['openvino'] = None\n"
+        "from pathlib import Path\n"
+        "from services.detector.adapters.models import open_models\n"
+        f"print(open_models(Path({str(MODELS)!r})).embedder.engine_id)"
+    )
+    assert run_python(program, tmp_path).splitlines()[-1].startswith("onnxruntime-")
+
+
+def test_opening_the_models_reports_to_nobody(files: dict[str, ModelFile], tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from services.detector.adapters.models import open_models\n"
+        f"open_models(Path({str(MODELS)!r}))\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry')])"
+    )
+    assert run_python(program, tmp_path).splitlines()[-1] == "[]"
+    assert [path.name for path in tmp_path.iterdir()] == []
