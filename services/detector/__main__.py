@@ -189,8 +189,9 @@ def wire(
     scanner: Scanner,
     executor: Executor,
     spool_bytes: int = Tuning.spool_bytes,
+    embedders_ready: Callable[[], bool] = lambda: True,
 ) -> Detector:
-    """Puts the parts together; connects to nothing."""
+    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool."""
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
@@ -236,6 +237,7 @@ def wire(
         executor,
         known,
         config.listen,
+        lambda lane: lane.pictures and not embedders_ready(),
     )
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
@@ -288,6 +290,7 @@ async def serve() -> None:
             rules.scanner(),
             executor,
             tuning.spool_bytes,
+            remote.ready if remote else lambda: True,
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))

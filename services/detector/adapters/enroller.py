@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces, fused, vectors_from_bytes, vectors_to_bytes
 from services.detector.adapters.faces import CROP, Face, FaceEngine, SecondLook, stacked
+from services.detector.adapters.gallery import MOST_CANDIDATES
 from services.detector.adapters.liveness import PassiveLiveness
 from services.detector.adapters.models import Pixels, PoseEstimator
 from services.detector.adapters.redaction import encoded
@@ -191,7 +192,8 @@ class FaceEnroller:
         mine = vectors_from_bytes(vectors)
         if not self.current(mine):
             return None  # of a model that is no longer searched by; it cannot be proved, nor matched
-        near = self._enrolled.candidates(mine[self.model_id][np.newaxis], _NEAREST + len(apart))[0]
+        most = min(_NEAREST + len(apart), MOST_CANDIDATES)
+        near = self._enrolled.candidates(mine[self.model_id][np.newaxis], most)[0]
         others = [each for each in near if each.subscriber_id != subscriber_id and each.subscriber_id not in apart]
         looked = self._enrolled.with_second_look(others, SecondLook(mine), self._rules)
         scores = [each.score if each.second is None else each.second for each in looked]

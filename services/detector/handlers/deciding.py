@@ -150,6 +150,8 @@ class Deciding:
     channels: KnownChannels
     owner: str
     """Name of this instance; rows it held when it died are free when it comes back."""
+    paused: Callable[[Lane], bool] = lambda lane: False
+    """Whether what a lane needs is away: its signals wait untouched."""
     memory: Memory = field(default_factory=Memory)
     abandoned: set[str] = field(default_factory=set)
     """Leases of batches that failed and are not free yet."""
@@ -171,8 +173,8 @@ class Deciding:
         self.put_aside.clear()
 
     async def batch(self, lane: Lane) -> int:
-        """Decides one batch; returns how many signals were taken, none while the lane is stopped."""
-        if self._stopped(lane):
+        """Decides one batch; returns how many signals were taken, none while the lane is stopped or paused."""
+        if self._stopped(lane) or self.paused(lane):
             return 0
         await self._free_abandoned()
         lease = uuid7()

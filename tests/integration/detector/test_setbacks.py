@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import text
 
 from misuse.common.v1 import signal_pb2 as common
@@ -15,7 +17,7 @@ from services.chassis.due import DueItem
 from services.detector.adapters.spool import SqlSpool
 from services.detector.domain.clusters import Near
 from services.detector.domain.signals import Signal
-from services.detector.handlers.deciding import DECIDE_SIGNAL, TEXTS
+from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS
 from services.detector.ports import Analysis, Analyst, Content, Likeness
 from tests.integration.detector.conftest import running
 
@@ -90,6 +92,18 @@ async def test_what_passes_by_itself_is_never_counted_against_a_signal(world, er
         with pytest.raises(type(error)):
             await world.detector.deciding.batch(TEXTS)
     assert 1 == await world.count("spool WHERE attempts = 0 AND NOT parked AND lease IS NULL")
+
+
+async def test_while_what_pictures_need_is_away_they_wait_untouched(world):
+    whole = world.detector.deciding
+    away = replace(whole, paused=lambda lane: lane.pictures)
+    await world.submit(world.signal("글"))
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(picture, "PNG")
+    await world.submit(world.signal(picture.getvalue()))
+    assert [1, 0] == [await away.batch(TEXTS), await away.batch(PICTURES)]
+    assert 1 == await world.count("spool WHERE pictures AND attempts = 0 AND NOT parked AND lease IS NULL")
+    assert 1 == await whole.batch(PICTURES)
 
 
 async def test_so_many_signals_kept_aside_in_a_row_stop_their_lane_until_one_is_replayed(world, heavy):

@@ -155,6 +155,8 @@ def test_the_same_face_is_seen_elsewhere_even_where_a_device_made_one_vector_alo
     found = [enroller.same_face_elsewhere(alone.vectors, who, apart) for who, apart in (("new", ()), ("holder", ()))]
     assert [("holder", "t1"), None] == found
     assert enroller.same_face_elsewhere(alone.vectors, "new", {"holder"}) is None
+    told_apart = {"holder", *(f"other {number}" for number in range(40))}
+    assert enroller.same_face_elsewhere(alone.vectors, "new", told_apart) is None
     enrolled.gallery.remove(["t1"])
 
 
