@@ -150,6 +150,17 @@ def alive_after_reaping(pid: int) -> bool:
     return alive(pid)
 
 
+def has_ended(process: subprocess.Popen[bytes] | None) -> bool:
+    """Whether a process that we started is over, after collecting its exit status."""
+    return process is not None and process.poll() is not None
+
+
+def collect(process: subprocess.Popen[bytes] | None) -> None:
+    """Take the exit status of a child that was ended. Its first thread is gone before its last one, so there
+    may be nothing to take for a moment."""
+    wait_until(lambda: process is None or has_ended(process), STOP_SECONDS)
+
+
 def scram_verifier(password: str) -> str:
     """What PostgreSQL stores for a password (RFC 5803, SCRAM-SHA-256), so that the password itself never
     reaches it."""
@@ -411,9 +422,9 @@ class Postgres:
         while self.pid() is None or not self.ready():
             if self.pid() is None:
                 if self.process is not None:
-                    wait_until(self._has_ended, STOP_SECONDS)  # a killed server takes a moment to be gone
+                    collect(self.process)  # a killed server takes a moment to be gone
                 self.process = self.spawn()
-            wait_until(lambda: self.ready() or self._has_ended(), deadline - time.monotonic())
+            wait_until(lambda: self.ready() or has_ended(self.process), deadline - time.monotonic())
             if not self.ready() and time.monotonic() > deadline:
                 raise StartFailed(f"PostgreSQL did not come up; see {self.home.logs / 'postgres.log'}")
         self.provision()
@@ -421,11 +432,7 @@ class Postgres:
     def stop(self) -> None:
         """Shut down fast: sessions end, everything is written. Insists after a bounded wait."""
         stop_process(self.pid(), signal.SIGINT, signal.SIGQUIT)
-        self._has_ended()
-
-    def _has_ended(self) -> bool:
-        """Whether the process that `start` made is over; collects it."""
-        return self.process is not None and self.process.poll() is not None
+        collect(self.process)
 
     def url(self, service: str, database: str | None = None) -> str:
         """SQLAlchemy URL of a service's database. Contains the password."""
@@ -502,14 +509,13 @@ class Nats:
             return
         self.prepare()
         process = self.process = self.spawn()
-        wait_until(lambda: self.ready() or process.poll() is not None, START_SECONDS)
+        wait_until(lambda: self.ready() or has_ended(process), START_SECONDS)
         if not self.ready():
             raise StartFailed(f"nats-server did not come up; see {self.home.logs / 'nats.log'}")
 
     def stop(self) -> None:
         stop_process(self.pid(), signal.SIGTERM)
-        if self.process is not None:
-            self.process.poll()
+        collect(self.process)
 
     def url(self, user: str) -> str:
         """Connection URL of a service or of "ops", who may do everything. Contains the password."""

@@ -385,6 +385,7 @@ async def _emptied(world: World, tables: str) -> None:
         await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
 
 
+@pytest.mark.slow
 def test_nothing_matches_what_is_not_proved_now(served):
     world, runner = served
     matches: list[str] = []

@@ -6,8 +6,8 @@ import asyncio
 import io
 import logging
 import os
-import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from services.chassis.telemetry import JsonLine
 from services.chassis.tokens import Issuer, create_key_pair, current_actor
 from tests.unit.chassis.talk import SERVICE, Talk, TalkStub, Word
 
+ROOT = Path(__file__).parents[3]
 CANARY = "010-9876-5432 kim@example.com"
 """Words that must never leave a process."""
 KINDS = ("Say", "Count", "Tell", "Chat")
@@ -420,46 +421,28 @@ async def test_two_servers_cannot_share_a_port(tmp_path: Path) -> None:
 
 
 async def test_a_stop_finishes_calls_then_the_background_and_ends_streams(tmp_path: Path) -> None:
-    events: list[str] = []
-    entered, opened = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: Any, context: Any) -> Any:
-        entered.set()
-        await asyncio.sleep(0.3)
-        events.append("call done")
-        return Word(text="done")
-
-    async def endless(request: Any, context: Any) -> AsyncIterator[Any]:
-        opened.set()
-        yield Word(text="first")
-        await asyncio.Event().wait()
-
-    async def loop(stop: asyncio.Event) -> None:
-        await stop.wait()
-        events.append("background done")
-
     issuer = create_key_pair(tmp_path / "private", tmp_path / "public", "test-key")
-    config = Config(
-        service="case",
-        home=tmp_path,
-        token_keys_dir=tmp_path / "public",
-        listen=free_address(),
-        drain_seconds=5,
+    config = Config(service="case", home=tmp_path, token_keys_dir=tmp_path / "public", listen=free_address())
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.unit.chassis.stoppable", str(tmp_path), config.listen),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}"},
+        stdout=asyncio.subprocess.PIPE,
     )
-    talk = Talk()
-    talk.say, talk.count = slow, endless
-    running = asyncio.create_task(serve(config, talk.register, background=[loop]))
-    async with grpc.aio.insecure_channel(config.listen) as channel:
+    assert service.stdout is not None
+    async with asyncio.timeout(30), grpc.aio.insecure_channel(config.listen) as channel:
+        served = Served(Talk(), TalkStub(channel), issuer, channel, None, config)  # type: ignore[arg-type] # unused
         await channel.channel_ready()
-        served = Served(talk, TalkStub(channel), issuer, channel, None, config)  # type: ignore[arg-type] # unused
         call = asyncio.create_task(served.call("Say", Word(text="x")))
         stream = asyncio.create_task(served.refusal("Count"))
-        await asyncio.gather(entered.wait(), opened.wait())
-        os.kill(os.getpid(), signal.SIGTERM)
+        entered = {await service.stdout.readline(), await service.stdout.readline()}
+        service.terminate()
         assert await call == ["done"]
         assert (await stream).reason == "SERVER_DRAINING"
-        await asyncio.wait_for(running, timeout=5)
-    assert events == ["call done", "background done"]
+        told = (await service.stdout.read()).decode().splitlines()
+        assert await service.wait() == 0
+    assert entered == {b"call entered\n", b"stream entered\n"}
+    assert told == ["call done", "background done"]
 
 
 async def test_a_background_loop_that_fails_ends_the_service(tmp_path: Path) -> None:
@@ -493,8 +476,9 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         assert await states() == [2, 2, 1]
         ready = True
         assert await states() == [1, 1, 1]
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, timeout=5)
+        running.cancel()
+        await asyncio.wait({running}, timeout=5)
+        assert running.done()
 
 
 def free_address() -> str:

@@ -448,7 +448,7 @@ def test_public_figures_are_recognised_by_thresholds_of_other_people(
     assert printed["precision"] >= 0.97
     assert printed["recall_match"] >= 0.92
     assert printed["recall_match_or_review"] >= 0.97
-    assert printed["tpr_at_far"]["1e-4"]["tpr"] >= 0.967
-    assert printed["tpr_at_far"]["1e-5"]["tpr"] >= 0.941
+    assert printed["tpr_at_far"]["1e-4"]["tpr"] >= 0.9735
+    assert printed["tpr_at_far"]["1e-5"]["tpr"] >= 0.944
     with (EVALUATION / "manifest.csv").open(encoding="utf-8") as file:
         assert printed["datasheet"]["pictures"] == sum(1 for _ in csv.DictReader(file))
