@@ -224,7 +224,7 @@ async def test_a_token_that_expires_ends_the_stream(tmp_path: Path) -> None:
 
     async with serving(tmp_path) as served:
         served.talk.count = silent
-        refusal = await served.refusal("Count", token=served.token(ttl_s=0.2), timeout=5)
+        refusal = await served.refusal("Count", token=served.token(ttl_s=0.2), timeout=30)
     assert refusal.reason == "TOKEN_EXPIRED"
 
 
@@ -451,7 +451,7 @@ async def test_a_background_loop_that_fails_ends_the_service(tmp_path: Path) -> 
 
     config = Config(service="case", home=tmp_path, token_keys_dir=tmp_path / "public", drain_seconds=1)
     with pytest.raises(OSError, match="disk"):
-        await asyncio.wait_for(serve(config, Talk().register, background=[broken]), timeout=5)
+        await asyncio.wait_for(serve(config, Talk().register, background=[broken]), timeout=30)
 
 
 async def test_health_follows_readiness(tmp_path: Path) -> None:
@@ -469,15 +469,19 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
 
         async def states() -> list[int]:
-            await asyncio.sleep(0.4)
             names = ("", SERVICE, "live")
             return [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
 
-        assert await states() == [2, 2, 1]
+        async def become(expected: list[int]) -> None:
+            async with asyncio.timeout(20):
+                while await states() != expected:
+                    await asyncio.sleep(0.02)
+
+        await become([2, 2, 1])
         ready = True
-        assert await states() == [1, 1, 1]
+        await become([1, 1, 1])
         running.cancel()
-        await asyncio.wait({running}, timeout=5)
+        await asyncio.wait({running}, timeout=30)
         assert running.done()
 
 
