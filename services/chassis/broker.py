@@ -36,6 +36,8 @@ BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
 PULL = 256
 """Messages asked for ahead."""
+LOOK_SECONDS = 3.0
+"""A publisher looks whether its stream is there no more often than this."""
 PULL_SECONDS = 15.0
 """Life of a pull request, and silence after which the stream is looked at."""
 HEAD = "head"
@@ -128,9 +130,9 @@ class Broker:
 
     async def ensure_stream(self, publisher: str) -> bool:
         """Creates the publisher's stream where it is missing. True when it was created now. The look-up is made
-        at most once a second."""
+        at most every few seconds: whoever publishes learns by itself that the stream is gone."""
         now = asyncio.get_running_loop().time()
-        if now - self._checked.get(publisher, -10.0) < 1.0:
+        if now - self._checked.get(publisher, -10.0) < LOOK_SECONDS:
             return False
         client, js = self._open()
         try:

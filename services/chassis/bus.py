@@ -38,10 +38,10 @@ BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 50, 0.3, 3.0
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
-GATHER_SECONDS = 1.0
+GATHER_SECONDS = 2.0
 """Who reads records alone lets a batch grow for so long: nobody waits for a record, and a transaction for each would
 cost more than the records."""
-FETCH_SECONDS = 2.0
+FETCH_SECONDS = 4.0
 """How long a quiet partition waits before it looks around."""
 
 CURSOR = Table(

@@ -92,8 +92,9 @@ class Database:
     @asynccontextmanager
     async def lock_holder(self) -> AsyncIterator[AsyncConnection]:
         """A connection for advisory locks of the session: it is closed at the end, never pooled again, so that
-        the locks go with it."""
+        the locks go with it. Each statement on it is a transaction of its own."""
         async with self.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
             try:
                 yield connection
             finally:

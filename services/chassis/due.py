@@ -135,7 +135,7 @@ class DueWorker:
         clock: Clock,
         handlers: Mapping[str, DueHandler],
         *,
-        poll_ms: int = 500,
+        poll_ms: int = 1000,
         parallel: int = 4,
         lease: timedelta = LEASE,
     ) -> None:
@@ -178,8 +178,9 @@ class DueWorker:
             "most": TAKE,
         }
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
-        async with AsyncSession(self._database.engine) as session, session.begin():
-            rows = (await session.execute(_TAKE, values)).all()
+        async with self._database.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            rows = (await connection.execute(_TAKE, values)).all()
         return [DueItem(*row) for row in rows]
 
     async def _run_all(self, items: Sequence[DueItem]) -> None:

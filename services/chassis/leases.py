@@ -39,7 +39,6 @@ class Leases:
         """Takes or gives back partitions towards an equal share. Returns (taken, given back); what is given back
         must be stopped by the caller before `give_back`."""
         instances = max(1, int(await self._connection.scalar(_COUNT, {"name": self._name}) or 1))
-        await self._connection.commit()
         share = math.ceil(len(self._partitions) / instances)
         taken = []
         for partition in self._partitions:
@@ -60,5 +59,4 @@ class Leases:
 
     async def _run(self, query: str, **values: int) -> bool:
         result = await self._connection.scalar(text(query), {"name": self._name, **values})
-        await self._connection.commit()
         return bool(result)

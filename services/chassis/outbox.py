@@ -109,6 +109,13 @@ _UNPUBLISHED = text(
     ORDER BY o.partition, o.position
     """
 )
+_PUBLISHED = text(
+    """
+    UPDATE outbox_head h SET published = greatest(h.published, n.position)
+    FROM unnest(CAST(:partitions AS int[]), CAST(:positions AS bigint[])) AS n(partition, position)
+    WHERE h.partition = n.partition
+    """
+)
 
 
 def event_name(message_type: type[Message]) -> str:
@@ -219,7 +226,6 @@ class Relay:
     async def _lock(self, connection: AsyncConnection) -> bool:
         query = text("SELECT pg_try_advisory_lock(hashtext('jikimi.relay'))")
         locked = bool(await connection.scalar(query))
-        await connection.commit()
         return locked
 
     async def _prepare(self, connection: AsyncConnection) -> None:
@@ -228,28 +234,22 @@ class Relay:
             "SELECT p, 0, 0 FROM generate_series(0, :last) p ON CONFLICT DO NOTHING"
         )
         await connection.execute(query, {"last": self._lanes - 1})
-        await connection.commit()
 
     async def _round(self, connection: AsyncConnection) -> int:
         await connection.execute(_STAMP, {"batch": BATCH})
-        await connection.commit()
         rows = (await connection.execute(_UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
-        await connection.commit()
         if not rows:
             return 0
         await self._broker.publish(self._service, [_envelope(self._service, row) for row in rows])
         heads: dict[int, int] = {}
         for row in rows:
             heads[row.partition] = max(heads.get(row.partition, 0), row.position)
-        update = text("UPDATE outbox_head SET published = greatest(published, :position) WHERE partition = :partition")
-        await connection.execute(update, [{"partition": p, "position": n} for p, n in sorted(heads.items())])
-        await connection.commit()
+        await connection.execute(_PUBLISHED, {"partitions": list(heads), "positions": list(heads.values())})
         return len(rows)
 
     async def _announce(self, connection: AsyncConnection) -> None:
         """Tells consumers the head of every partition, so that one who lost the tail notices."""
         rows = (await connection.execute(select(OUTBOX_HEAD.c.partition, OUTBOX_HEAD.c.published))).all()
-        await connection.commit()
         await self._broker.announce(self._service, {row.partition: row.published for row in rows})
 
     async def _tidy(self, connection: AsyncConnection) -> None:
@@ -260,7 +260,6 @@ class Relay:
             OUTBOX.c.create_time < datetime.now(UTC) - KEPT, OUTBOX.c.position.is_not(None)
         )
         result = await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_(old.limit(TIDY_ROWS))))
-        await connection.commit()
         # Where there was more than a piece, the next idle round goes on: the outbox must shrink as fast as it grows.
         if result.rowcount < TIDY_ROWS:
             self._tidied = now

@@ -63,7 +63,7 @@ log = logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIB = 1024 * 1024
 LARGEST_MESSAGE = 24 * MIB
-FOLLOW_SECONDS = 0.5
+FOLLOW_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
 

@@ -12,22 +12,26 @@ TICK = os.sysconf("SC_CLK_TCK")
 CORES = len(os.sched_getaffinity(0))
 
 
-def _seconds(pid: str) -> tuple[int, float]:
-    """(session, processor seconds) of one process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[3]), (int(fields[11]) + int(fields[12])) / TICK
-
-
-def _by_session() -> dict[int, float]:
-    """Processor seconds of all living processes, summed by session: the supervisor gives each program its own."""
-    total: dict[int, float] = {}
+def _by_program(leaders: Mapping[str, int]) -> dict[str, float]:
+    """Processor seconds of each program's living processes: its leader and all that descend from it. PostgreSQL's
+    processes are sessions of their own."""
+    parents, seconds = dict[int, int](), dict[int, float]()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                session, seconds = _seconds(folder.name)
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            total[session] = total.get(session, 0.0) + seconds
+            parents[int(folder.name)] = int(fields[1])
+            seconds[int(folder.name)] = (int(fields[11]) + int(fields[12])) / TICK
+    names = {pid: name for name, pid in leaders.items()}
+    total = dict.fromkeys(leaders, 0.0)
+    for pid in seconds:
+        above = pid
+        while above not in names and above in parents:
+            above = parents[above]
+        if above in names:
+            total[names[above]] += seconds[pid]
     return total
 
 
@@ -42,24 +46,22 @@ class Meter:
     """Measures a stretch: wall time, and the cores that each program and everybody else used (1.0 is one core)."""
 
     programs: Mapping[str, int]
-    """Name → process number of a session's leader."""
+    """Name → number of the program's first process."""
     wall_s: float = 0.0
     cores: dict[str, float] = field(default_factory=dict)
 
     def __enter__(self) -> Meter:
-        self._started, self._sessions, self._machine = time.monotonic(), _by_session(), _busy()
+        self._started, self._before, self._machine = time.monotonic(), _by_program(self.programs), _busy()
         self._own = time.process_time()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.wall_s = time.monotonic() - self._started
-        sessions, machine = _by_session(), _busy() - self._machine
-        used = {
-            name: max(0.0, sessions.get(pid, 0.0) - self._sessions.get(pid, 0.0)) for name, pid in self.programs.items()
-        }
+        now, machine = _by_program(self.programs), _busy() - self._machine
+        used = {name: max(0.0, now[name] - self._before[name]) for name in self.programs}
         used["client"] = time.process_time() - self._own
         used["others"] = max(0.0, machine - sum(used.values()))
-        self.cores = {name: round(seconds / self.wall_s, 2) for name, seconds in used.items()}
+        self.cores = {name: round(seconds / self.wall_s, 3) for name, seconds in used.items()}
 
     @property
     def own_seconds(self) -> float:

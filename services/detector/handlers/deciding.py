@@ -65,7 +65,7 @@ MOST_COMPARED = 500
 """Earlier contents of a subscriber that a new one is compared with, the newest first."""
 MOST_WATCHES = 32
 DECIDED, UNREADABLE = 2, 3
-_POLL_SECONDS, _PAUSE_SECONDS = 1.0, 0.5
+_POLL_SECONDS, _PAUSE_SECONDS = 3.0, 0.5
 
 _Result = TypeVar("_Result")
 
