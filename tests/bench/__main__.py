@@ -106,13 +106,14 @@ class Bench:
 
     async def pictures(self) -> None:
         """The system beside the bare models, turn by turn, so that both meet the same neighbours."""
-        files = load.pictures_of(shipped(PICTURES, "bench"))
+        files = load.pictures_of(shipped(PICTURES, "bench"), PICTURE_TIMES)
         portraits = [(PICTURES / f"{name}.jpg").read_bytes() for name in ENROLLED]
         bare = await asyncio.to_thread(Bare.open, MODELS, portraits)
-        pixels = [decoded(data) for data in files]
-        await asyncio.to_thread(bare.models_only, pixels[:32], 1)
-        count = len(files) * PICTURE_TIMES
-        sample = f"{count} pictures of the demo, one in ten shows somebody enrolled"
+        read = {data: decoded(data) for data in set(files)}
+        pixels = [read[data] for data in files]
+        await asyncio.to_thread(bare.models_only, pixels[:32])
+        count = len(files)
+        sample = f"{count} pictures of the demo, one in fifty shows somebody enrolled"
         models = self._figure("pictures, bare models", "/s", sample)
         reading = self._figure("pictures, bare pipeline", "/s", sample)
         through = self._figure("pictures through the system", "/s", sample)
@@ -121,13 +122,13 @@ class Bench:
         effort = self._figure("the same by processor seconds", "", sample)
         for _ in range(self.runs):
             await self._quiet()
-            first = await self._bare(models, count, lambda: bare.models_only(pixels, PICTURE_TIMES))
-            before = await self._bare(reading, count, lambda: bare.pipeline(files, PICTURE_TIMES))
-            signals = load.picture_signals(files, PICTURE_TIMES)
+            first = await self._bare(models, count, lambda: bare.models_only(pixels))
+            before = await self._bare(reading, count, lambda: bare.pipeline(files))
+            signals = load.picture_signals(files)
             whole = await self._run(through, count, load.submit(self.system, signals))
             await self._quiet()
-            second = await self._bare(models, count, lambda: bare.models_only(pixels, PICTURE_TIMES))
-            after = await self._bare(reading, count, lambda: bare.pipeline(files, PICTURE_TIMES))
+            second = await self._bare(models, count, lambda: bare.models_only(pixels))
+            after = await self._bare(reading, count, lambda: bare.pipeline(files))
             self._note(ratio, whole.rate / statistics.mean((first.rate, second.rate)), whole.meter)
             self._note(whole_way, whole.rate / statistics.mean((before.rate, after.rate)), whole.meter)
             self._note(effort, whole.per_second / statistics.mean((before.per_second, after.per_second)), whole.meter)

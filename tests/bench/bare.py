@@ -46,14 +46,14 @@ class Bare:
             enrolled.gallery.add([Entry(f"template-{number}", f"subscriber-{number}", first, second)])
         return cls(engine, SignalAnalyst(engine, enrolled, rules.faces, rules.scanner()))
 
-    def models_only(self, pictures: Sequence[Pixels], times: int) -> float:
+    def models_only(self, pictures: Sequence[Pixels]) -> float:
         """Pictures a second, already decoded: detection, landmarks, alignment, vectors."""
-        return _rate(list(pictures) * times, self.engine.analyse_many)
+        return _rate(pictures, self.engine.analyse_many)
 
-    def pipeline(self, files: Sequence[bytes], times: int) -> float:
+    def pipeline(self, files: Sequence[bytes]) -> float:
         """Pictures a second from their files to whose faces they show: decoded, both detectors as used, vectors,
         search, second opinion."""
-        return _rate([_post(data) for data in files] * times, self.analyst.analyse)
+        return _rate([_post(data) for data in files], self.analyst.analyse)
 
 
 def _post(data: bytes) -> Signal:

@@ -61,8 +61,9 @@ class Counting:
         return found
 
 
-def pictures_of(corpus: Corpus) -> list[bytes]:
-    """The corpus' readable pictures, one in ten of them of somebody enrolled: far more than the web would show."""
+def pictures_of(corpus: Corpus, times: int) -> list[bytes]:
+    """The corpus' readable pictures of nobody enrolled, each so many times, and one in fifty of somebody enrolled, as
+    among the texts: far more than the web would show."""
     known, others = list[bytes](), list[bytes]()
     for item in corpus.items:
         if item.refusal or item.duplicate or "truncated" in item.what:
@@ -70,7 +71,7 @@ def pictures_of(corpus: Corpus) -> list[bytes]:
         parts = [betterproto.which_one_of(part, "content") for part in item.signal.parts]
         pictures = [content for name, content in parts if name == "image" and isinstance(content, bytes)]
         (known if item.faces else others).extend(pictures)
-    return [*others, *known[: len(others) // 9]]
+    return [*others * times, *known[: len(others) * times // 49]]
 
 
 def posts(count: int, mine: str) -> Iterator[str]:
@@ -110,9 +111,9 @@ async def submit(system: System, posted: Sequence[api.Signal]) -> None:
         await spool.until("SELECT count(*) FROM spool", lambda left: left == 0)
 
 
-def picture_signals(pictures: Sequence[bytes], times: int) -> list[api.Signal]:
-    """Each picture so many times, as different posts."""
-    return [signal(f"bench-{secrets.token_hex(12)}", image=data) for data in pictures for _ in range(times)]
+def picture_signals(pictures: Sequence[bytes]) -> list[api.Signal]:
+    """Each picture as a post of its own."""
+    return [signal(f"bench-{secrets.token_hex(12)}", image=data) for data in pictures]
 
 
 def text_signals(count: int, mine: str) -> list[api.Signal]:
