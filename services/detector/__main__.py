@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 
 import grpc.aio
@@ -52,6 +54,7 @@ from services.detector.domain.signals import Door
 from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
 from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
 from services.detector.handlers.following import Following
+from services.detector.handlers.freshness import Reporting
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
@@ -106,6 +109,7 @@ class Detector:
     clock: Clock
     enrolled: EnrolledFaces
     feed: DatabaseFeed
+    reporting: Reporting
     enrolling: Enrolling
     reembedding: Reembedding
     following: Following
@@ -135,17 +139,17 @@ class Detector:
         """Whether the gallery is loaded and no lane has stopped."""
         return self.enrolled.loaded.is_set() and not self.deciding.stopped
 
-    def index_version(self) -> tuple[int, int, datetime | None]:
-        """(version, templates, last change) of the gallery served."""
-        return self.enrolled.version, len(self.enrolled), self.enrolled.update_time
-
     async def follow(self) -> None:
         """Fills the gallery, then keeps it up with changes of other replicas and of the consumer, for ever."""
         await _for_ever(self.feed.refresh, FOLLOW_SECONDS, at_once=True)
 
     async def rebuild(self) -> None:
-        """Builds the gallery anew whenever the database was restored to an earlier day, for ever."""
+        """Builds the gallery anew whenever the database was restored to an earlier day or somebody asks, for ever."""
         await _for_ever(self.feed.rebuild, FOLLOW_SECONDS)
+
+    async def report(self) -> None:
+        """Says how current the gallery is, for ever."""
+        await _for_ever(self.reporting.report, FOLLOW_SECONDS)
 
     async def sweep(self) -> None:
         """Sweeps for ever."""
@@ -248,6 +252,9 @@ def wire(
         clock=clock,
         enrolled=enrolled,
         feed=feed,
+        reporting=Reporting(
+            store.begin, clock, enrolled, _replica(config.listen), timedelta(seconds=rules.gallery.report_seconds)
+        ),
         enrolling=enrolling,
         reembedding=Reembedding(enrolling),
         following=Following(enrolling, keys, clock, deciding.memory.forget),
@@ -262,6 +269,11 @@ def wire(
             Watching(store.begin, clock, references, source_types, known)
         ),
     )
+
+
+def _replica(listen: str) -> str:
+    """An opaque name of this process: the same while it stays where it is."""
+    return hashlib.sha256(f"{socket.gethostname()} {listen}".encode()).hexdigest()[:16]
 
 
 def _dimension(embedder: Embedder) -> int:
@@ -296,14 +308,14 @@ async def serve() -> None:
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
         runtime.due(detector.due_handlers())
         publish_freshness(detector.enrolled, meter())
-        runtime.loops += [detector.follow, detector.rebuild, detector.sweep, detector.reembed]
+        runtime.loops += [detector.follow, detector.rebuild, detector.report, detector.sweep, detector.reembed]
         runtime.loops += _workers(detector, runtime.database, tuning.workers)
         runtime.loops += [remote.watch] if remote else []
 
         def ready() -> bool:
             return detector.ready() and (remote is None or remote.ready())
 
-        await runtime.serve(detector.register, ready=ready, index_version=detector.index_version)
+        await runtime.serve(detector.register, ready=ready, index=detector.feed)
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:

@@ -535,6 +535,28 @@ class Enroller(Protocol):
         """The model that templates must have a vector of."""
 
 
+@dataclass(frozen=True, slots=True)
+class GalleryFacts:
+    """How current the gallery served is."""
+
+    version: int
+    head_version: int
+    """Newest committed version that was heard of."""
+    age_ms: int
+    """Since it was known to hold everything committed: the longest since `age_reported`."""
+    templates: int
+
+
+class ServedGallery(Protocol):
+    """The gallery of this process, as others should know it."""
+
+    def facts(self) -> GalleryFacts | None:
+        """What is served now; None before it was loaded once."""
+
+    def age_reported(self) -> None:
+        """Notes that the longest age is written down: a new stretch begins."""
+
+
 class GalleryFeed(Protocol):
     """Brings the gallery up to the database."""
 

@@ -45,10 +45,11 @@ class GalleryRules:
     blas_threshold: int
     threads: int
     wait_seconds: float
+    report_seconds: int
 
     def __post_init__(self) -> None:
         probes = self.together_from_probes, self.batch_probes
-        counts = (*probes, self.segment_templates, self.templates_each, self.threads)
+        counts = (*probes, self.segment_templates, self.templates_each, self.threads, self.report_seconds)
         if min(counts) < 1 or self.sq8_from < 0 or self.blas_threshold < 0 or not self.wait_seconds > 0:
             raise ValueError(f"rules {self.id}-{self.version} hold a value out of range")
 
