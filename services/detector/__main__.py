@@ -25,7 +25,7 @@ from misuse.detector.v1 import (
     upload_service_pb2_grpc,
 )
 from services.chassis.clock import Clock
-from services.chassis.config import Config, integer, setting
+from services.chassis.config import Config, ConfigError, integer, setting
 from services.chassis.database import Database, is_transient
 from services.chassis.due import DueHandler
 from services.chassis.idempotency import RequestMemory
@@ -36,12 +36,13 @@ from services.chassis.runtime import Loop, Runtime
 from services.chassis.server import run
 from services.chassis.telemetry import logger, meter
 from services.detector.adapters.analysis import SignalAnalyst
-from services.detector.adapters.engines import AUTO, known_engine
+from services.detector.adapters.engines import AUTO, UnusableEngine, known_engine
 from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness
 from services.detector.adapters.enroller import FaceEnroller
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.likeness import CascadeLikeness
 from services.detector.adapters.liveness import PassiveLiveness
+from services.detector.adapters.model_files import UnusableModel
 from services.detector.adapters.models import Embedder, FaceModels, open_models
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
@@ -69,6 +70,8 @@ LARGEST_MESSAGE = 24 * MIB
 FOLLOW_SECONDS = 0.5
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
+REEMBED_RETRY_SECONDS, REEMBED_MOST_RETRY_SECONDS = 2.0, 60.0
+READY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class Detector:
     signals: SignalServicer
     enrolment: EnrollmentServicer
     channels: ChannelServicer
+    embedders_ready: Callable[[], bool]
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the servicers; the methods of UploadService answer UNIMPLEMENTED from their generated base."""
@@ -157,7 +161,7 @@ class Detector:
 
     async def reembed(self) -> None:
         """Brings templates to today's models, now and for ever: replicas of the release before may still run."""
-        await _for_ever(self.reembedding.run, REEMBED_SECONDS, at_once=True)
+        await _patiently(self.reembedding.run, self.embedders_ready)
 
     def due_handlers(self) -> Mapping[str, DueHandler]:
         """What each kind of due row runs."""
@@ -180,6 +184,32 @@ async def _for_ever(round_: Callable[[], Awaitable[object]], seconds: float, *, 
             if not is_transient(error):
                 raise
             log.warning("store_unreachable", error=error)
+
+
+async def _patiently(
+    round_: Callable[[], Awaitable[object]],
+    ready: Callable[[], bool],
+    every: float = REEMBED_SECONDS,
+    retry: float = REEMBED_RETRY_SECONDS,
+) -> None:
+    """Runs a round at intervals, for ever, and only while what it needs is ready. One that broke off is repeated soon:
+    after `retry` seconds, then twice as long each time, at most REEMBED_MOST_RETRY_SECONDS.
+    """
+    wait = retry
+    while True:
+        while not ready():
+            await asyncio.sleep(min(retry, READY_SECONDS))
+        try:
+            await round_()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("reembedding_broke_off", retry_seconds=wait, error=error)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, REEMBED_MOST_RETRY_SECONDS)
+        else:
+            wait = retry
+            await asyncio.sleep(every)
 
 
 def wire(
@@ -268,6 +298,7 @@ def wire(
         channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
             Watching(store.begin, clock, references, source_types, known)
         ),
+        embedders_ready=embedders_ready,
     )
 
 
@@ -286,7 +317,7 @@ async def serve() -> None:
     config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
     tuning = Tuning.from_env()
     rules = read_rules(config.rules_dir)
-    models = open_models(config.models_dir, tuning.model_threads, tuning.engine)
+    models = _open(config, tuning, rules)
     runtime = await Runtime.open(config)
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
@@ -316,6 +347,16 @@ async def serve() -> None:
             return detector.ready() and (remote is None or remote.ready())
 
         await runtime.serve(detector.register, ready=ready, index=detector.feed)
+
+
+def _open(config: Config, tuning: Tuning, rules: Rules) -> FaceModels:
+    """The networks, both embedders as the rules name them. Raises ConfigError, which says what to do."""
+    try:
+        return open_models(config.models_dir, tuning.model_threads, tuning.engine, rules.faces.model_ids)
+    except UnusableModel as problem:
+        raise ConfigError("JIKIMI_MODELS_DIR", str(problem)) from None
+    except UnusableEngine as problem:
+        raise ConfigError("JIKIMI_DETECTOR_ENGINE", str(problem)) from None
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:
