@@ -49,7 +49,7 @@ from services.detector.adapters.rules import Rules, mask_value, read_rules, refu
 from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
-from services.detector.consumer import case_handlers
+from services.detector.consumer import case_handlers, notify_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
 from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
@@ -116,6 +116,7 @@ class Detector:
     enrolling: Enrolling
     reembedding: Reembedding
     following: Following
+    devices: Devices
     deciding: Deciding
     sweeping: Sweeping
     signals: SignalServicer
@@ -273,6 +274,7 @@ def wire(
         config.listen,
         lambda lane: lane.pictures and not embedders_ready(),
     )
+    devices = Devices(enrolling)
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
@@ -287,12 +289,13 @@ def wire(
         ),
         enrolling=enrolling,
         reembedding=Reembedding(enrolling),
+        devices=devices,
         following=Following(enrolling, keys, clock, deciding.memory.forget),
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
         signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
         enrolment=EnrollmentServicer(
-            enrolling, Challenging(enrolling, random.SystemRandom()), Devices(enrolling), Resolving(enrolling)
+            enrolling, Challenging(enrolling, random.SystemRandom()), devices, Resolving(enrolling)
         ),
         # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
         channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
@@ -337,6 +340,7 @@ async def serve() -> None:
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
+        runtime.consume("notify", notify_handlers(detector.devices, detector.store.within))
         runtime.due(detector.due_handlers())
         publish_freshness(detector.enrolled, meter())
         runtime.loops += [detector.follow, detector.rebuild, detector.report, detector.sweep, detector.reembed]

@@ -305,6 +305,9 @@ class Proving(Protocol):
     async def note_device(self, subscriber_id: str, device_ref: bytes, now: datetime) -> tuple[bool, int]:
         """Notes a device; returns whether it was new, and how many the subscriber had before."""
 
+    async def forget_devices(self, subscriber_id: str, keep: int) -> None:
+        """Forgets those known longest, so that `keep` are left."""
+
     async def add_challenge(self, challenge: Challenge) -> None:
         """Stores a new challenge."""
 

@@ -140,6 +140,22 @@ class Devices:
             again = await self._ask_again(work, who, device_ref) if new and known else []
         return new, again
 
+    async def registered(self, work: Work, who: str, device_hash: bytes) -> None:
+        """Takes in that notify has a new device of a subscriber, in the transaction of the event. None is refused, for
+        it is registered already: of too many the oldest is forgotten.
+        """
+        enrolling = self.enrolling
+        if enrolling.vault.keys.destroyed(who):
+            return
+        # notify may tell of somebody of whom `case` has not told yet: there is nothing to prove again then.
+        await work.subscribers.get(who)
+        device_ref = enrolling.references.hashed_device(who, device_hash)
+        new, known = await work.proving.note_device(who, device_ref, enrolling.clock.now())
+        if new and known >= enrolling.rules.most_devices:
+            await work.proving.forget_devices(who, enrolling.rules.most_devices)
+        if new and known:
+            await self._ask_again(work, who, device_ref)
+
     async def _ask_again(self, work: Work, who: str, device_ref: bytes) -> list[str]:
         return [*await self._templates_again(work, who, device_ref), *await self._watches_again(work, who, device_ref)]
 
