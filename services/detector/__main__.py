@@ -49,7 +49,7 @@ from services.detector.adapters.rules import Rules, mask_value, read_rules, refu
 from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
-from services.detector.consumer import case_handlers, notify_handlers
+from services.detector.consumer import case_handlers, label_handlers, notify_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
 from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
@@ -117,6 +117,7 @@ class Detector:
     reembedding: Reembedding
     following: Following
     devices: Devices
+    resolving: Resolving
     deciding: Deciding
     sweeping: Sweeping
     signals: SignalServicer
@@ -290,12 +291,13 @@ def wire(
         enrolling=enrolling,
         reembedding=Reembedding(enrolling),
         devices=devices,
+        resolving=Resolving(enrolling),
         following=Following(enrolling, keys, clock, deciding.memory.forget),
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
         signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
         enrolment=EnrollmentServicer(
-            enrolling, Challenging(enrolling, random.SystemRandom()), devices, Resolving(enrolling)
+            enrolling, Challenging(enrolling, random.SystemRandom()), devices
         ),
         # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
         channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
@@ -339,7 +341,8 @@ async def serve() -> None:
             remote.ready if remote else lambda: True,
         )
         await detector.start()
-        runtime.consume("case", case_handlers(detector.following, detector.store.within))
+        following = runtime.consume("case", case_handlers(detector.following, detector.store.within))
+        runtime.consume("case", label_handlers(detector.resolving, detector.store.within), yields_to=following)
         runtime.consume("notify", notify_handlers(detector.devices, detector.store.within))
         runtime.due(detector.due_handlers())
         publish_freshness(detector.enrolled, meter())

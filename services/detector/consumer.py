@@ -1,19 +1,20 @@
-"""Which events of others the detector follows: what `case` says of subscribers, what notify says of their devices."""
+"""Which events of others the detector follows: what `case` says of subscribers and labels, notify of devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.case.v1 import events_pb2 as case
+from misuse.log.v1.record_pb2 import LogRecord
 from misuse.notify.v1 import events_pb2 as notify
 from services.chassis.bus import Event, Handler
 from services.detector.handlers.following import Following
-from services.detector.handlers.proving import Devices
+from services.detector.handlers.proving import Devices, Resolving
 from services.detector.ports import Work
 
 Within = Callable[[AsyncSession], Work]
@@ -33,6 +34,20 @@ def notify_handlers(devices: Devices, within: Within) -> Mapping[type[Message], 
     return {
         notify.DeviceRegistered: _handler(within, lambda w, m: devices.registered(w, m.subscriber_id, m.device_hash)),
     }
+
+
+def label_handlers(resolving: Resolving, within: Within) -> Mapping[type[Message], Handler]:
+    """What reviewers said in `case` → what it changes here. Its other records are passed over."""
+
+    async def run(session: AsyncSession, events: Sequence[Event]) -> None:
+        for event in events:
+            record = cast(LogRecord, event.message)
+            if record.WhichOneof("body") == "label_log" and record.decision_id:
+                label = record.label_log
+                work = within(session)
+                await resolving.labelled(work, record.decision_id, record.actor_ref, label.source, label.verdict)
+
+    return {LogRecord: run}
 
 
 def case_handlers(following: Following, within: Within) -> Mapping[type[Message], Handler]:

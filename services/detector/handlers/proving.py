@@ -34,6 +34,9 @@ from services.detector.ports import Work
 
 PAGE = 100
 NEW_DEVICE, SAME_PERSON = "NEW_DEVICE", "SAME_PERSON_ELSEWHERE"
+REVIEWER, ADJUDICATOR = "REVIEWER", "ADJUDICATOR"
+"""Sources of labels that decide here; the words of LabelLog, as those below."""
+SAME, DIFFERENT = "MATCH", "NO_MATCH"
 
 
 @dataclass(frozen=True)
@@ -193,41 +196,36 @@ class Devices:
 
 @dataclass(frozen=True)
 class Resolving:
-    """What reviewers make of a face on two accounts."""
+    """What reviewers make of a face on two accounts: their labels of the review item that `case` keeps decide here too,
+    so that people are asked in one place."""
 
     enrolling: Enrolling
 
-    async def resolve(self, decision_id: str, *, same_person: bool) -> DuplicateState:
-        """Takes a reviewer's word. The holder's template is not touched, whatever is said."""
-        enrolling = self.enrolling
-        reviewer = enrolling.references.actor(current_actor().subject)
-        async with enrolling.begin() as work:
-            asked = await self._locked(work, decision_id)
-            said_before = not same_person and reviewer in asked.apart
-            if said_before:
-                return asked.state
-            if asked.state is not DuplicateState.OPEN:
-                violations = [("decision_id", "ALREADY_DECIDED")]
-                raise FailedPrecondition("ALREADY_DECIDED", "It has been decided.", violations=violations)
-            told = self._told(asked, reviewer, same_person)
-            await work.proving.put_duplicate(told)
-            await self._apply(work, told, same_person)
-        return told.state
+    async def labelled(self, work: Work, decision_id: str, reviewer: str, source: str, verdict: str) -> None:
+        """Takes in a label, in the transaction of its record; labels of other decisions change nothing here. MATCH says
+        that the face is the holder's. The holder's template is not touched, whatever is said.
+        """
+        if source not in (REVIEWER, ADJUDICATOR) or verdict not in (SAME, DIFFERENT):
+            return
+        asked = await self._locked(work, decision_id)
+        if asked is None or asked.state is not DuplicateState.OPEN:
+            return
+        told = self._told(asked, reviewer, source, same_person=verdict == SAME)
+        await work.proving.put_duplicate(told)
+        await self._apply(work, told, verdict == SAME)
 
     @staticmethod
-    async def _locked(work: Work, decision_id: str) -> Duplicate:
-        """What was asked, with both subscribers locked."""
-        if (found := await work.proving.duplicate(decision_id)) is not None:
-            await work.subscribers.lock({found.subscriber_id, found.holder_id})
-            found = await work.proving.duplicate(decision_id)
-        if found is None:
-            raise NotFound("NO_SUCH_DUPLICATE", "There is no such decision.")
-        return found
+    async def _locked(work: Work, decision_id: str) -> Duplicate | None:
+        """What was asked, with both subscribers locked; None where the decision is about something else."""
+        if (found := await work.proving.duplicate(decision_id)) is None:
+            return None
+        await work.subscribers.lock({found.subscriber_id, found.holder_id})
+        return await work.proving.duplicate(decision_id)
 
-    def _told(self, asked: Duplicate, reviewer: str, same_person: bool) -> Duplicate:
+    def _told(self, asked: Duplicate, reviewer: str, source: str, *, same_person: bool) -> Duplicate:
         if same_person:
             return replace(asked, state=DuplicateState.REFUSED)
-        return asked.told_apart(reviewer, self.enrolling.rules.reviewers)
+        return asked.told_apart(reviewer, 1 if source == ADJUDICATOR else self.enrolling.rules.reviewers)
 
     async def _apply(self, work: Work, told: Duplicate, same_person: bool) -> None:
         held = await work.templates.get(told.template_id)
