@@ -235,7 +235,8 @@ async def test_without_consent_to_keep_a_crop_reviewers_see_none(world, faces):
 
 
 async def test_people_are_asked_once_however_often_it_is_tried(world, faces):
-    _, second, template_id = await twice(world, faces)
+    holder, second, template_id = await twice(world, faces)
+    assert [[False], [True]] == [[each.needs_review for each in await listed(world, who)] for who in (holder, second)]
     await world.prove(second, world.claims(second, template_id), face=True)
     assert 1 == len(await world.facts("review_needed"))
 
