@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
 from services.chassis import dead_letters, due
@@ -13,15 +14,39 @@ from services.chassis.broker import Broker
 from services.chassis.bus import Consumer
 from services.chassis.clock import Clock
 from services.chassis.database import Database
-from services.chassis.errors import InvalidInput, NotFound
+from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound
 from services.chassis.outbox import republish
 from services.chassis.telemetry import logger
 
 log = logger(__name__)
 
 REPLAY_AT_MOST = 200
-IndexVersion = Callable[[], tuple[int, int, datetime | None]]
-"""(version, entries, time of the last change) of the index in memory."""
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """What a replica's index in memory is now."""
+
+    version: int
+    entries: int
+    update_time: datetime | None
+    """When it was last changed."""
+    head_version: int
+    """Newest committed version that the replica has heard of."""
+    age_ms: int
+    """Since it was known to hold everything committed."""
+    rebuild_version: int | None = None
+    """Version that the index being built beside it has reached; None while none is."""
+
+
+class Index(Protocol):
+    """An index that a service holds in memory."""
+
+    def state(self) -> IndexState:
+        """Its state now."""
+
+    def ask_for_rebuild(self) -> bool:
+        """Has it built anew beside the one served; False where that is being done. Raises FailedPrecondition."""
 
 
 class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
@@ -34,7 +59,7 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         broker: Broker,
         clock: Clock,
         consumers: Sequence[Consumer],
-        index_version: IndexVersion | None = None,
+        index: Index | None = None,
     ) -> None:
         self._service = service
         self._database = database
@@ -43,7 +68,7 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         self._consumers: Mapping[tuple[str, int], Consumer] = {
             (consumer.publisher, partition): consumer for consumer in consumers for partition in consumer.partitions
         }
-        self._index_version = index_version
+        self._index = index
 
     async def ListDeadLetters(self, request: ops_pb2.ListDeadLettersRequest, context: Any) -> Any:
         """See the contract."""
@@ -135,12 +160,21 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
     async def GetIndexVersion(self, request: ops_pb2.GetIndexVersionRequest, context: Any) -> Any:
         """See the contract."""
         response = ops_pb2.GetIndexVersionResponse()
-        if self._index_version is not None:
-            version, entries, update_time = self._index_version()
-            response.version, response.entries = version, entries
-            if update_time is not None:
-                response.update_time.FromDatetime(update_time.astimezone(UTC))
+        if self._index is not None:
+            state = self._index.state()
+            response.version, response.entries = state.version, state.entries
+            response.head_version, response.age_ms = state.head_version, state.age_ms
+            response.rebuilding = state.rebuild_version is not None
+            response.rebuild_version = state.rebuild_version or 0
+            if state.update_time is not None:
+                response.update_time.FromDatetime(state.update_time.astimezone(UTC))
         return response
+
+    async def RebuildIndex(self, request: ops_pb2.RebuildIndexRequest, context: Any) -> Any:
+        """See the contract."""
+        if self._index is None:
+            raise FailedPrecondition("NO_INDEX", "This service has no index.")
+        return ops_pb2.RebuildIndexResponse(started=self._index.ask_for_rebuild())
 
 
 def _entity(letter: Any) -> tuple[str, int, bytes]:

@@ -25,7 +25,7 @@ from services.chassis.due import DueHandler, DueWorker
 from services.chassis.errors import Unavailable
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import FileKeyStore, KeyStore, pepper
-from services.chassis.ops import IndexVersion, OpsServicer
+from services.chassis.ops import Index, OpsServicer
 from services.chassis.outbox import Outbox, Relay, republish
 from services.chassis.rpc import Peers, unwrap
 from services.chassis.server import Background, serve
@@ -102,11 +102,11 @@ class Runtime:
         register: Callable[[grpc.aio.Server], None],
         *,
         ready: Callable[[], bool] | None = None,
-        index_version: IndexVersion | None = None,
+        index: Index | None = None,
         background: Sequence[Background] = (),
     ) -> None:
         """Serves until SIGTERM; OpsService is added here."""
-        ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index_version)
+        ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index)
 
         def register_all(server: grpc.aio.Server) -> None:
             register(server)

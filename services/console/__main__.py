@@ -174,6 +174,10 @@ def _operations(nouns: Nouns) -> None:
     replay.add_argument("service")
     replay.add_argument("ids", nargs="*")
 
+    verbs = _noun(nouns, "gallery", "enrolled faces in the detector's memory")
+    _verb(verbs, "status", commands.gallery_status, "how many, which version, how old")
+    _verb(verbs, "rebuild", commands.gallery_rebuild, "build it anew from the database while it serves")
+
     verbs = _noun(nouns, "token", "actor tokens")
     issue = _verb(verbs, "issue", commands.token_issue, "print a token for a call by hand")
     issue.add_argument("subject")

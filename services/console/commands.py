@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import grpclib
 from grpclib.exceptions import StreamTerminatedError
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from jikimi_client.misuse.case import v1 as case_api
@@ -102,10 +104,14 @@ async def subscriber_show(home: Home, options: argparse.Namespace) -> int:
         watched = await stub.list_watched_identifiers(
             detector_api.ListWatchedIdentifiersRequest(subscriber_id=options.subscriber)
         )
-    rows = [["FACE", f.template_id, f"{f.pictures} pictures", _name(f.state)] for f in faces.templates]
+    rows = [["FACE", f.template_id, f"{f.pictures} pictures", _state_of(f)] for f in faces.templates]
     rows += [[_name(w.kind), w.watch_id, w.masked_value, _name(w.state)] for w in watched.identifiers]
     _print(options, rows, ["kind", "id", "what", "state"], rows)
     return 0
+
+
+def _state_of(template: detector_api.FaceTemplate) -> str:
+    return f"{_name(template.state)}, NEEDS_REVIEW" if template.needs_review else _name(template.state)
 
 
 async def watch_add(home: Home, options: argparse.Namespace) -> int:
@@ -149,28 +155,43 @@ async def face_add(home: Home, options: argparse.Namespace) -> int:
     """Enrols a face and proves it."""
     pictures = [_read(Path(name)) for name in options.pictures]
     async with connections(home) as services:
-        template = await enrol(services, TestProvider(home), options.subscriber, pictures)
-    _print(options, {"template_id": template}, ["template"], [[template]])
-    return 0
+        made = await enrol(services, TestProvider(home), options.subscriber, pictures)
+    facts = {"template_id": made.template_id, "state": made.state, "reason": made.reason}
+    _print(options, facts, ["template", "state", ""], [[made.template_id, made.state, _REASONS.get(made.reason, "")]])
+    return 0 if made.state == "VERIFIED" else 1
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What became of an enrolment."""
+
+    template_id: str
+    state: str
+    reason: str = ""
+    """Why it is not VERIFIED, such as NEEDS_REVIEW."""
+
+
+_REASONS = {"NEEDS_REVIEW": "needs review: people look whether somebody else enrolled this face before"}
 
 
 async def enrol(
     services: Connections, provider: TestProvider, subscriber_id: str, pictures: Sequence[bytes], request_id: str = ""
-) -> str:
-    """Enrols a face and proves it through the test provider. Returns the template's id."""
+) -> Enrolled:
+    """Enrols a face and proves it through the test provider."""
     stub = services.stub("detector", detector_api.EnrollmentServiceStub, subscriber(subscriber_id, "ENROLMENT"))
     request = detector_api.EnrollFaceRequest(
         subscriber_id=subscriber_id, request_id=request_id or secrets.token_hex(16), pictures=list(pictures)
     )
     template = _present((await _once_consented(lambda: stub.enroll_face(request))).template)
-    if template.state == detector_api.OwnershipState.PENDING:
-        claims, signature = provider.assertion(subscriber_id, template.template_id, "")
-        await stub.verify_ownership(
-            detector_api.VerifyOwnershipRequest(
-                subscriber_id=subscriber_id, template_id=template.template_id, claims=claims, signature=signature
-            )
+    if template.state != detector_api.OwnershipState.PENDING:
+        return Enrolled(template.template_id, _name(template.state))
+    claims, signature = provider.assertion(subscriber_id, template.template_id, "")
+    proof = await stub.verify_ownership(
+        detector_api.VerifyOwnershipRequest(
+            subscriber_id=subscriber_id, template_id=template.template_id, claims=claims, signature=signature
         )
-    return template.template_id
+    )
+    return Enrolled(template.template_id, _name(proof.state), proof.reason)
 
 
 async def _once_consented(call: Callable[[], Awaitable[T]]) -> T:
@@ -571,6 +592,43 @@ async def dlq_replay(home: Home, options: argparse.Namespace) -> int:
     facts = {"replayed": answer.replayed, "rejected": answer.rejected}
     _print(options, facts, list(facts), [list(facts.values())])
     return 0 if answer.rejected == 0 else 1
+
+
+async def gallery_status(home: Home, options: argparse.Namespace) -> int:
+    """Shows how current the gallery of enrolled faces is."""
+    async with connections(home) as services:
+        state = await _gallery(services).get_index_version(ops_api.GetIndexVersionRequest())
+    facts = {
+        "templates": state.entries,
+        "version": state.version,
+        "newest version": state.head_version,
+        "age ms": state.age_ms,
+        "changed": _time(state.update_time),
+        "being rebuilt": f"at version {state.rebuild_version}" if state.rebuilding else "no",
+    }
+    _print(options, {name.replace(" ", "_"): value for name, value in facts.items()}, list(facts), [[*facts.values()]])
+    return 0
+
+
+async def gallery_rebuild(home: Home, options: argparse.Namespace) -> int:
+    """Has the gallery built anew, and follows it to its end."""
+    async with connections(home) as services:
+        stub = _gallery(services)
+        answer = await stub.rebuild_index(ops_api.RebuildIndexRequest())
+        state = await stub.get_index_version(ops_api.GetIndexVersionRequest())
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("Building the gallery anew", total=max(1, state.head_version))
+            while state.rebuilding:
+                progress.update(task, completed=state.rebuild_version, total=max(1, state.head_version))
+                await asyncio.sleep(0.25)
+                state = await stub.get_index_version(ops_api.GetIndexVersionRequest())
+    facts = {"started": answer.started, "templates": state.entries, "version": state.version}
+    _print(options, facts, list(facts), [list(facts.values())])
+    return 0
+
+
+def _gallery(services: Connections) -> ops_api.OpsServiceStub:
+    return services.stub("detector", ops_api.OpsServiceStub, staff("SRE", "OPERATIONS"))
 
 
 async def token_issue(home: Home, options: argparse.Namespace) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 
 import grpc.aio
@@ -23,7 +25,7 @@ from misuse.detector.v1 import (
     upload_service_pb2_grpc,
 )
 from services.chassis.clock import Clock
-from services.chassis.config import Config, integer, setting
+from services.chassis.config import Config, ConfigError, integer, setting
 from services.chassis.database import Database, is_transient
 from services.chassis.due import DueHandler
 from services.chassis.idempotency import RequestMemory
@@ -34,24 +36,26 @@ from services.chassis.runtime import Loop, Runtime
 from services.chassis.server import run
 from services.chassis.telemetry import logger, meter
 from services.detector.adapters.analysis import SignalAnalyst
-from services.detector.adapters.engines import AUTO, known_engine
+from services.detector.adapters.engines import AUTO, UnusableEngine, known_engine
 from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness
 from services.detector.adapters.enroller import FaceEnroller
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.likeness import CascadeLikeness
 from services.detector.adapters.liveness import PassiveLiveness
+from services.detector.adapters.model_files import UnusableModel
 from services.detector.adapters.models import Embedder, FaceModels, open_models
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
 from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
-from services.detector.consumer import case_handlers
+from services.detector.consumer import case_handlers, label_handlers, notify_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
 from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
 from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
 from services.detector.handlers.following import Following
+from services.detector.handlers.freshness import Reporting
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
@@ -66,6 +70,8 @@ LARGEST_MESSAGE = 24 * MIB
 FOLLOW_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
+REEMBED_RETRY_SECONDS, REEMBED_MOST_RETRY_SECONDS = 2.0, 60.0
+READY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,18 @@ class Detector:
     clock: Clock
     enrolled: EnrolledFaces
     feed: DatabaseFeed
+    reporting: Reporting
     enrolling: Enrolling
     reembedding: Reembedding
     following: Following
+    devices: Devices
+    resolving: Resolving
     deciding: Deciding
     sweeping: Sweeping
     signals: SignalServicer
     enrolment: EnrollmentServicer
     channels: ChannelServicer
+    embedders_ready: Callable[[], bool]
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the servicers; the methods of UploadService answer UNIMPLEMENTED from their generated base."""
@@ -135,17 +145,17 @@ class Detector:
         """Whether the gallery is loaded and no lane has stopped."""
         return self.enrolled.loaded.is_set() and not self.deciding.stopped
 
-    def index_version(self) -> tuple[int, int, datetime | None]:
-        """(version, templates, last change) of the gallery served."""
-        return self.enrolled.version, len(self.enrolled), self.enrolled.update_time
-
     async def follow(self) -> None:
         """Fills the gallery, then keeps it up with changes of other replicas and of the consumer, for ever."""
         await _for_ever(self.feed.refresh, FOLLOW_SECONDS, at_once=True)
 
     async def rebuild(self) -> None:
-        """Builds the gallery anew whenever the database was restored to an earlier day, for ever."""
+        """Builds the gallery anew whenever the database was restored to an earlier day or somebody asks, for ever."""
         await _for_ever(self.feed.rebuild, FOLLOW_SECONDS)
+
+    async def report(self) -> None:
+        """Says how current the gallery is, for ever."""
+        await _for_ever(self.reporting.report, FOLLOW_SECONDS)
 
     async def sweep(self) -> None:
         """Sweeps for ever."""
@@ -153,7 +163,7 @@ class Detector:
 
     async def reembed(self) -> None:
         """Brings templates to today's models, now and for ever: replicas of the release before may still run."""
-        await _for_ever(self.reembedding.run, REEMBED_SECONDS, at_once=True)
+        await _patiently(self.reembedding.run, self.embedders_ready)
 
     def due_handlers(self) -> Mapping[str, DueHandler]:
         """What each kind of due row runs."""
@@ -176,6 +186,32 @@ async def _for_ever(round_: Callable[[], Awaitable[object]], seconds: float, *, 
             if not is_transient(error):
                 raise
             log.warning("store_unreachable", error=error)
+
+
+async def _patiently(
+    round_: Callable[[], Awaitable[object]],
+    ready: Callable[[], bool],
+    every: float = REEMBED_SECONDS,
+    retry: float = REEMBED_RETRY_SECONDS,
+) -> None:
+    """Runs a round at intervals, for ever, and only while what it needs is ready. One that broke off is repeated soon:
+    after `retry` seconds, then twice as long each time, at most REEMBED_MOST_RETRY_SECONDS.
+    """
+    wait = retry
+    while True:
+        while not ready():
+            await asyncio.sleep(min(retry, READY_SECONDS))
+        try:
+            await round_()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("reembedding_broke_off", retry_seconds=wait, error=error)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, REEMBED_MOST_RETRY_SECONDS)
+        else:
+            wait = retry
+            await asyncio.sleep(every)
 
 
 def wire(
@@ -239,6 +275,7 @@ def wire(
         config.listen,
         lambda lane: lane.pictures and not embedders_ready(),
     )
+    devices = Devices(enrolling)
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
@@ -248,20 +285,31 @@ def wire(
         clock=clock,
         enrolled=enrolled,
         feed=feed,
+        reporting=Reporting(
+            store.begin, clock, enrolled, _replica(config.listen), timedelta(seconds=rules.gallery.report_seconds)
+        ),
         enrolling=enrolling,
         reembedding=Reembedding(enrolling),
+        devices=devices,
+        resolving=Resolving(enrolling),
         following=Following(enrolling, keys, clock, deciding.memory.forget),
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
         signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
         enrolment=EnrollmentServicer(
-            enrolling, Challenging(enrolling, random.SystemRandom()), Devices(enrolling), Resolving(enrolling)
+            enrolling, Challenging(enrolling, random.SystemRandom()), devices
         ),
         # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
         channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
             Watching(store.begin, clock, references, source_types, known)
         ),
+        embedders_ready=embedders_ready,
     )
+
+
+def _replica(listen: str) -> str:
+    """An opaque name of this process: the same while it stays where it is."""
+    return hashlib.sha256(f"{socket.gethostname()} {listen}".encode()).hexdigest()[:16]
 
 
 def _dimension(embedder: Embedder) -> int:
@@ -274,7 +322,7 @@ async def serve() -> None:
     config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
     tuning = Tuning.from_env()
     rules = read_rules(config.rules_dir)
-    models = open_models(config.models_dir, tuning.model_threads, tuning.engine)
+    models = _open(config, tuning, rules)
     runtime = await Runtime.open(config)
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
@@ -293,17 +341,29 @@ async def serve() -> None:
             remote.ready if remote else lambda: True,
         )
         await detector.start()
-        runtime.consume("case", case_handlers(detector.following, detector.store.within))
+        following = runtime.consume("case", case_handlers(detector.following, detector.store.within))
+        runtime.consume("case", label_handlers(detector.resolving, detector.store.within), yields_to=following)
+        runtime.consume("notify", notify_handlers(detector.devices, detector.store.within))
         runtime.due(detector.due_handlers())
         publish_freshness(detector.enrolled, meter())
-        runtime.loops += [detector.follow, detector.rebuild, detector.sweep, detector.reembed]
+        runtime.loops += [detector.follow, detector.rebuild, detector.report, detector.sweep, detector.reembed]
         runtime.loops += _workers(detector, runtime.database, tuning.workers)
         runtime.loops += [remote.watch] if remote else []
 
         def ready() -> bool:
             return detector.ready() and (remote is None or remote.ready())
 
-        await runtime.serve(detector.register, ready=ready, index_version=detector.index_version)
+        await runtime.serve(detector.register, ready=ready, index=detector.feed)
+
+
+def _open(config: Config, tuning: Tuning, rules: Rules) -> FaceModels:
+    """The networks, both embedders as the rules name them. Raises ConfigError, which says what to do."""
+    try:
+        return open_models(config.models_dir, tuning.model_threads, tuning.engine, rules.faces.model_ids)
+    except UnusableModel as problem:
+        raise ConfigError("JIKIMI_MODELS_DIR", str(problem)) from None
+    except UnusableEngine as problem:
+        raise ConfigError("JIKIMI_DETECTOR_ENGINE", str(problem)) from None
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:

@@ -1,32 +1,58 @@
-"""Which events of others the detector follows."""
+"""Which events of others the detector follows: what `case` says of subscribers and labels, notify of devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.case.v1 import events_pb2 as case
+from misuse.log.v1.record_pb2 import LogRecord
+from misuse.notify.v1 import events_pb2 as notify
 from services.chassis.bus import Event, Handler
 from services.detector.handlers.following import Following
+from services.detector.handlers.proving import Devices, Resolving
 from services.detector.ports import Work
 
 Within = Callable[[AsyncSession], Work]
 
 
+def _handler(within: Within, apply: Callable[[Work, Any], Any]) -> Handler:
+    async def run(session: AsyncSession, events: Sequence[Event]) -> None:
+        work = within(session)
+        for event in events:
+            await apply(work, event.message)
+
+    return run
+
+
+def notify_handlers(devices: Devices, within: Within) -> Mapping[type[Message], Handler]:
+    """Event type of notify → what it changes here."""
+    return {
+        notify.DeviceRegistered: _handler(within, lambda w, m: devices.registered(w, m.subscriber_id, m.device_hash)),
+    }
+
+
+def label_handlers(resolving: Resolving, within: Within) -> Mapping[type[Message], Handler]:
+    """What reviewers said in `case` → what it changes here. Its other records are passed over."""
+
+    async def run(session: AsyncSession, events: Sequence[Event]) -> None:
+        for event in events:
+            record = cast(LogRecord, event.message)
+            if record.WhichOneof("body") == "label_log" and record.decision_id:
+                label = record.label_log
+                work = within(session)
+                await resolving.labelled(work, record.decision_id, record.actor_ref, label.source, label.verdict)
+
+    return {LogRecord: run}
+
+
 def case_handlers(following: Following, within: Within) -> Mapping[type[Message], Handler]:
     """Event type of `case` → what it changes here."""
-
-    def handler(apply: Callable[[Work, Any], Any]) -> Handler:
-        async def run(session: AsyncSession, events: Sequence[Event]) -> None:
-            work = within(session)
-            for event in events:
-                await apply(work, event.message)
-
-        return run
-
+    handler = partial(_handler, within)
     return {
         case.SubscriberRegistered: handler(lambda w, m: following.registered(w, m.subscriber_id, m.minor)),
         case.ConsentRecorded: handler(lambda w, m: following.consent(w, m.subscriber_id, m.scope, True)),

@@ -19,13 +19,12 @@ from typing import Any
 
 from services.chassis.files import replace_file
 from services.detector.adapters.model_contract import Behaviour, BreaksContract, examine
-from services.detector.adapters.model_files import MANIFEST, ModelFile, UnusableModel, read_manifest
+from services.detector.adapters.model_files import ADDED, MANIFEST, ModelFile, UnusableModel, read_manifest
 from services.detector.adapters.model_repository import lay, lay_embedder
 
 ROOT = Path(__file__).parents[2]
 WRAP = (ROOT / ".tools" / "bin" / "python", ROOT / "bootstrap" / "wrap_model.py")
 WRAP_SECONDS = 300
-ADDED = "added"
 CONTRACT = 1
 IN_MANIFEST = ("file", "sha256", "model_id", "source", "source_sha256", "licence", "dimension")
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,31}")

@@ -305,6 +305,9 @@ class Proving(Protocol):
     async def note_device(self, subscriber_id: str, device_ref: bytes, now: datetime) -> tuple[bool, int]:
         """Notes a device; returns whether it was new, and how many the subscriber had before."""
 
+    async def forget_devices(self, subscriber_id: str, keep: int) -> None:
+        """Forgets those known longest, so that `keep` are left."""
+
     async def add_challenge(self, challenge: Challenge) -> None:
         """Stores a new challenge."""
 
@@ -533,6 +536,28 @@ class Enroller(Protocol):
     @property
     def model_id(self) -> str:
         """The model that templates must have a vector of."""
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryFacts:
+    """How current the gallery served is."""
+
+    version: int
+    head_version: int
+    """Newest committed version that was heard of."""
+    age_ms: int
+    """Since it was known to hold everything committed: the longest since `age_reported`."""
+    templates: int
+
+
+class ServedGallery(Protocol):
+    """The gallery of this process, as others should know it."""
+
+    def facts(self) -> GalleryFacts | None:
+        """What is served now; None before it was loaded once."""
+
+    def age_reported(self) -> None:
+        """Notes that the longest age is written down: a new stretch begins."""
 
 
 class GalleryFeed(Protocol):

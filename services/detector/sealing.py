@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -53,7 +54,11 @@ class References:
 
     def device(self, subscriber_id: str, device_id: str) -> bytes:
         """32 bytes for a subscriber's device; the same device of another has another reference."""
-        return keyed_hash(self.pepper, "device", subscriber_id, device_id)
+        return self.hashed_device(subscriber_id, hashlib.sha256(f"{subscriber_id}\0{device_id}".encode()).digest())
+
+    def hashed_device(self, subscriber_id: str, device_hash: bytes) -> bytes:
+        """The same for a device that notify told of: it names devices by this hash."""
+        return keyed_hash(self.pepper, "device", subscriber_id, device_hash)
 
     def challenge(self, challenge_id: str) -> bytes:
         """The nonce of a challenge, 32 bytes: whoever has it was given it, and it is stored nowhere."""

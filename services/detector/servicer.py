@@ -16,14 +16,14 @@ from misuse.detector.v1 import enrollment_service_pb2 as enrolment
 from misuse.detector.v1 import enrollment_service_pb2_grpc as enrolment_grpc
 from misuse.detector.v1 import signal_service_pb2 as signals
 from misuse.detector.v1 import signal_service_pb2_grpc as signals_grpc
-from services.chassis.errors import AlreadyExists, InvalidInput, ResourceExhausted, ServiceError
+from services.chassis.errors import AlreadyExists, FailedPrecondition, InvalidInput, ResourceExhausted, ServiceError
 from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
 from services.detector.domain.liveness import PASSED
 from services.detector.domain.signals import Refused, usable_id
 from services.detector.handlers.enrolling import Enrolling
 from services.detector.handlers.intake import Counter, Incoming, Outcome
-from services.detector.handlers.proving import Challenging, Devices, Resolving
+from services.detector.handlers.proving import Challenging, Devices
 from services.detector.handlers.serving import Looking, Watching
 from services.detector.translate import (
     challenge_message,
@@ -38,7 +38,6 @@ from services.detector.translate import (
 MOST_IN_FLIGHT = 256
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
-_DIFFERENT = enrolment.DUPLICATE_VERDICT_DIFFERENT_PEOPLE
 
 
 def incoming(message: signals.Signal) -> Incoming:
@@ -195,11 +194,10 @@ def _refusal(refused: Refused) -> ServiceError:
 class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
     """EnrollmentService."""
 
-    def __init__(self, enrolling: Enrolling, challenging: Challenging, devices: Devices, resolving: Resolving) -> None:
+    def __init__(self, enrolling: Enrolling, challenging: Challenging, devices: Devices) -> None:
         self._enrolling = enrolling
         self._challenging = challenging
         self._devices = devices
-        self._resolving = resolving
 
     async def EnrollFace(self, request: enrolment.EnrollFaceRequest, context: Any) -> enrolment.EnrollFaceResponse:
         """See the contract."""
@@ -298,12 +296,8 @@ class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
         self, request: enrolment.ResolveDuplicateFaceRequest, context: Any
     ) -> enrolment.ResolveDuplicateFaceResponse:
         """See the contract."""
-        decision_id = parse_uuid(request.decision_id, "decision_id")
-        if request.verdict not in (enrolment.DUPLICATE_VERDICT_SAME_PERSON, _DIFFERENT):
-            bad = [("verdict", "UNKNOWN_ENUM")]
-            raise InvalidInput("UNKNOWN_ENUM", "The verdict is required.", violations=bad)
-        state = await self._resolving.resolve(decision_id, same_person=request.verdict != _DIFFERENT)
-        return enrolment.ResolveDuplicateFaceResponse(state=enrolment.DuplicateState.ValueType(state))
+        words = "The labels of the review item decide: SubmitLabel of ReviewService."
+        raise FailedPrecondition("DECIDED_BY_LABELS", words, violations=[("decision_id", "DECIDED_BY_LABELS")])
 
 
 class ChannelServicer(channels_grpc.ChannelServiceServicer):

@@ -11,8 +11,9 @@ from services.chassis.clock import Clock
 from services.chassis.errors import InvalidInput, NotFound
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger, stage
+from services.gate.domain.indexes import judge_index
 from services.gate.domain.junit import read_junit
-from services.gate.domain.kpis import Gates, Kpi, Outcome, Stage, TestKind, TestRun, test_outcome, worst
+from services.gate.domain.kpis import Gates, IndexRule, Kpi, Outcome, Stage, TestKind, TestRun, test_outcome, worst
 from services.gate.domain.measures import Measurement, case_latency, notification_reliability
 from services.gate.domain.report import Occasion, Report, make_report
 from services.gate.ports import Command, Decision, RecordedRun, Records, Shelves, Views
@@ -108,7 +109,8 @@ class Gatekeeper:
                 await self._report(self.gates.kpis[name], records, runs, occasion)
                 for name in exit_list.reports
             ]
-        further = [*_missing_tests(exit_list, runs), *_missing_artefacts(exit_list, present)]
+            indexes = [await _index(rule, records, now) for rule in exit_list.indexes]
+        further = [*indexes, *_missing_tests(exit_list, runs), *_missing_artefacts(exit_list, present)]
         outcome = worst([*(report.outcome for report in reports), *(found for found, _ in further)])
         reasons = [f"{r.name}: {r.outcome} {' '.join(r.reasons)}".rstrip() for r in reports]
         reasons += [reason for _, reason in further]
@@ -182,6 +184,13 @@ class Gatekeeper:
         page = list(self.gates.kpis.values())[start : start + limit]
         async with self.shelves() as shelf:
             return page, await shelf.last_reports([kpi.report for kpi in page])
+
+
+async def _index(rule: IndexRule, records: Records, now: datetime) -> tuple[Outcome, str]:
+    """How current an index was, said whatever the outcome: the figure belongs to the judgement."""
+    said = await records.replicas(rule.index, now - timedelta(minutes=rule.window_minutes), now)
+    outcome, reason = judge_index(rule, said)
+    return outcome, f"{rule.index}: {outcome} {reason}"
 
 
 def _missing_tests(

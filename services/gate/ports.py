@@ -10,6 +10,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 from services.gate.domain.report import Report
@@ -68,6 +69,9 @@ class Records(Protocol):
 
     async def notifications(self, since: datetime, until: datetime) -> Sequence[NotificationFacts]:
         """Notifications made in the window, with all that is known of them since."""
+
+    async def replicas(self, index: str, since: datetime, until: datetime) -> Sequence[ReplicaFacts]:
+        """What each replica said of an index, each replica once."""
 
     async def counts_by_type(self) -> Mapping[str, int]:
         """Records by type."""

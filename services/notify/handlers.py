@@ -220,7 +220,10 @@ class Account:
             raise FailedPrecondition("OWNER_ERASED", "The owner of this data has been erased.")
         device = Device(self.new_id(), subscriber_id, device_id, os, self.clock.now())
         async with self.units() as unit:
-            return await unit.store.register_device(device, push_token)
+            stored, new = await unit.store.register_device(device, push_token)
+            if new:
+                unit.journal.registered(stored)
+            return stored
 
     async def remove_device(self, subscriber_id: str, device_id: str) -> None:
         """Ends a device and supersedes what is on its way to it; harmless to repeat."""

@@ -96,8 +96,10 @@ class Store(Protocol):
         left out of the answer.
         """
 
-    async def register_device(self, device: Device, push_token: str) -> Device:
-        """Adds the device or changes its push token; answers what is stored. Raises ResourceExhausted."""
+    async def register_device(self, device: Device, push_token: str) -> tuple[Device, bool]:
+        """Adds the device or changes its push token; answers what is stored, and whether it was not live before. Raises
+        ResourceExhausted.
+        """
 
     async def remove_device(
         self, subscriber_id: str, device_id: str, now: datetime
@@ -175,6 +177,9 @@ class Journal(Protocol):
 
     def no_live_device(self, case_id: str, notice: Notice) -> None:
         """Notes that a notice went to the inbox alone."""
+
+    def registered(self, device: Device) -> None:
+        """Tells of a device that was not live before."""
 
     def erased(self, subscriber_id: str) -> None:
         """Tells that nothing of the subscriber is held any more."""

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from services.chassis.errors import FailedPrecondition
 from services.chassis.keys import Unsealable, unseal
+from services.chassis.ops import IndexState
 from services.chassis.telemetry import logger
 from services.detector.adapters.faces import SecondLook
 from services.detector.adapters.gallery import Entry, FaissGallery, GalleryRules
 from services.detector.domain.faces import Candidate, FaceRules
-from services.detector.ports import Begin, TemplateChange
+from services.detector.ports import Begin, GalleryFacts, TemplateChange
 from services.detector.sealing import Vault, place
 
 log = logger(__name__)
@@ -46,10 +48,15 @@ class EnrolledFaces:
         self._models = model_id, second_model_id
         self.version = 0
         """Gallery version of the database up to which it was read."""
+        self.head = 0
+        """Newest gallery version of the database that was heard of."""
+        self.rebuild_version: int | None = None
+        """Version that the gallery being built beside it has reached; None while none is."""
         self.update_time: datetime | None = None
         self.loaded = asyncio.Event()
         """Set when the database has been read once."""
         self._current_at = time.monotonic()
+        self._longest = 0.0
 
     def __len__(self) -> int:
         return len(self.gallery)
@@ -58,6 +65,22 @@ class EnrolledFaces:
     def age_seconds(self) -> float:
         """Time since it was known to hold all that the database held; since the start, before it was loaded."""
         return time.monotonic() - self._current_at
+
+    def facts(self) -> GalleryFacts | None:
+        """See the port ServedGallery."""
+        if not self.loaded.is_set():
+            return None
+        age = round(1000 * max(self._longest, self.age_seconds))
+        return GalleryFacts(self.version, max(self.head, self.version), age, len(self))
+
+    def age_reported(self) -> None:
+        """See the port ServedGallery."""
+        self._longest = 0.0
+
+    def state(self) -> IndexState:
+        """For OpsService."""
+        age, head = round(1000 * self.age_seconds), max(self.head, self.version)
+        return IndexState(self.version, len(self), self.update_time, head, age, self.rebuild_version)
 
     def entry(self, template_id: str, subscriber_id: str, vectors: Mapping[str, Floats], minor: bool) -> Entry | None:
         """A template for the gallery; None for one without a vector of the current model."""
@@ -75,6 +98,8 @@ class EnrolledFaces:
 
     def caught_up(self, asked_at: float) -> None:
         """Notes that it holds all that the database held when it was asked, in `time.monotonic()`."""
+        if self.loaded.is_set():
+            self._longest = max(self._longest, self.age_seconds)
         self._current_at = asked_at
         self.loaded.set()
 
@@ -140,6 +165,7 @@ def publish_freshness(enrolled: EnrolledFaces, meter: Meter) -> None:
         meter.create_observable_gauge(name, [look], unit=unit, description=description)
 
     show("jikimi_gallery_version", "1", "Gallery version served.", lambda: enrolled.version)
+    show("jikimi_gallery_head_version", "1", "Newest gallery version heard of.", lambda: enrolled.state().head_version)
     show("jikimi_gallery_age_seconds", "s", "Since the gallery was known to be current.", lambda: enrolled.age_seconds)
     show("jikimi_gallery_templates", "1", "Templates that are matched.", lambda: len(enrolled))
 
@@ -162,13 +188,28 @@ class DatabaseFeed:
         self._rows = page
         self._reading = asyncio.Lock()
         self._went_back = False
+        self._asked = False
+
+    def state(self) -> IndexState:
+        """See chassis.ops.Index."""
+        return self._enrolled.state()
+
+    def ask_for_rebuild(self) -> bool:
+        """See chassis.ops.Index. Raises FailedPrecondition INDEX_NOT_LOADED."""
+        if not self._enrolled.loaded.is_set():
+            raise FailedPrecondition("INDEX_NOT_LOADED", "The index is being read for the first time.")
+        self._asked = True
+        if self._enrolled.rebuild_version is not None:
+            return False
+        self._building(0)
+        return True
 
     async def refresh(self) -> None:
         """See the port. One at a time: of two that read side by side the slower one would put back what the other has
         dropped."""
         async with self._reading:
             asked_at, enrolled = time.monotonic(), self._enrolled
-            head = await self._head()
+            head = enrolled.head = await self._head()
             if head < enrolled.version:
                 # The database was restored to an earlier day. What changes from here on is followed; `rebuild` does
                 # the rest, and meanwhile decisions ask the table whether a template's proof holds.
@@ -184,21 +225,34 @@ class DatabaseFeed:
                 log.info("gallery_loaded", templates=len(enrolled), version=enrolled.version, seconds=seconds)
 
     async def rebuild(self) -> None:
-        """Builds the gallery anew beside the one served, where that one knows more than the database; else nothing."""
-        if not self._went_back:
+        """Builds the gallery anew beside the one served, where that one knows more than the database or somebody asked
+        for it; else nothing."""
+        if not (self._went_back or self._asked):
             return
-        fresh, asked_at = self._enrolled.gallery.beside(), time.monotonic()
-        version = await self._read(fresh, 0, await self._head(), _unnoted)
+        self._building(0)
+        try:
+            await self._rebuild()
+        finally:
+            # What was asked for and could not be read is tried again in the next round.
+            self._enrolled.rebuild_version = 0 if self._asked else None
+
+    async def _rebuild(self) -> None:
+        fresh = self._enrolled.gallery.beside()
+        version = await self._read(fresh, 0, await self._head(), self._building)
         async with self._reading:
-            head = await self._head()
+            asked_at, head = time.monotonic(), await self._head()
             if head < version:
                 return  # back again: the next round starts anew
-            version = await self._read(fresh, version, head, _unnoted)
+            version = await self._read(fresh, version, head, self._building)
             await asyncio.to_thread(self._enrolled.gallery.become, fresh)
-            self._went_back = False
+            self._went_back = self._asked = False
             self._enrolled.reached(version)
             self._enrolled.caught_up(asked_at)
         log.info("gallery_rebuilt", templates=len(self._enrolled), version=version)
+
+    def _building(self, version: int) -> None:
+        """What is built is not served yet."""
+        self._enrolled.rebuild_version = version
 
     async def _head(self) -> int:
         async with self._begin() as work:
@@ -279,7 +333,3 @@ def _add(gallery: FaissGallery, entries: Sequence[Entry]) -> None:
             return
         gallery.remove([entries[0].template_id])
         log.error("template_unreadable", template_id=entries[0].template_id, error=error)
-
-
-def _unnoted(version: int) -> None:
-    """What is built is not served yet."""

@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from services.detector.adapters.segments import Entry, Floats, Place, Scratch, Segment, Shelf
+from services.detector.adapters.codes import Floats
+from services.detector.adapters.segments import Entry, Place, Segment, Shelf
 from services.detector.domain.faces import Candidate
 
 __all__ = ["Entry", "ExactGallery", "FaissGallery", "Gallery", "GalleryRules", "read_gallery_rules"]
@@ -38,15 +39,17 @@ class GalleryRules:
     evaluation: str
     segment_templates: int
     sq8_from: int
-    blas_from_probes: int
+    together_from_probes: int
     batch_probes: int
     templates_each: int
     blas_threshold: int
     threads: int
     wait_seconds: float
+    report_seconds: int
 
     def __post_init__(self) -> None:
-        counts = (self.segment_templates, self.blas_from_probes, self.batch_probes, self.templates_each, self.threads)
+        probes = self.together_from_probes, self.batch_probes
+        counts = (*probes, self.segment_templates, self.templates_each, self.threads, self.report_seconds)
         if min(counts) < 1 or self.sq8_from < 0 or self.blas_threshold < 0 or not self.wait_seconds > 0:
             raise ValueError(f"rules {self.id}-{self.version} hold a value out of range")
 
@@ -179,7 +182,6 @@ class FaissGallery:
         faiss.cvar.distance_compute_blas_threshold = self._rules.blas_threshold
         self._changing = threading.Lock()
         self._turns = _Turns(self._answer, self._rules.batch_probes, self._rules.wait_seconds)
-        self._scratch = Scratch()
         self._shelf = self._empty()
 
     def __len__(self) -> int:
@@ -244,7 +246,7 @@ class FaissGallery:
         found: list[list[Candidate]] = [[] for _ in probes]
         open_, depth = np.arange(len(probes)), min(limit, k * self._rules.templates_each)
         while len(open_) and depth:
-            ranked = shelf.nearest(probes[open_], depth, size, self._rules.blas_from_probes, self._scratch)
+            ranked = shelf.nearest(probes[open_], depth, size, self._rules.together_from_probes)
             for at, scores, labels in zip(open_, *ranked, strict=True):
                 found[at] = best_of_each(_rows(shelf, scores, labels), k)
             # A subscriber with very many templates may crowd the others out: look deeper until k are found.

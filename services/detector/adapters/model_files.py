@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "models.json"
+EMBEDDERS = ("fr_feature", "mobilefacenet")
+"""Those that are prepared, the first one first."""
+ADDED = "added"
+"""Folder beside the prepared models where those lie that an operator took in."""
 
 
 class UnusableModel(Exception):
@@ -45,9 +50,31 @@ def read_manifest(folder: Path) -> dict[str, ModelFile]:
         manifest = json.loads((folder / MANIFEST).read_text())
         return {name: _model_file(folder, name, entry) for name, entry in manifest["models"].items()}
     except OSError as problem:
-        raise UnusableModel(f"{MANIFEST}: cannot be read ({problem.strerror})") from problem
+        raise UnusableModel(f"{MANIFEST}: cannot be read ({problem.strerror}); try `make setup`") from problem
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise UnusableModel(f"{MANIFEST}: is not a model manifest") from problem
+
+
+def embedder_files(folder: Path, model_ids: Sequence[str]) -> list[ModelFile]:
+    """The files of these model_ids among the prepared models and those that an operator took in, in their order.
+
+    Raises UnusableModel, which says what there is instead, and what to do.
+    """
+    prepared = read_manifest(folder)
+    added = read_manifest(folder / ADDED) if (folder / ADDED / MANIFEST).exists() else {}
+    found = {file.model_id: file for file in (*prepared.values(), *added.values())}
+    missing = [model_id for model_id in model_ids if model_id not in found]
+    if missing:
+        raise UnusableModel(
+            f"the rules of faces name the model {missing[0]}, which is not here. Take its file in with `jikimi model "
+            f"add`, prepare the shipped ones with `make setup`, or name one of these: {_listed(prepared, added)}"
+        )
+    return [found[model_id] for model_id in model_ids]
+
+
+def _listed(prepared: Mapping[str, ModelFile], added: Mapping[str, ModelFile]) -> str:
+    ids = [prepared[name].model_id for name in EMBEDDERS if name in prepared]
+    return ", ".join([*ids, *(file.model_id for file in added.values())]) or "none"
 
 
 def _model_file(folder: Path, name: str, entry: dict[str, Any]) -> ModelFile:

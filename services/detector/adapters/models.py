@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.detector.adapters.engines import AUTO, Network, OnnxNetwork, has_bf16, open_network, same_direction
-from services.detector.adapters.model_files import ModelFile, read_manifest
+from services.detector.adapters.model_files import EMBEDDERS, ModelFile, embedder_files, read_manifest
 from services.detector.domain.liveness import HeadPose
 
 Pixels = NDArray[np.uint8]
@@ -226,18 +226,21 @@ class FaceModels:
     pose: PoseEstimator
 
 
-def open_models(folder: Path, threads: int = 1, engine: str = AUTO) -> FaceModels:
+def open_models(
+    folder: Path, threads: int = 1, engine: str = AUTO, model_ids: tuple[str, str] | None = None
+) -> FaceModels:
     """Open every network of the face pipeline from prepared files, `threads` to a run.
 
-    `engine` (one of ENGINES) works out the networks that gain by it; the others stay with ONNX Runtime. Raises
-    UnusableModel, and UnusableEngine when an engine asked for by name may not be used.
+    `engine` (one of ENGINES) works out the networks that gain by it; the others stay with ONNX Runtime. `model_ids` are
+    those of both embedders, prepared or added by an operator; by default the prepared ones. Raises UnusableModel, and
+    UnusableEngine when an engine asked for by name may not be used.
     """
     files: Mapping[str, ModelFile] = read_manifest(folder)
+    first, second = embedder_files(folder, model_ids) if model_ids else [files[name] for name in EMBEDDERS]
 
-    def embedder(name: str) -> Embedder:
+    def embedder(file: ModelFile) -> Embedder:
         # In BF16 twice as fast again, but one face in a thousand then differs by more than a cosine of .999.
-        network = open_network(files[name], threads, engine, _same_vectors)
-        return InProcessEmbedder(files[name].model_id, network)
+        return InProcessEmbedder(file.model_id, open_network(file, threads, engine, _same_vectors))
 
     def small_faces() -> Network:
         # Gains by BF16 alone (two thirds of the time, the same faces); in FP32 ONNX Runtime is the faster one.
@@ -250,8 +253,8 @@ def open_models(folder: Path, threads: int = 1, engine: str = AUTO) -> FaceModel
         SsdDetector(OnnxNetwork(files["fr_detect"], threads)),
         CenterFace(small_faces()),
         Landmarker(OnnxNetwork(files["fr_landmark"], threads)),
-        embedder("fr_feature"),
-        embedder("mobilefacenet"),
+        embedder(first),
+        embedder(second),
         PoseEstimator(open_network(files["fr_pose"], threads, engine, _same_angles)),
     )
 

@@ -11,13 +11,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""(scores, labels) of a search, [N, depth] each."""
+from services.detector.adapters.codes import Codes, Floats, Found, Labels
+from services.detector.adapters.codes import nearest as nearest_by_codes
+
 Place = Callable[[faiss.Index], faiss.Index]
 """Makes the copy of an index that is searched on another device."""
-_PIECE = 32_768
-"""Rows of fixed-point numbers that are read as floats at once: 64 MiB at 512 dimensions."""
+_PIECE = 8192
+"""Rows of fixed-point numbers that are read as floats at once: 16 MiB at 512 dimensions."""
 _ONE = 32_000
 """What 1.0 is as a fixed-point number: cosines within 1e-4, at half of the memory; float16 is slower to read."""
 
@@ -33,23 +33,6 @@ class Entry:
     second: Floats | None = field(repr=False, default=None)
     """float32 [D2] of length 1, by the second embedder; None for a template made without it."""
     minor: bool = False
-
-
-class Scratch:
-    """Memory in which fixed-point numbers become floats. It is kept, because fresh pages cost a tenth of a search; one
-    search uses it at a time.
-    """
-
-    def __init__(self) -> None:
-        self._floats = np.empty((0, 0), np.float32)
-
-    def floats(self, numbers: NDArray[np.int16]) -> Floats:
-        """The numbers as float32 [≤ _PIECE, D], until the next call."""
-        if self._floats.shape[1] != numbers.shape[1]:
-            self._floats = np.empty((_PIECE, numbers.shape[1]), np.float32)
-        piece = self._floats[: len(numbers)]
-        np.copyto(piece, numbers)
-        return piece
 
 
 @dataclass(frozen=True)
@@ -71,14 +54,15 @@ class _Stored:
         found = self.values[rows].astype(np.float32)
         return found if self.values.dtype == np.float32 else found / np.float32(_ONE)
 
-    def nearest(self, probes: Floats, depth: int, count: int, label: int, scratch: Scratch) -> Iterator[Found]:
+    def nearest(self, probes: Floats, depth: int, count: int, label: int) -> Iterator[Found]:
         """(scores, labels), each [N, ≤ depth], of every piece of the first `count` rows, labelled from `label` on."""
         if self.values.dtype == np.float32:
             yield _knn(probes, np.asarray(self.values[:count], np.float32), depth, label)
             return
+        # Only while the segment is being quantised: who came before then looks at the vectors.
         for start in range(0, count, _PIECE):
-            numbers = np.asarray(self.values[start : min(count, start + _PIECE)], np.int16)
-            yield _knn(probes / np.float32(_ONE), scratch.floats(numbers), depth, label + start)
+            numbers = self.values[start : min(count, start + _PIECE)].astype(np.float32)
+            yield _knn(probes / np.float32(_ONE), numbers, depth, label + start)
 
 
 class Segment:
@@ -102,6 +86,8 @@ class Segment:
         self._templates: list[str] = []
         self._subscribers: list[str] = []
         self._minors = bytearray()
+        self.codes: Codes | None = None
+        """The codec's codes, to be compared with many probes at once."""
         self._zero = np.empty(0, np.uint8)
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -133,6 +119,7 @@ class Segment:
         codec.train(vectors)
         codec.add(vectors)
         self._zero = codec.sa_encode(np.zeros((1, codec.d), np.float32))[0]
+        self.codes = Codes(codec)
         self.codec = self.index = codec
         self._vectors = self._vectors.fixed()
         self._seconds = None if self._seconds is None else self._seconds.fixed()
@@ -160,10 +147,9 @@ class Segment:
         self._vectors.values[row] = 0
         if self._seconds is not None:
             self._seconds.values[row] = 0
-        if self.codec is not None:
+        if self.codes is not None:
             # Its code is that of a zero vector; bytes of zero would mean a vector far out.
-            codes = faiss.rev_swig_ptr(self.codec.codes.data(), self.count * self.codec.code_size)
-            np.asarray(codes).reshape(self.count, -1)[row] = self._zero
+            self.codes.values[row] = self._zero
 
     def who(self, row: int) -> tuple[str, str, bool] | None:
         """(subscriber, template, minor) of a row; None for a blank one."""
@@ -190,11 +176,11 @@ class Segment:
         """Copies of rows, float32 [N,D]."""
         return self._vectors.floats(rows)
 
-    def nearest(self, probes: Floats, depth: int, count: int, label: int, scratch: Scratch) -> Iterator[Found]:
+    def nearest(self, probes: Floats, depth: int, count: int, label: int) -> Iterator[Found]:
         """By the vectors themselves: (scores, labels), each [N, ≤ depth], of every piece of the first `count` rows; the
         first row is `label`.
         """
-        return self._vectors.nearest(probes, depth, count, label, scratch)
+        return self._vectors.nearest(probes, depth, count, label)
 
 
 class Shelf:
@@ -209,6 +195,11 @@ class Shelf:
         self.starts = [0, *accumulate(segment.count for segment in self.full)]
         """Label of each segment's first row."""
         self._indexed = tuple(segment for segment in self.full if segment.index is not None)
+        self._codes = [
+            (start, segment.codes)
+            for start, segment in zip(self.starts, self._indexed, strict=False)
+            if segment.codes is not None
+        ]
         # One call for all of them: each return from FAISS waits for the interpreter, milliseconds where it is busy.
         self._index = _together([segment.index for segment in self._indexed if segment.index is not None])
 
@@ -232,35 +223,33 @@ class Shelf:
         number = bisect_right(self.starts, label) - 1
         return self.segments[number], label - self.starts[number]
 
-    def nearest(
-        self, probes: Floats, depth: int, labels_below: int, blas_from: int, scratch: Scratch
-    ) -> Found:
-        """(scores, labels), each [N, ≤ depth], best first, of float32 [N,D]; label −1 where there is nothing.
+    def nearest(self, probes: Floats, depth: int, labels_below: int, together_from: int) -> Found:
+        """(scores, labels), each [N, ≤ depth], best first, of equal ones the lower label; of float32 [N,D]. Label −1
+        where there is nothing.
 
-        Labels from `labels_below` on, which the tail may get meanwhile, are left out. From `blas_from` probes on the
-        vectors of SQ8 segments are searched through BLAS.
+        Labels from `labels_below` on, which the tail may get meanwhile, are left out. From `together_from` probes on
+        SQ8 codes are compared with all of them at once; what is found is the same.
         """
-        found = list(self._parts(probes, depth, labels_below, blas_from, scratch))
+        found = list(self._parts(probes, depth, labels_below, together_from))
         scores, labels = (np.hstack(each) for each in zip(*found, strict=True))
-        if scores.shape[1] > depth:
-            best = np.argpartition(-scores, depth - 1)[:, :depth]
-            scores, labels = (np.take_along_axis(each, best, 1) for each in (scores, labels))
-        order = np.argsort(-scores, axis=1, kind="stable")
+        order = np.lexsort((labels, -scores), axis=1)[:, :depth]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(labels, order, 1)
 
-    def _parts(
-        self, probes: Floats, depth: int, labels_below: int, blas_from: int, scratch: Scratch
-    ) -> Iterator[Found]:
-        by_index = self._index is not None and (self._indexed[0].codec is None or len(probes) < blas_from)
-        if self._index is not None and by_index:
-            yield self._by_index(self._index, probes, depth)
-        skipped = len(self._indexed) if by_index else 0
+    def _parts(self, probes: Floats, depth: int, labels_below: int, together_from: int) -> Iterator[Found]:
+        if self._index is not None:
+            together = self._codes and len(probes) >= together_from
+            found = nearest_by_codes(self._codes, probes, depth) if together else None
+            yield self._by_vectors(probes, *(found or self._by_index(self._index, probes, depth)))
+        skipped = len(self._indexed)
         for start, segment in zip(self.starts[skipped:], self.segments[skipped:], strict=True):
-            yield from segment.nearest(probes, depth, min(segment.count, labels_below - start), start, scratch)
+            yield from segment.nearest(probes, depth, min(segment.count, labels_below - start), start)
 
     def _by_index(self, index: faiss.Index, probes: Floats, depth: int) -> Found:
-        """The nearest by the index, with the cosines of the vectors themselves."""
         scores, labels = index.search(probes, min(depth, self.starts[len(self._indexed)]))
+        return scores, labels
+
+    def _by_vectors(self, probes: Floats, scores: Floats, labels: Labels) -> Found:
+        """What an index found, with the cosines of the vectors themselves."""
         for start, segment in zip(self.starts, self._indexed, strict=False):
             if segment.codec is not None:
                 probe, rank = np.nonzero((labels >= start) & (labels < start + segment.count))

@@ -499,6 +499,13 @@ class SqlProving:
         added = await self._session.execute(statement.on_conflict_do_nothing().returning(row.device_ref))
         return added.one_or_none() is not None, int(known or 0)
 
+    async def forget_devices(self, subscriber_id: str, keep: int) -> None:
+        row = tables.KnownDeviceRow
+        newest = select(row.device_ref).where(row.subscriber_id == subscriber_id)
+        newest = newest.order_by(row.note_time.desc(), row.device_ref).limit(keep)
+        old = delete(row).where(row.subscriber_id == subscriber_id, row.device_ref.not_in(newest))
+        await self._session.execute(old.execution_options(**_NO_SYNC))
+
     async def add_challenge(self, challenge: Challenge) -> None:
         values = {name: getattr(challenge, name) for name in Challenge.__slots__}
         values["poses"] = [int(pose) for pose in challenge.poses]

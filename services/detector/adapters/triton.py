@@ -36,7 +36,7 @@ from tritonclient.utils import InferenceServerException
 from services.chassis.config import ConfigError, setting
 from services.chassis.errors import DeadlineExceeded, ServiceError, Unavailable
 from services.chassis.telemetry import logger, meter
-from services.detector.adapters.model_files import read_manifest
+from services.detector.adapters.model_files import embedder_files
 from services.detector.adapters.models import Embedder, FaceModels, Floats, OnnxEmbedder, Pixels
 
 log = logger(__name__)
@@ -433,9 +433,8 @@ class TritonEmbedders:
     def __init__(self, address: TritonAddress, models: FaceModels, folder: Path, rules: TritonRules) -> None:
         """`models` as opened in process; its other networks stay where they are. Raises UnusableModel, OSError."""
         self._server = TritonServer(address, rules)
-        files = {file.model_id: file for file in read_manifest(folder).values()}
-        first, second = (files[each.model_id] for each in (models.embedder, models.second_embedder))
-        self._embedders = [TritonEmbedder(self._server, file.name, OnnxEmbedder(file)) for file in (first, second)]
+        files = embedder_files(folder, (models.embedder.model_id, models.second_embedder.model_id))
+        self._embedders = [TritonEmbedder(self._server, file.name, OnnxEmbedder(file)) for file in files]
         self.models = replace(models, embedder=self._embedders[0], second_embedder=self._embedders[1])
 
     def ready(self) -> bool:

@@ -125,6 +125,11 @@ class FaceRules:
         """What decisions record: id and version, never the values."""
         return f"{self.id}-{self.version}"
 
+    @property
+    def model_ids(self) -> tuple[str, str]:
+        """Of both embedders whose scores the thresholds judge."""
+        return self.model_id, self.second_model_id
+
     def grown(self, gallery_size: int) -> float:
         """What every threshold gains with the gallery; never negative: a small gallery loosens nothing.
 

@@ -70,7 +70,7 @@ def _measured(options: argparse.Namespace) -> tuple[Subject, Report]:
     rules = read_face_rules(options.rules)
     if options.target_fpir is not None:
         rules = _aimed(rules, options.target_fpir)
-    engine = FaceEngine(open_models(options.models, options.threads, options.engine))
+    engine = FaceEngine(open_models(options.models, options.threads, options.engine, rules.model_ids))
     looks = Looks(engine, options.models, options.cache)
     plan = read_plan()
     sizes = max(0, options.face_sizes) * len(plan.face_sides_px)

@@ -38,8 +38,8 @@ class Asking:
     """Makes the review item.
 
     To the reviewers it is a REVIEW like any other, about the holder: is the face that somebody enrolled the holder's?
-    If they say so, `case` opens a case for the holder, whose face somebody presented as their own. What becomes of the
-    template that waits is told to `ResolveDuplicateFace`.
+    If they say so, `case` opens a case for the holder, whose face somebody presented as their own. Their labels
+    decide what becomes of the template that waits, too (`Resolving`).
     """
 
     vault: Vault

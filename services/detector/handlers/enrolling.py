@@ -171,7 +171,14 @@ class Enrolling:
     async def templates(self, subscriber_id: str, after: str, most: int) -> list[FaceTemplate]:
         """A page of templates, oldest first."""
         async with self.begin() as work:
-            return await work.templates.of_subscriber(subscriber_id, after, most)
+            found = await work.templates.of_subscriber(subscriber_id, after, most)
+            return [replace(each, needs_review=await self._needs_review(work, each)) for each in found]
+
+    async def _needs_review(self, work: Work, template: FaceTemplate) -> bool:
+        if template.state is not OwnershipState.PENDING:
+            return False
+        asked = await work.proving.duplicates(template.template_id)
+        return any(each.state is DuplicateState.OPEN for each in asked)
 
     async def erase_template(self, subscriber_id: str, template_id: str) -> FaceTemplate:
         """Erases vectors, crop and index entry; an erased one stays as it is."""

@@ -34,6 +34,9 @@ from services.detector.ports import Work
 
 PAGE = 100
 NEW_DEVICE, SAME_PERSON = "NEW_DEVICE", "SAME_PERSON_ELSEWHERE"
+REVIEWER, ADJUDICATOR = "REVIEWER", "ADJUDICATOR"
+"""Sources of labels that decide here; the words of LabelLog, as those below."""
+SAME, DIFFERENT = "MATCH", "NO_MATCH"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,22 @@ class Devices:
             again = await self._ask_again(work, who, device_ref) if new and known else []
         return new, again
 
+    async def registered(self, work: Work, who: str, device_hash: bytes) -> None:
+        """Takes in that notify has a new device of a subscriber, in the transaction of the event. None is refused, for
+        it is registered already: of too many the oldest is forgotten.
+        """
+        enrolling = self.enrolling
+        if enrolling.vault.keys.destroyed(who):
+            return
+        # notify may tell of somebody of whom `case` has not told yet: there is nothing to prove again then.
+        await work.subscribers.get(who)
+        device_ref = enrolling.references.hashed_device(who, device_hash)
+        new, known = await work.proving.note_device(who, device_ref, enrolling.clock.now())
+        if new and known >= enrolling.rules.most_devices:
+            await work.proving.forget_devices(who, enrolling.rules.most_devices)
+        if new and known:
+            await self._ask_again(work, who, device_ref)
+
     async def _ask_again(self, work: Work, who: str, device_ref: bytes) -> list[str]:
         return [*await self._templates_again(work, who, device_ref), *await self._watches_again(work, who, device_ref)]
 
@@ -177,41 +196,36 @@ class Devices:
 
 @dataclass(frozen=True)
 class Resolving:
-    """What reviewers make of a face on two accounts."""
+    """What reviewers make of a face on two accounts: their labels of the review item that `case` keeps decide here too,
+    so that people are asked in one place."""
 
     enrolling: Enrolling
 
-    async def resolve(self, decision_id: str, *, same_person: bool) -> DuplicateState:
-        """Takes a reviewer's word. The holder's template is not touched, whatever is said."""
-        enrolling = self.enrolling
-        reviewer = enrolling.references.actor(current_actor().subject)
-        async with enrolling.begin() as work:
-            asked = await self._locked(work, decision_id)
-            said_before = not same_person and reviewer in asked.apart
-            if said_before:
-                return asked.state
-            if asked.state is not DuplicateState.OPEN:
-                violations = [("decision_id", "ALREADY_DECIDED")]
-                raise FailedPrecondition("ALREADY_DECIDED", "It has been decided.", violations=violations)
-            told = self._told(asked, reviewer, same_person)
-            await work.proving.put_duplicate(told)
-            await self._apply(work, told, same_person)
-        return told.state
+    async def labelled(self, work: Work, decision_id: str, reviewer: str, source: str, verdict: str) -> None:
+        """Takes in a label, in the transaction of its record; labels of other decisions change nothing here. MATCH says
+        that the face is the holder's. The holder's template is not touched, whatever is said.
+        """
+        if source not in (REVIEWER, ADJUDICATOR) or verdict not in (SAME, DIFFERENT):
+            return
+        asked = await self._locked(work, decision_id)
+        if asked is None or asked.state is not DuplicateState.OPEN:
+            return
+        told = self._told(asked, reviewer, source, same_person=verdict == SAME)
+        await work.proving.put_duplicate(told)
+        await self._apply(work, told, verdict == SAME)
 
     @staticmethod
-    async def _locked(work: Work, decision_id: str) -> Duplicate:
-        """What was asked, with both subscribers locked."""
-        if (found := await work.proving.duplicate(decision_id)) is not None:
-            await work.subscribers.lock({found.subscriber_id, found.holder_id})
-            found = await work.proving.duplicate(decision_id)
-        if found is None:
-            raise NotFound("NO_SUCH_DUPLICATE", "There is no such decision.")
-        return found
+    async def _locked(work: Work, decision_id: str) -> Duplicate | None:
+        """What was asked, with both subscribers locked; None where the decision is about something else."""
+        if (found := await work.proving.duplicate(decision_id)) is None:
+            return None
+        await work.subscribers.lock({found.subscriber_id, found.holder_id})
+        return await work.proving.duplicate(decision_id)
 
-    def _told(self, asked: Duplicate, reviewer: str, same_person: bool) -> Duplicate:
+    def _told(self, asked: Duplicate, reviewer: str, source: str, *, same_person: bool) -> Duplicate:
         if same_person:
             return replace(asked, state=DuplicateState.REFUSED)
-        return asked.told_apart(reviewer, self.enrolling.rules.reviewers)
+        return asked.told_apart(reviewer, 1 if source == ADJUDICATOR else self.enrolling.rules.reviewers)
 
     async def _apply(self, work: Work, told: Duplicate, same_person: bool) -> None:
         held = await work.templates.get(told.template_id)

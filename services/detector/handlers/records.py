@@ -14,12 +14,14 @@ from services.detector.domain.clusters import Placement
 from services.detector.domain.decisions import Band, Decision, MatchKind, identifier_kind
 from services.detector.domain.pii import Hit
 from services.detector.domain.signals import Signal
-from services.detector.ports import Analysis, Analyst, Gallery
+from services.detector.ports import Analysis, Analyst, Gallery, GalleryFacts
 from services.detector.sealing import References
 from services.detector.translate import stamp
 
 MOST_HITS = 256
 MOST_REASONS = 16
+GALLERY = "face_gallery"
+"""By which word records know the index of templates."""
 
 
 def signed(record: log.LogRecord, references: References) -> log.LogRecord:
@@ -195,6 +197,25 @@ def channel_scan(channel: str, group: str, level: str, reason: str, version: int
         entity_version=version,
         occur_time=stamp(now),
         channel_scan_log=log.ChannelScanLog(channel=channel, channel_group=group, level=level, reason=reason),
+    )
+
+
+def index_version(replica: str, facts: GalleryFacts, now: datetime) -> log.LogRecord:
+    """How current the gallery is that a replica serves."""
+    return log.LogRecord(
+        entity="index",
+        entity_id=replica,
+        entity_version=max(1, facts.version),
+        purpose=access_pb2.PURPOSE_OPERATIONS,
+        occur_time=stamp(now),
+        index_version_log=log.IndexVersionLog(
+            index=GALLERY,
+            replica=replica,
+            version=facts.version,
+            head_version=facts.head_version,
+            age_ms=facts.age_ms,
+            entries=facts.templates,
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.chassis.bus import CURSOR, Event
 from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.errors import InvalidInput
 from services.gate.adapters.tables import LogRecordRow
+from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 
 _ROWS = table_of(LogRecordRow)
@@ -63,6 +65,8 @@ def _facet(record: LogRecord, body: str) -> str:
             return record.evidence_pack_log.action
         case "removal_request_log":
             return record.removal_request_log.to_state
+        case "index_version_log":
+            return record.index_version_log.index
         case _:
             return ""
 
@@ -141,6 +145,21 @@ class SqlRecords:
             facts = found.get(record.notification_delivery_log.notification_id)
             if facts is not None:
                 _apply(facts, record)
+        return list(found.values())
+
+    async def replicas(self, index: str, since: datetime, until: datetime) -> Sequence[ReplicaFacts]:
+        """See Records."""
+        found: dict[str, ReplicaFacts] = {}
+        latest: dict[str, datetime] = {}
+        async for record in self._read("index_version_log", (index,), since, until):
+            log, said_at = record.index_version_log, record.occur_time.ToDatetime(UTC)
+            known = found.get(log.replica)
+            longest = max(log.age_ms, known.longest_age_ms if known else 0)
+            if known and said_at < latest[log.replica]:
+                found[log.replica] = replace(known, longest_age_ms=longest)
+                continue
+            latest[log.replica] = said_at
+            found[log.replica] = ReplicaFacts(log.replica, longest, log.version, log.head_version)
         return list(found.values())
 
     async def counts_by_type(self) -> Mapping[str, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from misuse.log.v1.record_pb2 import LogRecord
-from services.gate.domain.kpis import Artefact, Direction, Gates, Kpi, Stage, TestKind, Threshold
+from services.gate.domain.kpis import Artefact, Direction, Gates, IndexRule, Kpi, Stage, TestKind, Threshold
 
 SHIPPED = Path(__file__).parents[1] / "rules"
 
@@ -19,7 +20,8 @@ def load_gates(folder: Path | None = None) -> Gates:
     path = own if own and own.exists() else SHIPPED / "kpis.yaml"
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     kpis = {kpi.report: kpi for kpi in map(_kpi, data["kpis"])}
-    stages = {name: _stage(name, stage) for name, stage in data["stages"].items()}
+    indexes = {index: _index(index, rule) for index, rule in data.get("indexes", {}).items()}
+    stages = {name: _stage(name, stage, indexes) for name, stage in data["stages"].items()}
     gates = Gates(str(data["version"]), kpis, stages)
     _check(gates)
     return gates
@@ -47,12 +49,20 @@ def _kpi(data: dict[str, Any]) -> Kpi:
     )
 
 
-def _stage(name: str, data: dict[str, Any]) -> Stage:
+def _index(name: str, data: dict[str, Any]) -> IndexRule:
+    return IndexRule(name, int(data["window_minutes"]), int(data["most_age_ms"]))
+
+
+def _stage(name: str, data: dict[str, Any], indexes: Mapping[str, IndexRule]) -> Stage:
+    unknown = set(data.get("indexes", ())) - indexes.keys()
+    if unknown:
+        raise ValueError(f"kpis.yaml: stage {name} names an unknown index")
     return Stage(
         name=name,
         reports=tuple(data["reports"]),
         tests=tuple(TestKind(kind) for kind in data["tests"]),
         artefacts=tuple(Artefact(a["name"], a["record_type"]) for a in data["artefacts"]),
+        indexes=tuple(indexes[index] for index in data.get("indexes", ())),
     )
 
 

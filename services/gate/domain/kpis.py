@@ -105,6 +105,18 @@ class Artefact:
 
 
 @dataclass(frozen=True)
+class IndexRule:
+    """What is demanded of an index in memory that decisions rest on."""
+
+    index: str
+    """By which name records know it."""
+    window_minutes: int
+    """Records of so many minutes before the judgement count."""
+    most_age_ms: int
+    """How long a replica may have served without knowing that it held everything committed."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """The exit list of a stage."""
 
@@ -112,6 +124,7 @@ class Stage:
     reports: tuple[str, ...]
     tests: tuple[TestKind, ...]
     artefacts: tuple[Artefact, ...]
+    indexes: tuple[IndexRule, ...] = ()
 
 
 @dataclass(frozen=True)

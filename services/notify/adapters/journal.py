@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -78,6 +79,15 @@ class OutboxJournal:
         """See Journal."""
         body = NotificationDeliveryLog(action="NO_LIVE_DEVICE", subject=notice.subject)
         self._write(notice.subscriber_id, case_id, "", 0, body)
+
+    def registered(self, device: Device) -> None:
+        """See Journal."""
+        event = events_pb2.DeviceRegistered(
+            subscriber_id=device.subscriber_id,
+            device_hash=hashlib.sha256(f"{device.subscriber_id}\0{device.device_id}".encode()).digest(),
+            occur_time=_stamp(self._clock.now()),
+        )
+        self._outbox.event(self._session, device.subscriber_id, event)
 
     def erased(self, subscriber_id: str) -> None:
         """See Journal."""

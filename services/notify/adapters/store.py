@@ -226,7 +226,7 @@ class SqlStore:
 
     # --- devices ---
 
-    async def register_device(self, device: Device, push_token: str) -> Device:
+    async def register_device(self, device: Device, push_token: str) -> tuple[Device, bool]:
         """See Store."""
         # Of two registrations at once the second waits, so that the bound holds.
         await self._session.execute(
@@ -249,7 +249,7 @@ class SqlStore:
             self._session.add(row)
         row.os, row.remove_time = device.os, None
         row.push_token = self._sealed_token(row, push_token)
-        return _device(row)
+        return _device(row), device.device_id not in {each.device_id for each in live}
 
     def _sealed_token(self, row: DeviceRow, push_token: str) -> bytes | None:
         if not push_token:

@@ -12,9 +12,12 @@ import pytest
 from misuse.common.v1 import signal_pb2 as common
 from misuse.detector.v1 import enrollment_service_pb2 as enrolment
 from misuse.detector.v1 import signal_service_pb2 as signals
+from misuse.log.v1.record_pb2 import LabelLog, LogRecord
+from services.chassis.bus import Event
 from services.chassis.ids import uuid7
 from services.chassis.rpc import unwrap
 from services.detector.adapters.enrolled import vectors_from_bytes, vectors_to_bytes
+from services.detector.consumer import label_handlers
 from services.detector.domain.liveness import Pose
 from services.detector.domain.ownership import Challenge, OwnershipState
 from tests.integration.detector.conftest import pictures_named
@@ -198,10 +201,18 @@ async def twice(world, faces, *scopes: str) -> tuple[str, str, str]:
     return holder, second, template.template_id
 
 
-async def resolve(world, decision_id: str, verdict: int, reviewer: str = "r1") -> int:
-    request = enrolment.ResolveDuplicateFaceRequest(decision_id=decision_id, verdict=verdict)
-    metadata = world.metadata("REVIEWER", "REVIEW", reviewer)
-    return (await world.enrolment.ResolveDuplicateFace(request, metadata=metadata)).state
+async def labelled(world, decision_id: str, verdict: str, reviewer: str = "r1", source: str = "REVIEWER") -> None:
+    """What a reviewer said in `case`, as its record tells it."""
+    log = LabelLog(source=source, verdict=verdict)
+    record = LogRecord(record_id=uuid7(), decision_id=decision_id, actor_ref=reviewer, label_log=log)
+    handler = label_handlers(world.detector.resolving, world.detector.store.within)[LogRecord]
+    async with world.database.begin() as session:
+        await handler(session, [Event("case", 4, 1, uuid7(), LogRecord.DESCRIPTOR.full_name, "", record)])
+
+
+async def resolutions(world) -> list[str]:
+    """What the records say of it."""
+    return [each for each in await reasons(world) if each.startswith(("TOLD_APART", "SAME_PERSON"))]
 
 
 async def test_reviewers_are_asked_about_the_holder_and_shown_both_crops(world, faces):
@@ -224,7 +235,8 @@ async def test_without_consent_to_keep_a_crop_reviewers_see_none(world, faces):
 
 
 async def test_people_are_asked_once_however_often_it_is_tried(world, faces):
-    _, second, template_id = await twice(world, faces)
+    holder, second, template_id = await twice(world, faces)
+    assert [[False], [True]] == [[each.needs_review for each in await listed(world, who)] for who in (holder, second)]
     await world.prove(second, world.claims(second, template_id), face=True)
     assert 1 == len(await world.facts("review_needed"))
 
@@ -232,23 +244,45 @@ async def test_people_are_asked_once_however_often_it_is_tried(world, faces):
 async def test_two_reviewers_who_tell_them_apart_let_the_second_prove_the_face(world, faces):
     _, second, template_id = await twice(world, faces)
     [facts] = await world.facts("review_needed")
-    different = enrolment.DUPLICATE_VERDICT_DIFFERENT_PEOPLE
-    states = [await resolve(world, facts.decision_id, different, reviewer) for reviewer in ("r1", "r1", "r2")]
-    assert [enrolment.DUPLICATE_STATE_OPEN] * 2 + [enrolment.DUPLICATE_STATE_ADMITTED] == states
-    assert "ALREADY_DECIDED" == await reason_of(resolve(world, facts.decision_id, 1, "r3"))
+    for reviewer, verdict in (("r1", "NO_MATCH"), ("r1", "NO_MATCH"), ("r3", "UNSURE"), ("r2", "NO_MATCH")):
+        await labelled(world, facts.decision_id, verdict, reviewer)
+    assert ["TOLD_APART_OPEN", "TOLD_APART_OPEN", "TOLD_APART_ADMITTED"] == await resolutions(world)
+    await labelled(world, facts.decision_id, "MATCH", "r4")  # too late
     answer = await world.prove(second, world.claims(second, template_id), face=True)
     assert (VERIFIED, 2) == (answer.state, len(world.detector.enrolled))
+
+
+async def test_an_adjudicator_tells_them_apart_alone(world, faces):
+    _, second, template_id = await twice(world, faces)
+    [facts] = await world.facts("review_needed")
+    await labelled(world, facts.decision_id, "NO_MATCH", "r3", "ADJUDICATOR")
+    assert VERIFIED == (await world.prove(second, world.claims(second, template_id), face=True)).state
 
 
 async def test_one_reviewer_who_says_one_person_ends_it_and_the_holder_keeps_the_face(world, faces):
     holder, second, template_id = await twice(world, faces)
     [facts] = await world.facts("review_needed")
-    state = await resolve(world, facts.decision_id, enrolment.DUPLICATE_VERDICT_SAME_PERSON)
-    assert enrolment.DUPLICATE_STATE_REFUSED == state
+    await labelled(world, facts.decision_id, "MATCH")
+    assert ["SAME_PERSON_ELSEWHERE"] == await resolutions(world)
     assert [enrolment.OWNERSHIP_STATE_ERASED] == [each.state for each in await listed(world, second)]
     assert [VERIFIED] == [each.state for each in await listed(world, holder)]
     claims = world.claims(second, template_id)
     assert "NO_SUCH_TARGET" == await reason_of(world.prove(second, claims, face=True))
+
+
+async def test_labels_of_other_decisions_and_of_subscribers_change_no_template(world, faces):
+    _, second, _ = await twice(world, faces)
+    [facts] = await world.facts("review_needed")
+    await labelled(world, uuid7(), "MATCH")
+    await labelled(world, facts.decision_id, "ME", source="SUBSCRIBER")
+    await labelled(world, facts.decision_id, "MATCH", source="SUBSCRIBER")
+    assert [PENDING] == [each.state for each in await listed(world, second)]
+
+
+async def test_a_duplicate_is_decided_in_one_place_alone(world):
+    request = enrolment.ResolveDuplicateFaceRequest(decision_id=uuid7(), verdict=1)
+    metadata = world.metadata("REVIEWER", "REVIEW", "r1")
+    assert "DECIDED_BY_LABELS" == await reason_of(world.enrolment.ResolveDuplicateFace(request, metadata=metadata))
 
 
 async def test_two_accounts_that_prove_one_face_at_the_same_time_do_not_pass_each_other(world, faces):

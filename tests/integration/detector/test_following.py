@@ -1,12 +1,62 @@
-"""The detector follows what `case` publishes."""
+"""The detector follows what `case` and notify publish."""
 
 from __future__ import annotations
 
+import hashlib
+from datetime import datetime
+
 from misuse.case.v1 import events_pb2 as case
 from misuse.case.v1.subscriber_service_pb2 import CONSENT_SCOPE_FACE_TEMPLATE, CONSENT_SCOPE_SERVICE
+from misuse.common.v1 import signal_pb2 as common
+from misuse.detector.v1 import enrollment_service_pb2 as enrolment
+from misuse.notify.v1 import events_pb2 as notify
 from services.chassis.bus import Event
 from services.chassis.ids import uuid7
-from services.detector.consumer import case_handlers
+from services.detector.consumer import case_handlers, notify_handlers
+
+
+async def test_a_device_that_notify_registered_asks_for_proofs_again(world, heavy):
+    who = await world.register("WATCHED_IDENTIFIER")
+    watch_id = await world.watched(who, common.IDENTIFIER_KIND_MOBILE_PHONE, "010-0000-1234")
+    handler = notify_handlers(world.detector.devices, world.detector.store.within)[notify.DeviceRegistered]
+
+    async def told(*names: str) -> None:
+        events = [
+            notify.DeviceRegistered(
+                subscriber_id=who, device_hash=hashlib.sha256(f"{who}\0{name}".encode()).digest()
+            )
+            for name in names
+        ]
+        name = notify.DeviceRegistered.DESCRIPTOR.full_name
+        async with world.database.begin() as session:
+            await handler(session, [Event("notify", 0, n, uuid7(), name, "", e) for n, e in enumerate(events)])
+
+    async def ends() -> datetime:
+        async with world.detector.store.begin() as work:
+            return (await work.watches.get(watch_id)).watch.expire_time
+
+    full = await ends()
+    await told("phone", "phone")  # the first of all: there is none that it could have been taken from
+    assert full == await ends()
+    await told("tablet")
+    assert world.clock.now() + heavy.rules.ownership.new_device == await ends()
+    request = enrolment.NoteDeviceRequest(subscriber_id=who, device_id="tablet")
+    assert not (await world.enrolment.NoteDevice(request, metadata=world.backend)).new_device
+    most = heavy.rules.ownership.most_devices
+    await told(*(f"device-{number}" for number in range(most)))
+    assert most == await world.count("known_device")
+
+
+async def test_devices_of_strangers_and_of_the_erased_harm_nothing(world):
+    known, erased = uuid7(), uuid7()
+    world.keys.get_or_create(erased)
+    world.keys.destroy(erased)
+    handler = notify_handlers(world.detector.devices, world.detector.store.within)[notify.DeviceRegistered]
+    for who in (known, erased):
+        event = notify.DeviceRegistered(subscriber_id=who, device_hash=b"h" * 32)
+        async with world.database.begin() as session:
+            await handler(session, [Event("notify", 0, 1, uuid7(), event.DESCRIPTOR.full_name, "", event)])
+    assert 1 == await world.count("known_device")
 
 
 async def test_a_batch_of_events_changes_the_projection(world):

@@ -19,16 +19,21 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import text
 
 from misuse.detector.v1 import enrollment_service_pb2 as enrolment
+from misuse.log.v1.record_pb2 import IndexVersionLog, LogRecord
+from misuse.ops.v1 import ops_pb2
 from services.chassis.clock import ManualClock
 from services.chassis.database import Database
+from services.chassis.errors import FailedPrecondition
 from services.chassis.idempotency import RequestMemory
 from services.chassis.ids import uuid7
 from services.chassis.keys import FileKeyStore, create_master_key
+from services.chassis.ops import OpsServicer
 from services.chassis.outbox import Outbox
 from services.detector.__main__ import FOLLOW_SECONDS, _workers
 from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness, vectors_to_bytes
 from services.detector.adapters.store import Store
 from services.detector.domain.ownership import FaceTemplate, OwnershipState
+from services.detector.handlers.freshness import Reporting
 from services.detector.ports import Work
 from services.detector.sealing import Vault
 from tests.integration.detector.conftest import START
@@ -286,3 +291,71 @@ def values(reader: InMemoryMetricReader) -> dict[str, float]:
         for scope in resource.scope_metrics
         for metric in scope.metrics
     }
+
+
+async def recorded(one: Replica) -> list[IndexVersionLog]:
+    async with one.database.begin() as session:
+        rows = await session.execute(text("SELECT payload FROM outbox WHERE event = 'recorded' ORDER BY seq"))
+        return [LogRecord.FromString(bytes(row[0])).index_version_log for row in rows]
+
+
+async def test_a_replica_records_how_current_it_is_once_a_minute_of_business_time(one: Replica) -> None:
+    reporting = Reporting(one.store.begin, one.clock, one.enrolled, "a", timedelta(minutes=1))
+    await reporting.report()
+    assert await recorded(one) == []  # nothing is served before the first loading
+    await one.put(1)
+    await one.feed.refresh()
+    await reporting.report()
+    await one.put(2)
+    await asyncio.sleep(0.05)
+    await one.feed.refresh()
+    await reporting.report()
+    one.clock.advance(timedelta(hours=72))
+    await reporting.report()
+    first, second = await recorded(one)
+    assert [(x.index, x.replica, x.version, x.head_version, x.entries) for x in (first, second)] == [
+        ("face_gallery", "a", 1, 1, 1),
+        ("face_gallery", "a", 2, 2, 2),
+    ]
+    assert second.age_ms >= 50  # the longest stretch between two looks at the table, not the moment's
+
+
+async def test_a_record_that_could_not_be_written_leaves_its_age_to_the_next(one: Replica) -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[Any]:
+        raise ConnectionError
+        yield
+
+    await one.feed.refresh()
+    await asyncio.sleep(0.05)
+    await one.feed.refresh()
+    with pytest.raises(ConnectionError):
+        await Reporting(broken, one.clock, one.enrolled, "a", timedelta(minutes=1)).report()
+    await Reporting(one.store.begin, one.clock, one.enrolled, "a", timedelta(minutes=1)).report()
+    assert (await recorded(one))[0].age_ms >= 50
+
+
+async def test_an_operator_has_the_gallery_built_anew_while_it_serves(empty_url: str, tmp_path: Path) -> None:
+    async with replica(empty_url, tmp_path, page=7) as one:
+        ops = OpsServicer("detector", one.database, None, one.clock, (), one.feed)  # type: ignore[arg-type] # no bus here
+        with pytest.raises(FailedPrecondition) as refused:
+            await ops.RebuildIndex(ops_pb2.RebuildIndexRequest(), None)
+        assert refused.value.reason == "INDEX_NOT_LOADED"
+        templates = [FaceTemplate(uuid7(), uuid7(), OwnershipState.VERIFIED, START, VALID, 1, (), 1) for _ in range(24)]
+        await one.put_all(list(enumerate(templates)))
+        await one.feed.refresh()
+        one.enrolled.gallery.remove([templates[3].template_id])  # memory and table differ, and no version tells
+        answers = [await ops.RebuildIndex(ops_pb2.RebuildIndexRequest(), None) for _ in range(2)]
+        assert [each.started for each in answers] == [True, False]
+        seen = []
+        work = asyncio.create_task(one.feed.rebuild())
+        while not work.done():
+            state = await ops.GetIndexVersion(ops_pb2.GetIndexVersionRequest(), None)
+            seen.append((state.rebuilding, state.rebuild_version, state.version))
+            assert one.finds(5) == templates[5].template_id
+            await asyncio.sleep(0)
+        await work
+        assert {(True, 7, 24), (True, 14, 24)} <= set(seen)
+        state = await ops.GetIndexVersion(ops_pb2.GetIndexVersionRequest(), None)
+        assert (state.rebuilding, state.version, state.head_version, state.entries) == (False, 24, 24, 24)
+        assert one.finds(3) == templates[3].template_id

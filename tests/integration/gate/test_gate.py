@@ -28,6 +28,7 @@ from misuse.gate.v1 import gate_service_pb2 as pb
 from misuse.gate.v1 import gate_service_pb2_grpc
 from misuse.log.v1.record_pb2 import (
     CaseLifecycleLog,
+    IndexVersionLog,
     LogRecord,
     MatchDecisionLog,
     NotificationDeliveryLog,
@@ -310,6 +311,24 @@ async def test_a_stage_names_missing_tests_and_artefacts_in_its_reasons(world: W
         "DedupMergeLog: INCONCLUSIVE NO_DATA",
     ]
     assert decision.outcome == pb.OUTCOME_FAILED
+
+
+async def test_a_replica_that_served_an_old_index_stops_the_release(world: World) -> None:
+    def said(replica: str, minutes_ago: int, age_ms: int, version: int) -> LogRecord:
+        log = IndexVersionLog(
+            index="face_gallery", replica=replica, version=version, head_version=version, age_ms=age_ms, entries=3
+        )
+        moment = stamp(world.clock.now() - timedelta(minutes=minutes_ago))
+        return LogRecord(record_id=uuid7(), occur_time=moment, index_version_log=log)
+
+    async def judged() -> str:
+        return next(r for r in (await world.evaluate("1")).reasons if r.startswith("face_gallery"))
+
+    assert await judged() == "face_gallery: INCONCLUSIVE NO_DATA"
+    await world.feed("detector", [said("aa", 90, 60_000, 5), said("aa", 2, 700, 8), said("bb", 1, 900, 9)])
+    assert await judged() == "face_gallery: PASSED 900 ms of 5000 ms, 2 replicas, version 9"
+    await world.feed("detector", [said("bb", 30, 6_000, 7)])
+    assert await judged() == "face_gallery: FAILED INDEX_STALE (6000 ms of 5000 ms, 2 replicas, version 9)"
 
 
 async def test_an_unknown_stage_is_refused(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from misuse.common.v1.signal_pb2 import CASE_KIND_FACE
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.notify.v1 import notify_service_pb2 as pb
 from misuse.notify.v1 import notify_service_pb2_grpc
+from misuse.notify.v1.events_pb2 import DeviceRegistered
 from misuse.removal.v1 import events_pb2 as removal_events
 from misuse.removal.v1 import removal_service_pb2
 from services.chassis.bus import Event, Handler
@@ -132,11 +134,18 @@ class World:
             return [LogRecord.FromString(row).notification_delivery_log.action for row in rows]
 
     async def events(self) -> list[str]:
+        """What was told of notices and erasures, in order."""
+        aside = ("recorded", "device_registered")
         async with self.database.begin() as session:
             rows = await session.scalars(
-                select(OUTBOX.c.event).where(OUTBOX.c.event != "recorded").order_by(OUTBOX.c.seq)
+                select(OUTBOX.c.event).where(OUTBOX.c.event.not_in(aside)).order_by(OUTBOX.c.seq)
             )
             return list(rows)
+
+    async def devices_told(self) -> list[DeviceRegistered]:
+        query = select(OUTBOX.c.payload).where(OUTBOX.c.event == "device_registered").order_by(OUTBOX.c.seq)
+        async with self.database.begin() as session:
+            return [DeviceRegistered.FromString(payload) for payload in await session.scalars(query)]
 
 
 @pytest.fixture(scope="module")
@@ -478,6 +487,21 @@ async def test_a_device_acknowledges_only_its_own(world: World) -> None:
         got = (await within(20, anext(stream))).notification
     assert 0 == await world.acknowledge(person, got.notification_id, device_id="tablet")
     assert 1 == await world.acknowledge(person, got.notification_id)
+
+
+async def test_a_device_is_told_of_when_it_becomes_one_and_not_by_its_own_name(world: World) -> None:
+    somebody = await world.person("phone", "phone", "tablet")
+    await world.stub.RemoveDevice(
+        pb.RemoveDeviceRequest(subscriber_id=somebody, device_id="phone"), metadata=world.subscriber(somebody)
+    )
+    await world.stub.RegisterDevice(
+        pb.RegisterDeviceRequest(subscriber_id=somebody, device_id="phone", os="ios"),
+        metadata=world.subscriber(somebody),
+    )
+    told = await world.devices_told()
+    hashes = [hashlib.sha256(f"{somebody}\0{name}".encode()).digest() for name in ("phone", "tablet", "phone")]
+    assert [(somebody, each) for each in hashes] == [(x.subscriber_id, x.device_hash) for x in told]
+    assert all(b"phone" not in x.SerializeToString() for x in told)
 
 
 async def test_the_twenty_first_device_is_refused(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from services.detector.adapters.engines import (
     UnusableEngine,
     open_network,
 )
-from services.detector.adapters.model_files import ModelFile, read_manifest
+from services.detector.adapters.model_files import ModelFile, UnusableModel, read_manifest
 from services.detector.adapters.models import open_models
 
 from .conftest import MODELS, ROOT, paint
@@ -111,6 +112,61 @@ def test_the_comparison_sees_both_networks(files: dict[str, ModelFile]) -> None:
 def test_templates_belong_to_the_weights_and_not_to_the_engine(files: dict[str, ModelFile]) -> None:
     ids = {engine: open_models(MODELS, engine=engine).embedder.model_id for engine in ENGINES if engine != OPENVINO}
     assert set(ids.values()) == {files["fr_feature"].model_id}
+
+
+def folder_with_an_added_model(files: dict[str, ModelFile], folder: Path) -> str:
+    """The prepared models in a folder of their own, fr_feature taken in once more as an operator's. Its model_id."""
+    for each in files.values():
+        (folder / each.path.name).symlink_to(each.path.resolve())
+    (folder / "models.json").symlink_to((MODELS / "models.json").resolve())
+    (folder / "added").mkdir()
+    file = files["fr_feature"]
+    (folder / "added" / "mine.onnx").symlink_to(file.path.resolve())
+    entry = {"file": "mine.onnx", "sha256": file.sha256, "model_id": "mine-0123456789ab"}
+    (folder / "added" / "models.json").write_text(json.dumps({"format": 1, "models": {"mine": entry}}))
+    return entry["model_id"]
+
+
+def test_the_rules_choose_an_embedder_that_an_operator_took_in(files: dict[str, ModelFile], tmp_path: Path) -> None:
+    added = folder_with_an_added_model(files, tmp_path)
+    second = files["mobilefacenet"].model_id
+    models = open_models(tmp_path, engine=ONNXRUNTIME, model_ids=(added, second))
+    assert (models.embedder.model_id, models.second_embedder.model_id) == (added, second)
+    crops = np.zeros((1, 112, 112, 3), np.uint8)
+    assert models.embedder.embed(crops).shape == (1, 512)
+
+
+def test_a_model_that_is_not_there_is_refused_with_what_is(files: dict[str, ModelFile], tmp_path: Path) -> None:
+    added = folder_with_an_added_model(files, tmp_path)
+    with pytest.raises(UnusableModel) as refused:
+        open_models(tmp_path, engine=ONNXRUNTIME, model_ids=("gone-1", files["mobilefacenet"].model_id))
+    known = f"{files['fr_feature'].model_id}, {files['mobilefacenet'].model_id}, {added}"
+    assert "name the model gone-1" in str(refused.value) and str(refused.value).endswith(f"one of these: {known}")
+
+
+def test_a_process_whose_rules_name_no_model_here_ends_with_one_clean_line(tmp_path: Path) -> None:
+    rules = tmp_path / "rules" / "detector"
+    rules.mkdir(parents=True)
+    text = (ROOT / "services" / "detector" / "rules" / "faces.yaml").read_text()
+    (rules / "faces.yaml").write_text(text.replace("model_id: fr_feature-", "model_id: gone-", 1))
+    done = subprocess.run(
+        [sys.executable, "-m", "services.detector", "serve"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}",
+            "JIKIMI_HOME": str(tmp_path),
+            "JIKIMI_SERVICE": "detector",
+            "JIKIMI_DATABASE_URL": "postgresql+asyncpg://nobody@127.0.0.1/nowhere",
+            "JIKIMI_NATS_URL": "nats://127.0.0.1:1",
+            "JIKIMI_MODELS_DIR": str(MODELS),
+            "JIKIMI_RULES_DIR": str(tmp_path / "rules"),
+        },
+    )
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("configuration:")]
+    assert "JIKIMI_MODELS_DIR: the rules of faces name the model gone-" in line and "jikimi model add" in line
 
 
 def run_python(program: str, home: Path) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from services.detector.adapters.codes import Codes
 from services.detector.adapters.gallery import (
     Entry,
     ExactGallery,
@@ -23,7 +24,7 @@ from services.detector.adapters.gallery import (
 
 DIMENSION = 16
 RULES = read_gallery_rules()
-SMALL = replace(RULES, segment_templates=6, blas_from_probes=3)
+SMALL = replace(RULES, segment_templates=6, together_from_probes=3)
 
 
 def segmented(model_id: str, dimension: int) -> FaissGallery:
@@ -183,12 +184,43 @@ def test_sq8_finds_the_nearest_of_clustered_faces() -> None:
     faces = (faces / np.linalg.norm(faces, axis=1, keepdims=True)).astype(np.float32)
     seen = people[:1000] + 0.9 * chance.normal(size=(1000, 128))
     probes = (seen / np.linalg.norm(seen, axis=1, keepdims=True)).astype(np.float32)
-    gallery = FaissGallery("m", 128, replace(RULES, segment_templates=1000, sq8_from=1000, blas_from_probes=600))
+    gallery = FaissGallery("m", 128, replace(RULES, segment_templates=1000, sq8_from=1000, together_from_probes=600))
     gallery.add(Entry(f"t{n}", f"s{n // 3}", vector) for n, vector in enumerate(faces))
     nearest = [f"t{n}" for n in np.argmax(probes @ faces.T, axis=1)]
-    batches = (probes[:200], probes[200:])  # by the SQ8 index, and through BLAS
+    batches = (probes[:200], probes[200:])  # by the SQ8 index, and all at once
     found = [row[0].template_id for batch in batches for row in gallery.search(batch, 4)]
     assert np.mean([a == b for a, b in zip(nearest, found, strict=True)]) >= 0.999
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    people=st.lists(st.integers(0, 40), min_size=1, max_size=150),
+    probes=st.lists(st.integers(0, 60), min_size=2, max_size=9),
+    k=st.integers(1, 16),
+    gone=st.sets(st.integers(0, 149), max_size=40),
+)
+def test_probes_searched_together_find_what_each_finds_alone(
+    people: list[int], probes: list[int], k: int, gone: set[int]
+) -> None:
+    gallery = quantised("m", DIMENSION)  # people come again, with the same vector: ties
+    gallery.add(entry(n, subscriber=n % 50, vector=person) for n, person in enumerate(people))
+    gallery.remove(f"t{n}" for n in gone)
+    asked = np.stack([unit(n) for n in probes])
+    assert [gallery.search(one[np.newaxis], k)[0] for one in asked] == gallery.search(asked, k)
+
+
+def test_codes_compared_as_integers_are_never_further_off_than_they_say() -> None:
+    chance = np.random.default_rng(3)
+    vectors = chance.normal(size=(3000, 96)) * np.linspace(2, 0.1, 96)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    codec = faiss.IndexScalarQuantizer(96, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    codec.train(vectors)
+    codec.add(vectors)
+    estimate = Codes(codec).estimate(vectors[:40])
+    expected = codec.reconstruct_n(0, 3000) @ vectors[:40].T
+    off = np.abs(estimate.products * estimate.scale + estimate.shift - expected)
+    assert np.all(off <= estimate.error)
+    assert estimate.error.max() < 0.001  # and what they say is worth something
 
 
 def test_repr_shows_no_vector_and_no_score() -> None:
