@@ -18,6 +18,7 @@ from services.console.home import Home, HomeUnusable
 HANDED_OVER = {
     ("eval",): ("services.detector", "eval"),
     ("model",): ("services.detector", "model"),
+    ("scan",): ("services.detector.scan_command",),
     ("evidence", "verify"): ("services.case", "evidence", "verify"),
     ("removal", "lint"): ("services.removal", "lint"),
     ("up",): ("services.console.supervisor", "up"),
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, status; eval faces|pii|dedup, model add|lay (detector); evidence verify (case); "
+        epilog="Also: up, down, status; eval faces|pii|dedup, model add|lay, scan (detector); evidence verify (case); "
         "removal lint (removal).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")

@@ -1,4 +1,4 @@
-"""How the detector is put together: `python -m services.detector serve|migrate|eval|model`."""
+"""How the detector is put together: `python -m services.detector serve|migrate|eval|model|scan`."""
 
 from __future__ import annotations
 
@@ -418,9 +418,13 @@ def main(arguments: list[str]) -> int:
         from services.detector import model_command
 
         return model_command.run(arguments[1:])
+    if arguments[:1] == ["scan"]:
+        from services.detector import scan_command
+
+        return scan_command.run(arguments[1:])
     verbs = {"serve": serve, "migrate": migrate_database}
     if len(arguments) != 1 or arguments[0] not in verbs:
-        print(f"usage: python -m services.detector {'|'.join(verbs)}|eval|model", file=sys.stderr)
+        print(f"usage: python -m services.detector {'|'.join(verbs)}|eval|model|scan", file=sys.stderr)
         return 2
     run(verbs[arguments[0]]())
     return 0

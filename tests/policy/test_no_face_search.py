@@ -93,7 +93,7 @@ def test_no_method_answers_with_a_likeness_or_a_vector(method):
     found = [
         path
         for path, field in fields(method.output_type)
-        # A word such as VERY_LIKELY, which says how sure a text rule is, is no number.
+        # A word such as HIGH, which says how sure a text rule is, is no number.
         if (LIKENESS.search(field.name) and field.type != FieldDescriptor.TYPE_STRING)
         or (field.type in numbers and service != "misuse.gate.v1")
     ]

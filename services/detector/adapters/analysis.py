@@ -225,7 +225,8 @@ class SignalAnalyst:
             results = [self._scanner.scan(portion) for portion in portions]
         if len(results) == 1:
             return results[0]
-        return ScanResult(tuple(hit for each in results for hit in each.hits), any(each.doxing for each in results))
+        together = dict.fromkeys(combination for each in results for combination in each.combinations)
+        return ScanResult(tuple(hit for each in results for hit in each.hits), tuple(together))
 
 
 def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:

@@ -95,7 +95,7 @@ def mask_value(kind: IdentifierKind, value: str) -> str:
         field="value",
         start=0,
         end=len(value),
-        confidence=pii.Confidence.VERY_LIKELY,
+        confidence=pii.Confidence.HIGH,
         check=pii.Check.UNKNOWN,
         mask_rule=rule,
         national=False,

@@ -17,8 +17,8 @@ from services.detector.domain.pii import Check, Confidence, Hit, Kind, MaskRule
 
 RULES = ReviewRules(
     version="1",
-    match_from={IdentifierKind.ADDRESS: Confidence.VERY_LIKELY},
-    match_from_default=Confidence.LIKELY,
+    match_from={IdentifierKind.ADDRESS: Confidence.HIGH},
+    match_from_default=Confidence.LOW,
     score_retention_days=90,
     signal_memory_days=90,
     capture_days=180,
@@ -27,7 +27,7 @@ RULES = ReviewRules(
 )
 
 
-def hit(kind: Kind = Kind.PHONE, confidence: Confidence = Confidence.LIKELY, field: str = "text.0") -> Hit:
+def hit(kind: Kind = Kind.PHONE, confidence: Confidence = Confidence.LOW, field: str = "text.0") -> Hit:
     return Hit(kind, "r", 1, field, 0, 3, confidence, Check.YES, MaskRule.ALL, False, True, "+821023456789")
 
 
@@ -49,16 +49,15 @@ def test_the_surest_face_decides():
 
 def test_an_unsure_hit_waits_for_a_person():
     found = [
-        WatchedHit("a", "w", hit(confidence=Confidence.POSSIBLE)),
-        WatchedHit("b", "w", hit(Kind.ADDRESS, Confidence.LIKELY)),
-        WatchedHit("c", "w", hit(Kind.ADDRESS, Confidence.VERY_LIKELY)),
+        WatchedHit("b", "w", hit(Kind.ADDRESS, Confidence.LOW)),
+        WatchedHit("c", "w", hit(Kind.ADDRESS, Confidence.HIGH)),
     ]
-    assert [Band.REVIEW, Band.REVIEW, Band.MATCH] == [d.band for d in decide([], found, RULES)]
+    assert [Band.REVIEW, Band.MATCH] == [d.band for d in decide([], found, RULES)]
 
 
 def test_phones_are_told_apart_by_their_number():
     landline = Hit(
-        Kind.PHONE, "r", 1, "text.0", 0, 3, Confidence.LIKELY, Check.YES, MaskRule.ALL, False, True, "+8225551234"
+        Kind.PHONE, "r", 1, "text.0", 0, 3, Confidence.LOW, Check.YES, MaskRule.ALL, False, True, "+8225551234"
     )
     assert [IdentifierKind.MOBILE_PHONE, IdentifierKind.LANDLINE] == [identifier_kind(hit()), identifier_kind(landline)]
 

@@ -6,6 +6,7 @@ from services.detector.domain.pii.canonical import canonicalise
 from services.detector.domain.pii.mask import mask, snippet
 from services.detector.domain.pii.model import (
     Check,
+    Combination,
     Confidence,
     Hit,
     Kind,
@@ -21,6 +22,7 @@ from services.detector.domain.pii.scan import RECOGNISERS, Engine, Scanner, Whol
 __all__ = [
     "RECOGNISERS",
     "Check",
+    "Combination",
     "Confidence",
     "Engine",
     "Hit",

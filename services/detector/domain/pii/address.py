@@ -310,6 +310,7 @@ POSTCODE = Recogniser(
         valid=("ZIP: ⟦6280⟧", "my zip code is ⟦35350⟧", "우편번호: ⟦06236⟧"), invalid=("zip file 35350", "ZIP: none")
     ),
     mask=MaskRule.ALL,
+    personal=False,
 )
 
 RECOGNISERS: Final = (

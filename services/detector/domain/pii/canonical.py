@@ -10,7 +10,7 @@ from services.detector.domain.pii.model import Kind, NotWatchable
 from services.detector.domain.pii.normalise import normalise
 
 _LONGEST_VALUE: Final = 512
-_NEVER: Final = frozenset({Kind.RRN, Kind.FOREIGNER_NO, Kind.PASSPORT, Kind.DRIVER_LICENSE, Kind.SSN, Kind.CREDENTIAL})
+_NEVER: Final = frozenset({Kind.RRN, Kind.FRN, Kind.PASSPORT, Kind.DRIVER_LICENCE, Kind.SSN, Kind.CREDENTIAL})
 _PROVINCES: Final = re.compile(
     "^(?:서울|부산|대구|인천|광주|대전|울산|세종|경기|강원|충청?[남북]|전라?[남북]"
     "|경상?[남북]|충청[남북]|전북|제주)"
@@ -107,6 +107,6 @@ _FORMS: Final = {
     Kind.CARD: card,
     Kind.ACCOUNT: account,
     Kind.MESSENGER: messenger,
-    Kind.VEHICLE: plate,
+    Kind.PLATE: plate,
     Kind.ADDRESS: address,
 }

@@ -120,7 +120,7 @@ EN_LABELLED = Recogniser(
 _PLATE_LETTERS: Final = "가나다라마거너더러머버서어저고노도로모보소오조구누두루무부수우주바사아자배하허호"
 PLATE = Recogniser(
     rule_id="vehicle.plate",
-    kind=Kind.VEHICLE,
+    kind=Kind.PLATE,
     pattern=re.compile(
         "(?<![0-9A-Za-z])(?<![0-9][-.,])(?:(?:서울|부산|대구|인천|광주|대전|울산|세종|경기"
         "|강원|충북|충남|전북|전남|경북|경남|제주)[ ]?)?"

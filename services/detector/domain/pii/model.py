@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+DOXING: Final = "DOXING"
+"""Name of the combinations that expose one person."""
 
 
 class Kind(enum.StrEnum):
@@ -16,27 +21,26 @@ class Kind(enum.StrEnum):
     CARD = "CARD"
     ACCOUNT = "ACCOUNT"
     RRN = "RRN"
-    FOREIGNER_NO = "FOREIGNER_NO"
+    FRN = "FRN"
     PASSPORT = "PASSPORT"
-    DRIVER_LICENSE = "DRIVER_LICENSE"
+    DRIVER_LICENCE = "DRIVER_LICENCE"
     SSN = "SSN"
-    BUSINESS_NO = "BUSINESS_NO"
+    BUSINESS_NUMBER = "BUSINESS_NUMBER"
     PERSON = "PERSON"
-    VEHICLE = "VEHICLE"
+    PLATE = "PLATE"
     MESSENGER = "MESSENGER"
     IP = "IP"
     CREDENTIAL = "CREDENTIAL"
 
 
 class Confidence(enum.IntEnum):
-    """How sure a hit is; ordered, so that thresholds compare.
+    """How sure a hit is, in the two levels of data-loss prevention; ordered, so that thresholds compare.
 
-    POSSIBLE is a weak signal that alone must not open a case; LIKELY and VERY_LIKELY may.
+    LOW: the form and its check alone speak. HIGH: words nearby say so too, or nothing else has this form.
     """
 
-    POSSIBLE = 1
-    LIKELY = 2
-    VERY_LIKELY = 3
+    LOW = 1
+    HIGH = 2
 
 
 class Check(enum.StrEnum):
@@ -93,11 +97,33 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Combination:
+    """Kinds that say more together than each alone: one hit of every kind in `all_of`, each at least `at_least`.
+
+    `level` is that of the combination itself, whatever the levels of its hits.
+    """
+
+    name: str
+    level: Confidence
+    all_of: frozenset[Kind]
+    at_least: Confidence
+
+    def holds(self, hits: Iterable[Hit]) -> bool:
+        """Whether these hits, all of one post, make it up."""
+        return self.all_of <= {hit.kind for hit in hits if hit.personal and hit.confidence >= self.at_least}
+
+
+@dataclass(frozen=True, slots=True)
 class ScanResult:
-    """All hits of a signal in field order, then by position; `doxing` when they together expose one person."""
+    """All hits of a signal in field order, then by position, and the combinations that they make up."""
 
     hits: tuple[Hit, ...]
-    doxing: bool
+    combinations: tuple[Combination, ...] = ()
+
+    @property
+    def doxing(self) -> bool:
+        """Whether the hits together expose one person."""
+        return any(each.name == DOXING and each.level is Confidence.HIGH for each in self.combinations)
 
     def of(self, field: str) -> tuple[Hit, ...]:
         """The hits in one field, for masking that field's text."""

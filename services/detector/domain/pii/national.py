@@ -44,7 +44,7 @@ RRN = Recogniser(
 
 FOREIGNER = Recogniser(
     rule_id="national.foreigner",
-    kind=Kind.FOREIGNER_NO,
+    kind=Kind.FRN,
     pattern=re.compile(rf"{_START}{_BIRTH}{_HYPHEN}[5-8]\d{{6}}{_STOP}"),
     anchors=(r"\d{6}[^0-9a-z]{1,5}[0-9]",),
     reach=32,
@@ -75,7 +75,7 @@ RRN_PLAIN = Recogniser(
 
 FOREIGNER_PLAIN = Recogniser(
     rule_id="national.foreigner_plain",
-    kind=Kind.FOREIGNER_NO,
+    kind=Kind.FRN,
     pattern=re.compile(rf"{_START}{_BIRTH}[5-8]\d{{6}}{_STOP}"),
     anchors=(r"\d{13}",),
     reach=24,
@@ -122,9 +122,9 @@ PASSPORT_LABELLED = Recogniser(
     national=True,
 )
 
-DRIVER_LICENSE = Recogniser(
-    rule_id="national.driver_license",
-    kind=Kind.DRIVER_LICENSE,
+DRIVER_LICENCE = Recogniser(
+    rule_id="national.driver_licence",
+    kind=Kind.DRIVER_LICENCE,
     pattern=re.compile(
         rf"(?<![0-9A-Za-z])(?<![0-9][-.,])(?:(?:1[1-9]|2[0-6]|28)(?P<s>[- .])\d\d(?P=s)\d{{6}}"
         r"(?P=s)\d\d|(?:서울|부산|경기|강원|충북|충남|전북|전남|경북|경남|제주|대구|인천|광주"
@@ -142,22 +142,22 @@ DRIVER_LICENSE = Recogniser(
     national=True,
 )
 
-DRIVER_LICENSE_PLAIN = Recogniser(
-    rule_id="national.driver_license_plain",
-    kind=Kind.DRIVER_LICENSE,
+DRIVER_LICENCE_PLAIN = Recogniser(
+    rule_id="national.driver_licence_plain",
+    kind=Kind.DRIVER_LICENCE,
     pattern=re.compile(rf"{_START}(?:1[1-9]|2[0-6]|28)\d{{10}}{_STOP}"),
     anchors=(r"\d{12}",),
     reach=24,
-    source="as national.driver_license, without separators",
+    source="as national.driver_licence, without separators",
     examples=Examples(valid=("운전면허 ⟦112212345612⟧",), invalid=("운송장 112212345612", "면허 202311210001")),
     check=checks.driver_license,
     context=Context(near=r"면허|licen[cs]e", against=OTHER_NUMBERS),
     national=True,
 )
 
-DRIVER_LICENSE_LABELLED = Recogniser(
-    rule_id="national.driver_license_labelled",
-    kind=Kind.DRIVER_LICENSE,
+DRIVER_LICENCE_LABELLED = Recogniser(
+    rule_id="national.driver_licence_labelled",
+    kind=Kind.DRIVER_LICENCE,
     pattern=re.compile(
         r"(?:면허(?:증)?|driver'?s?'?[ _]licen[cs]e)[ _]?(?:번호|number|no\.?|num|#)?\W{0,4}?"
         r"(?:[^\w\n]{0,6}+|\s?(?:은|는|가|이|를|을|is)\s{1,2}+)(?P<v>(?="
@@ -211,7 +211,7 @@ SSN_LABELLED = Recogniser(
 
 BUSINESS = Recogniser(
     rule_id="business.brn",
-    kind=Kind.BUSINESS_NO,
+    kind=Kind.BUSINESS_NUMBER,
     pattern=re.compile(rf"{_START}\d{{3}}(?P<s>-?)\d\d(?P=s)\d{{5}}{_STOP}"),
     anchors=(r"\d{3}-\d\d-\d{5}", r"\d{10}"),
     reach=20,
@@ -241,9 +241,9 @@ RECOGNISERS: Final = (
     FOREIGNER_PLAIN,
     PASSPORT,
     PASSPORT_LABELLED,
-    DRIVER_LICENSE,
-    DRIVER_LICENSE_PLAIN,
-    DRIVER_LICENSE_LABELLED,
+    DRIVER_LICENCE,
+    DRIVER_LICENCE_PLAIN,
+    DRIVER_LICENCE_LABELLED,
     SSN,
     SSN_LABELLED,
     BUSINESS,

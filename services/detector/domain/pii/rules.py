@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from services.detector.domain.pii.model import Check, Confidence, Kind
+from services.detector.domain.pii.model import Check, Combination, Confidence, Kind
 from services.detector.domain.pii.recogniser import Nearby
 
 _ORDER: Final = (Nearby.AGAINST, Nearby.ALONE, Nearby.NEAR)
@@ -30,17 +30,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A version of rules/pii.yaml.
-
-    `max_chars`: longest signal that is scanned. `doxing`: groups of kinds; one hit of every kind of a group, each of
-    at least `doxing_from`, make a post a doxing signal.
-    """
+    """A version of rules/pii.yaml. `max_chars`: longest signal that is scanned."""
 
     version: int
     max_chars: int
     rules: Mapping[str, Rule]
-    doxing: tuple[frozenset[Kind], ...]
-    doxing_from: Confidence
+    combinations: tuple[Combination, ...]
 
     @classmethod
     def parse(cls, text: str) -> Rules:
@@ -51,11 +46,19 @@ class Rules:
                 version=int(raw["version"]),
                 max_chars=int(raw["max_chars"]),
                 rules={rule_id: _rule(entry) for rule_id, entry in raw["rules"].items()},
-                doxing=tuple(frozenset(Kind(kind) for kind in group) for group in raw["doxing"]["all_of"]),
-                doxing_from=Confidence[raw["doxing"]["from"]],
+                combinations=tuple(_combination(entry) for entry in raw["combinations"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"pii rules: {error}") from error
+
+
+def _combination(entry: Mapping[str, Any]) -> Combination:
+    return Combination(
+        name=str(entry["name"]),
+        level=Confidence[entry["level"]],
+        all_of=frozenset(Kind(kind) for kind in entry["all_of"]),
+        at_least=Confidence[entry["at_least"]],
+    )
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

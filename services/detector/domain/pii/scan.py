@@ -88,7 +88,7 @@ class Scanner:
         if length > self.rules.max_chars:
             raise TextTooLong(length, self.rules.max_chars)
         hits = tuple(hit for part in parts for hit in self._scan_part(part))
-        return ScanResult(hits, self._is_doxing(hits))
+        return ScanResult(hits, tuple(each for each in self.rules.combinations if each.holds(hits)))
 
     def _scan_part(self, part: TextPart) -> list[Hit]:
         view = normalise(part.text)
@@ -116,10 +116,6 @@ class Scanner:
         if confidence is None:
             return None
         return _Candidate(start, end, recogniser, rule, check, confidence, rank)
-
-    def _is_doxing(self, hits: Iterable[Hit]) -> bool:
-        kinds = {hit.kind for hit in hits if hit.personal and hit.confidence >= self.rules.doxing_from}
-        return any(group <= kinds for group in self.rules.doxing)
 
 
 def _value_span(match: re.Match[str]) -> tuple[int, int]:

@@ -44,7 +44,7 @@ from services.detector.domain.pii import Kind, NotWatchable, Scanner, TextPart, 
         (Kind.ACCOUNT, "110123456789", ["110-123-456789", "110 123 456789", "110123456789"]),
         (Kind.ACCOUNT, "GB29NWBK60161331926819", ["GB29 NWBK 6016 1331 9268 19", "gb29nwbk60161331926819"]),
         (Kind.MESSENGER, "gildong_77", ["@Gildong_77", "gildong_77"]),
-        (Kind.VEHICLE, "12가3456", ["12가 3456", "12가3456"]),
+        (Kind.PLATE, "12가3456", ["12가 3456", "12가3456"]),
         (
             Kind.ADDRESS,
             "강남구테헤란로123",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart, TextTooLong
 from services.detector.domain.pii.recogniser import Recogniser
-from services.detector.evaluate_pii import generated
+from tests.data.korean_posts import generated
 
 sre = importlib.import_module("re._parser")  # untyped; the only way to learn a pattern's widest match
 pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
@@ -22,7 +22,7 @@ EXAMPLES = [
     for r in RECOGNISERS
     for text in (*r.examples.valid, *r.examples.invalid)
 ]
-POSTS = [sample.text for sample in generated(per_template=1)]
+POSTS = [post.text for post in generated(per_template=1)]
 PIECES = st.one_of(
     st.sampled_from(EXAMPLES),
     st.sampled_from(POSTS),

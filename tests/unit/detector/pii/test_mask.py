@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.detector.domain.pii import Scanner, TextPart, mask, snippet
-from services.detector.evaluate_pii import generated
+from tests.data.korean_posts import generated
 
-POSTS = [sample.text for sample in generated(per_template=1)]
+POSTS = [post.text for post in generated(per_template=1)]
 
 
 def masked(scanner: Scanner, text: str) -> str:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from services.detector.domain.pii import Scanner, TextPart
 from services.detector.domain.pii.normalise import fold, normalise
-from services.detector.evaluate_pii import generated
+from tests.data.korean_posts import generated
 
-POSTS = [sample.text for sample in generated(per_template=2)]
+POSTS = [post.text for post in generated(per_template=2)]
 
 
 @pytest.mark.parametrize(
