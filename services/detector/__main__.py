@@ -41,6 +41,7 @@ from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.likeness import CascadeLikeness
 from services.detector.adapters.liveness import PassiveLiveness
 from services.detector.adapters.models import Embedder, FaceModels, open_models
+from services.detector.adapters.ocr import OFF, OcrUnavailable, known_mode, open_reader
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
 from services.detector.adapters.spool import SPOOL_TOPIC
@@ -55,6 +56,7 @@ from services.detector.handlers.following import Following
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
+from services.detector.ports import TextReader
 from services.detector.sealing import References, Vault
 from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
 
@@ -82,10 +84,13 @@ class Tuning:
     """What works out the models that gain by it: one of engines.ENGINES."""
     spool_bytes: int = 2048 * MIB
     """Sealed content that may wait."""
+    ocr: str = AUTO
+    """Whether texts in pictures are read: one of ocr.MODES."""
 
     @classmethod
     def from_env(cls) -> Tuning:
-        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE and _SPOOL_MIB. Raises ConfigError."""
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB and JIKIMI_OCR. Raises
+        ConfigError."""
         number = integer(1, 64)
         return cls(
             workers=setting(os.environ, "JIKIMI_DETECTOR_WORKERS", cls.workers, number),
@@ -94,6 +99,7 @@ class Tuning:
             engine=setting(os.environ, "JIKIMI_DETECTOR_ENGINE", cls.engine, known_engine),
             spool_bytes=MIB
             * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
+            ocr=setting(os.environ, "JIKIMI_OCR", cls.ocr, known_mode),
         )
 
 
@@ -190,8 +196,10 @@ def wire(
     executor: Executor,
     spool_bytes: int = Tuning.spool_bytes,
     embedders_ready: Callable[[], bool] = lambda: True,
+    reader: TextReader | None = None,
 ) -> Detector:
-    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool."""
+    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool. Without
+    a reader, what stands written in pictures is not looked for."""
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
@@ -230,7 +238,7 @@ def wire(
         vault,
         clock,
         references,
-        SignalAnalyst(engine, enrolled, rules.faces, scanner),
+        SignalAnalyst(engine, enrolled, rules.faces, scanner, reader),
         CascadeLikeness(rules.pictures, rules.texts),
         enrolled,
         rules.review,
@@ -291,6 +299,7 @@ async def serve() -> None:
             executor,
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
+            _reader(config, tuning, rules),
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
@@ -316,6 +325,20 @@ async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | No
     return remote
 
 
+def _reader(config: Config, tuning: Tuning, rules: Rules) -> TextReader | None:
+    """What reads texts in pictures; None, said once, where it is off or not installed."""
+    if tuning.ocr == OFF:
+        log.info("texts_in_pictures_not_read", reason="OCR_OFF")
+        return None
+    try:
+        reader = open_reader(config.models_dir, tuning.model_threads, tuning.engine, rules.ocr)
+    except OcrUnavailable as problem:
+        log.warning("texts_in_pictures_not_read", reason=problem.reason, remedy=str(problem))
+        return None
+    log.info("texts_in_pictures_read", reader=reader.reader_id)
+    return reader
+
+
 def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:
     def loop(lane: Lane) -> Loop:
         wakeup = database.wakeup(SPOOL_TOPIC)
@@ -337,12 +360,13 @@ async def migrate_database() -> None:
 
 def evaluate(arguments: list[str]) -> int:
     """Measures one part against data; 2 for an unknown part."""
-    from services.detector import evaluate_dedup, evaluate_faces, evaluate_pii
+    from services.detector import evaluate_dedup, evaluate_faces, evaluate_ocr, evaluate_pii
 
     parts: dict[str, Callable[[list[str]], int]] = {
         "faces": evaluate_faces.run,
         "dedup": evaluate_dedup.run,
         "pii": evaluate_pii.run,
+        "ocr": evaluate_ocr.run,
     }
     if not arguments or arguments[0] not in parts:
         print(f"usage: python -m services.detector eval {'|'.join(parts)} …", file=sys.stderr)

@@ -12,6 +12,7 @@ from services.chassis.errors import Unauthenticated
 from services.chassis.tokens import Actor, current_actor
 from services.detector.domain.clusters import Placement
 from services.detector.domain.decisions import Band, Decision, MatchKind, identifier_kind
+from services.detector.domain.picture_text import is_written
 from services.detector.domain.pii import Hit
 from services.detector.domain.signals import Signal
 from services.detector.ports import Analysis, Analyst, Gallery
@@ -148,6 +149,8 @@ _KNOWN_FIELDS = frozenset({"title", "alt", "file_name", "author", "exif", "descr
 
 def _field(name: str) -> str:
     """The field's name as far as it is ours: a collector's own pair names may hold anything."""
+    if is_written(name):
+        return name
     head, _, rest = name.partition(".")
     word = rest.partition(".")[0]
     return f"{head}.{word if word.isdecimal() or word in _KNOWN_FIELDS else 'other'}"
@@ -204,6 +207,8 @@ def none_reasons(analysis: Analysis) -> tuple[str, ...]:
     reasons += [reason for face in analysis.faces for reason in face.reasons]
     if analysis.hits:
         reasons.append("NOT_WATCHED")
+    if not analysis.all_read:
+        reasons.append("TEXT_NOT_ALL_READ")
     return _once(reasons) or ("NOTHING_FOUND",)
 
 
