@@ -65,6 +65,8 @@ log = logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIB = 1024 * 1024
 LARGEST_MESSAGE = 24 * MIB
+TEXTS_IN_PICTURES = "detector.ocr"
+"""What health answers for: SERVING where texts in pictures are read."""
 FOLLOW_SECONDS = 0.5
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
@@ -286,6 +288,7 @@ async def serve() -> None:
     runtime = await Runtime.open(config)
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
+    reader = _reader(config, tuning, rules)
     with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
         detector = wire(
             config,
@@ -299,7 +302,7 @@ async def serve() -> None:
             executor,
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
-            _reader(config, tuning, rules),
+            reader,
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
@@ -312,7 +315,12 @@ async def serve() -> None:
         def ready() -> bool:
             return detector.ready() and (remote is None or remote.ready())
 
-        await runtime.serve(detector.register, ready=ready, index_version=detector.index_version)
+        await runtime.serve(
+            detector.register,
+            ready=ready,
+            index_version=detector.index_version,
+            parts={TEXTS_IN_PICTURES: reader is not None},
+        )
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +25,7 @@ from services.detector.adapters.ocr_models import (
     reads_the_same,
     sees_the_same,
 )
-from services.detector.domain.picture_text import Quad, TextLine, Written, written
+from services.detector.domain.picture_text import Point, Quad, TextLine, Written, written
 from services.detector.ports import Reading
 
 Pixels = NDArray[np.uint8]
@@ -32,6 +33,8 @@ Pixels = NDArray[np.uint8]
 OFF: Final = "off"
 MODES: Final = (OFF, AUTO)
 """JIKIMI_OCR: `auto` reads pictures where the extra is installed."""
+_SAMPLE: Final = 4
+"""Lines, the largest, by which a page that lies on its head is known."""
 FOLDER: Final = "ocr"
 """Folder of the text models inside the folder of the models."""
 
@@ -48,30 +51,38 @@ class OcrRules:
     """A version of rules/ocr.yaml."""
 
     version: str
+    quick_side: int
     detect_side: int
+    elongated: float
+    most_pieces: int
     line: LineRules
     most_lines: int
     least_height: float
-    read_side: int
+    most_height: float
     mask_margin: float
     seconds: float
     latin_from: float
     read_from: float
+    turn_below: float
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> OcrRules:
         """The rules as the file states them. Raises KeyError or ValueError."""
         return cls(
             version=f"{raw['id']}-{raw['version']}",
+            quick_side=int(raw["quick_side"]),
             detect_side=int(raw["detect_side"]),
+            elongated=float(raw["elongated"]),
+            most_pieces=int(raw["most_pieces"]),
             line=LineRules(float(raw["pixel_from"]), float(raw["line_from"]), float(raw["unclip"])),
             most_lines=int(raw["most_lines"]),
             least_height=float(raw["least_height"]),
-            read_side=int(raw["read_side"]),
+            most_height=float(raw["most_height"]),
             mask_margin=float(raw["mask_margin"]),
             seconds=float(raw["seconds"]),
             latin_from=float(raw["latin_from"]),
             read_from=float(raw["read_from"]),
+            turn_below=float(raw["turn_below"]),
         )
 
 
@@ -109,36 +120,105 @@ class PictureReader:
     ) -> Reading:
         """See the port."""
         until = time.monotonic() + min(self._rules.seconds, self._rules.seconds if seconds is None else seconds)
-        quads, all_found = self._find(rgb)
-        if not quads:
+        source = rgb
+        if sharper is not None and self._is_elongated(rgb):
+            # Reduced by its long side it has too few pixels left across.
+            source, sharper = sharper(), None
+        if not self._has_text(source):
             return Reading(Written(), True)
-        source = sharper() if sharper is not None else rgb
-        x, y = source.shape[1] / rgb.shape[1], source.shape[0] / rgb.shape[0]
-        lines = []
-        unread = 0
-        for quad in quads:
-            if stopped() or time.monotonic() >= until:
-                lines.append(TextLine(quad))
-                unread += 1
-            else:
-                lines.append(self._line(quad, cut(source, quad.scaled(x, y))))
-        return Reading(written(lines), all_found and not unread)
+        quads, all_found = self._find(source)
+        if not quads:
+            return Reading(Written(), all_found)
+        if sharper is not None:
+            found_in, source = source.shape, sharper()
+            quads = [quad.scaled(source.shape[1] / found_in[1], source.shape[0] / found_in[0]) for quad in quads]
+        lines, all_read = self._read_lines(source, quads, until, stopped)
+        x, y = rgb.shape[1] / source.shape[1], rgb.shape[0] / source.shape[0]
+        placed = [TextLine(line.quad.scaled(x, y), line.text, line.confidence) for line in lines]
+        return Reading(written(placed), all_found and all_read)
+
+    def _has_text(self, rgb: Pixels) -> bool:
+        """A look at a fraction of the pixels, for a fraction of the cost: most pictures hold no text."""
+        return any(self._detector.find(piece, self._rules.quick_side) for _, _, piece in self._pieces(rgb))
 
     def _find(self, rgb: Pixels) -> tuple[list[Quad], bool]:
         """The lines worth reading, the largest first, and whether that is all of them."""
-        found = [quad for quad, _ in self._detector.find(rgb, self._rules.detect_side)]
+        most_height = self._rules.most_height * min(rgb.shape[:2])
+        found = [
+            quad.moved(x, y)
+            for x, y, piece in self._pieces(rgb)
+            for quad, _ in self._detector.find(piece, self._rules.detect_side)
+            if quad.height <= most_height
+        ]
+        found = without_repeats(sorted(found, key=lambda quad: -quad.height * quad.length))
         high = [quad for quad in found if quad.height >= self._rules.least_height]
-        largest = sorted(high, key=lambda quad: -quad.height * quad.length)[: self._rules.most_lines]
-        return largest, len(largest) == len(found)
+        return high[: self._rules.most_lines], len(high) <= self._rules.most_lines and len(high) == len(found)
 
-    def _line(self, quad: Quad, strip: Pixels) -> TextLine:
+    def _is_elongated(self, rgb: Pixels) -> bool:
+        return bool(max(rgb.shape[:2]) > self._rules.elongated * min(rgb.shape[:2]))
+
+    def _pieces(self, rgb: Pixels) -> list[tuple[int, int, Pixels]]:
+        """(left, top, pixels) of what is looked at by itself: the picture, or pieces of an elongated one, each with
+        some of the one before, so that every line is whole in one.
+        """
+        if not self._is_elongated(rgb):
+            return [(0, 0, rgb)]
+        short, long = sorted(rgb.shape[:2])
+        step = max(2 * short, -(-long // self._rules.most_pieces))
+        starts = range(0, long, step)
+        if rgb.shape[0] == long:
+            return [(0, max(0, at - short // 4), rgb[max(0, at - short // 4) : at + step]) for at in starts]
+        return [(max(0, at - short // 4), 0, rgb[:, max(0, at - short // 4) : at + step]) for at in starts]
+
+    def _read_lines(
+        self, rgb: Pixels, quads: Sequence[Quad], until: float, stopped: Callable[[], bool]
+    ) -> tuple[list[TextLine], bool]:
+        def late() -> bool:
+            return stopped() or time.monotonic() >= until
+
+        first = self._until(late, rgb, quads[:_SAMPLE])
+        if first and _sureness(first) < self._rules.turn_below:
+            # Nothing tells of a page whether it lies on its head but that it reads better the other way round.
+            turned = self._until(late, rgb, [quad.turned() for quad in quads[:_SAMPLE]])
+            if _sureness(turned) > _sureness(first):
+                first, quads = turned, [quad.turned() for quad in quads]
+        lines = [*first, *self._until(late, rgb, quads[len(first) :])]
+        return [*lines, *(TextLine(quad) for quad in quads[len(lines) :])], len(lines) == len(quads)
+
+    def _until(self, late: Callable[[], bool], rgb: Pixels, quads: Sequence[Quad]) -> list[TextLine]:
+        """The lines read before it was too late."""
+        lines = []
+        for quad in quads:
+            if late():
+                break
+            text, confidence = self._said(cut(rgb, quad))
+            sure = confidence >= self._rules.read_from
+            lines.append(TextLine(quad, text, confidence) if sure else TextLine(quad))
+        return lines
+
+    def _said(self, strip: Pixels) -> tuple[str, float]:
         symbols = self._latin.read(strip)
         aspect = strip.shape[1] / strip.shape[0]
         if suffices(symbols, aspect, self._rules.latin_from):
-            text, confidence = _joined(symbols)
-        else:
-            text, confidence = merged(self._hangul.read(strip), symbols, aspect, self._rules.latin_from)
-        return TextLine(quad, text, confidence) if confidence >= self._rules.read_from else TextLine(quad)
+            return _joined(symbols)
+        return merged(self._hangul.read(strip), symbols, aspect, self._rules.latin_from)
+
+
+def _sureness(lines: Sequence[TextLine]) -> float:
+    return sum(line.confidence for line in lines) / len(lines) if lines else 0.0
+
+
+def without_repeats(quads: Sequence[Quad]) -> list[Quad]:
+    """Regions, the largest first, without those whose middle lies in a larger one: one line, found in two pieces."""
+    kept: list[Quad] = []
+    for quad in quads:
+        if not any(_holds(other, quad.centre) for other in kept):
+            kept.append(quad)
+    return kept
+
+
+def _holds(quad: Quad, point: Point) -> bool:
+    return cv2.pointPolygonTest(np.array(quad.corners, np.float32), point, False) >= 0
 
 
 def suffices(symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
@@ -172,19 +252,36 @@ def merged(words: Sequence[Word], symbols: Sequence[Symbol], aspect: float, sure
     if not words:
         return _joined(symbols) if symbols and all(symbol.text.isascii() for symbol in symbols) else ("", 0.0)
     pieces, sureness = [], []
-    for word in words:
-        inside = [s for s in symbols if word.start <= s.place <= word.end and not s.text.isspace()]
-        plain = not any("가" <= char <= "힣" for char in word.text)
-        latin = (
-            bool(inside)
-            and (plain or len(inside) >= len(word.text))
-            and all(s.text.isascii() for s in inside)
-            and sum(s.certainty for s in inside) >= sure * len(inside)
-            and _covers(inside, word.start, word.end, aspect)
-        )
-        pieces.append("".join(s.text for s in inside) if latin else word.text)
-        sureness.append(sum(s.certainty for s in inside) / len(inside) if latin else word.confidence)
+    for word, inside in zip(words, _by_word(words, symbols), strict=True):
+        if _is_latin(word, inside, aspect, sure):
+            pieces.append("".join(symbol.text for symbol in inside))
+            sureness.append(sum(symbol.certainty for symbol in inside) / len(inside))
+        else:
+            pieces.append(word.text)
+            sureness.append(word.confidence)
     return " ".join(pieces), sum(sureness) / len(sureness)
+
+
+def _by_word(words: Sequence[Word], symbols: Sequence[Symbol]) -> list[list[Symbol]]:
+    """For each word the symbols nearest to it; both readings see the borders a little apart."""
+    found: list[list[Symbol]] = [[] for _ in words]
+    for symbol in symbols:
+        if not symbol.text.isspace():
+            away = [max(word.start - symbol.place, symbol.place - word.end, 0.0) for word in words]
+            found[away.index(min(away))].append(symbol)
+    return found
+
+
+def _is_latin(word: Word, symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
+    """Whether these symbols are all of a word. One with a syllable is not theirs, unless they outnumber it."""
+    plain = not any("가" <= char <= "힣" for char in word.text)
+    return (
+        bool(symbols)
+        and (plain or len(symbols) >= len(word.text))
+        and all(symbol.text.isascii() for symbol in symbols)
+        and sum(symbol.certainty for symbol in symbols) >= sure * len(symbols)
+        and _covers(symbols, min(word.start, symbols[0].place), max(word.end, symbols[-1].place), aspect)
+    )
 
 
 def open_reader(models_dir: Path, threads: int, engine: str, rules: OcrRules) -> PictureReader:

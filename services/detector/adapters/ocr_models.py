@@ -21,9 +21,9 @@ MOST_LINE_WIDTH: Final = 3200
 """Pixels of such a line; a longer one is squeezed."""
 MOST_CONTOURS: Final = 1000
 """Regions of one probability map that are looked at: what a hostile picture may make."""
-_STEP: Final = 160
-"""The detector's sides and the recogniser's widths are padded to multiples of this (the networks need 32): OpenVINO
-makes new kernels for every new shape, which takes longer than the run, so there must be few."""
+_SIDE_STEP, _WIDTH_STEP = 96, 160
+"""The detector's sides and the recogniser's widths are padded to multiples of these (the networks need 32 and 8):
+OpenVINO makes new kernels for every new shape, which takes longer than the run, so there must be few."""
 _GREY: Final = 127
 _LEAST_CORE: Final = 3.0
 """Pixels that the marked core of a line must have across."""
@@ -52,14 +52,14 @@ class LineDetector:
         height, width = rgb.shape[:2]
         scale = min(1.0, side / max(height, width))
         wide, high = max(1, round(width * scale)), max(1, round(height * scale))
-        canvas = np.full((1, _padded(high), _padded(wide), 3), _GREY, np.uint8)
+        canvas = np.full((1, _padded(high, _SIDE_STEP), _padded(wide, _SIDE_STEP), 3), _GREY, np.uint8)
         canvas[0, :high, :wide] = cv2.resize(rgb, (wide, high), interpolation=cv2.INTER_AREA) if scale < 1 else rgb
         likely = self._network.run(canvas)[0][0, 0, :high, :wide]
         return [(quad.scaled(width / wide, height / high), score) for quad, score in lines_of(likely, self._rules)]
 
 
-def _padded(length: int) -> int:
-    return -(-length // _STEP) * _STEP
+def _padded(length: int, step: int) -> int:
+    return -(-length // step) * step
 
 
 def lines_of(likely: Floats, rules: LineRules) -> list[tuple[Quad, float]]:
@@ -127,7 +127,7 @@ class LatinRecogniser:
         height, width = line.shape[:2]
         wide = int(np.clip(round(width * LINE_HEIGHT / height), 1, MOST_LINE_WIDTH))
         way = cv2.INTER_AREA if height > LINE_HEIGHT else cv2.INTER_LINEAR
-        canvas = np.full((1, LINE_HEIGHT, _padded(wide), 3), _GREY, np.uint8)
+        canvas = np.full((1, LINE_HEIGHT, _padded(wide, _WIDTH_STEP), 3), _GREY, np.uint8)
         canvas[0, :, :wide] = cv2.resize(line, (wide, LINE_HEIGHT), interpolation=way)
         numbers, certainties = self._network.run(canvas)
         return self._symbols(numbers[0], certainties[0], canvas.shape[2] / wide)

@@ -74,6 +74,11 @@ class Quad:
         xs, ys = [x for x, _ in self.corners], [y for _, y in self.corners]
         return min(xs), min(ys), max(xs), max(ys)
 
+    def turned(self) -> Quad:
+        """The same region, its text upside down."""
+        a, b, c, d = self.corners
+        return Quad((c, d, a, b))
+
     def part(self, start: float, end: float) -> Quad:
         """What lies between two shares of its length, 0 the left end and 1 the right; beyond them it is prolonged."""
         a, b, c, d = self.corners
@@ -84,6 +89,11 @@ class Quad:
         x, y = along / max(self.length, 1.0), across / max(self.height, 1.0)
         a, b, c, d = self.part(-x, 1 + x).corners
         return Quad((_between(a, d, -y), _between(b, c, -y), _between(b, c, 1 + y), _between(a, d, 1 + y)))
+
+    def moved(self, x: float, y: float) -> Quad:
+        """The same region, further right and down by these pixels."""
+        a, b, c, d = ((px + x, py + y) for px, py in self.corners)
+        return Quad((a, b, c, d))
 
     def scaled(self, x: float, y: float) -> Quad:
         """The same region in a picture `x` times as wide and `y` times as high."""

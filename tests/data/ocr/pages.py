@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -271,11 +271,11 @@ def pages(count: int, seed: int, clean: bool = False) -> Iterator[Page]:
         yield page if clean or (number // len(KINDS)) % 2 == 0 else taken(page, chance)
 
 
-def write(folder: Path, count: int, seed: int) -> None:
+def write(folder: Path, pages: Iterable[Page]) -> None:
     """Writes pictures and labels.jsonl into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "labels.jsonl").open("w", encoding="utf-8") as labels:
-        for number, page in enumerate(pages(count, seed)):
+        for number, page in enumerate(pages):
             name = f"{number:04}_{page.kind}.png"
             Image.fromarray(page.pixels).save(folder / name)
             labels.write(json.dumps({"file": name, **page.label}, ensure_ascii=False) + "\n")

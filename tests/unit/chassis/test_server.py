@@ -463,19 +463,20 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         listen=free_address(),
         drain_seconds=1,
     )
-    running = asyncio.create_task(serve(config, Talk().register, ready=lambda: ready))
+    parts = {"case.here": True, "case.missing": False}
+    running = asyncio.create_task(serve(config, Talk().register, ready=lambda: ready, parts=parts))
     async with grpc.aio.insecure_channel(config.listen) as channel:
         await channel.channel_ready()
         stub: Any = health_pb2_grpc.HealthStub(channel)
 
         async def states() -> list[int]:
             await asyncio.sleep(0.4)
-            names = ("", SERVICE, "live")
+            names = ("", SERVICE, "live", *parts)
             return [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
 
-        assert await states() == [2, 2, 1]
+        assert await states() == [2, 2, 1, 1, 2]
         ready = True
-        assert await states() == [1, 1, 1]
+        assert await states() == [1, 1, 1, 1, 2]
         running.cancel()
         await asyncio.wait({running}, timeout=5)
         assert running.done()
