@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-faces chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton
+.PHONY: bench bench-faces bench-ocr chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench: setup ## Measure a whole system on this machine: pictures, texts, matches
 bench-faces: setup ## Measure faces on one core beside face_recognition (an environment of its own, .peers)
 	@$(PYTHON) bootstrap/environments.py peers
 	@$(VENV)/python -m tests.bench --only faces
+
+bench-ocr: ocr ## Measure texts in pictures on one core beside the bare models
+	@$(VENV)/python -m tests.bench.ocr
 
 triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
 	@$(PYTHON) bootstrap/environments.py triton

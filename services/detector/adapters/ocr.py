@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import mode
 from typing import Any, Final
 
 import cv2
@@ -35,6 +36,8 @@ MODES: Final = (OFF, AUTO)
 """JIKIMI_OCR: `auto` reads pictures where the extra is installed."""
 _SAMPLE: Final = 4
 """Lines, the largest, by which a page that lies on its head is known."""
+_FAR: Final = 3.0
+"""How much further a word with syllables is from figures and letters beside it than one without."""
 FOLDER: Final = "ocr"
 """Folder of the text models inside the folder of the models."""
 
@@ -242,7 +245,19 @@ def _covers(symbols: Sequence[Symbol], start: float, end: float, aspect: float) 
 
 def _joined(symbols: Sequence[Symbol]) -> tuple[str, float]:
     text = "".join(symbol.text for symbol in symbols).strip()
-    return text, sum(symbol.certainty for symbol in symbols) / len(symbols)
+    return regrouped(text), sum(symbol.certainty for symbol in symbols) / len(symbols)
+
+
+def regrouped(text: str) -> str:
+    """Groups of figures, with a space put back where one was not read: where a group is as long as two others."""
+    groups = text.split(" ")
+    if len(groups) < 3 or not all(group.isdecimal() for group in groups):
+        return text
+    usual = mode(len(group) for group in groups)
+    parted = (
+        (group[:usual], group[usual:]) if len(group) == 2 * usual else (group,) for group in groups
+    )
+    return " ".join(part for parts in parted for part in parts)
 
 
 def merged(words: Sequence[Word], symbols: Sequence[Symbol], aspect: float, sure: float) -> tuple[str, float]:
@@ -265,23 +280,30 @@ def merged(words: Sequence[Word], symbols: Sequence[Symbol], aspect: float, sure
 def _by_word(words: Sequence[Word], symbols: Sequence[Symbol]) -> list[list[Symbol]]:
     """For each word the symbols nearest to it; both readings see the borders a little apart."""
     found: list[list[Symbol]] = [[] for _ in words]
+    weights = [_FAR if _has_syllables(word.text) else 1.0 for word in words]
     for symbol in symbols:
         if not symbol.text.isspace():
-            away = [max(word.start - symbol.place, symbol.place - word.end, 0.0) for word in words]
+            away = [
+                max(word.start - symbol.place, symbol.place - word.end, 0.0) * weight
+                for word, weight in zip(words, weights, strict=True)
+            ]
             found[away.index(min(away))].append(symbol)
     return found
 
 
 def _is_latin(word: Word, symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
     """Whether these symbols are all of a word. One with a syllable is not theirs, unless they outnumber it."""
-    plain = not any("가" <= char <= "힣" for char in word.text)
     return (
         bool(symbols)
-        and (plain or len(symbols) >= len(word.text))
+        and (not _has_syllables(word.text) or len(symbols) >= len(word.text))
         and all(symbol.text.isascii() for symbol in symbols)
         and sum(symbol.certainty for symbol in symbols) >= sure * len(symbols)
         and _covers(symbols, min(word.start, symbols[0].place), max(word.end, symbols[-1].place), aspect)
     )
+
+
+def _has_syllables(text: str) -> bool:
+    return any("가" <= char <= "힣" for char in text)
 
 
 def open_reader(models_dir: Path, threads: int, engine: str, rules: OcrRules) -> PictureReader:

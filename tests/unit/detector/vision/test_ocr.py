@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from services.detector.adapters.engines import ONNXRUNTIME
-from services.detector.adapters.ocr import OcrUnavailable, PictureReader, merged, open_reader, suffices, without_repeats
+from services.detector.adapters.ocr import (
+    OcrUnavailable,
+    PictureReader,
+    merged,
+    open_reader,
+    regrouped,
+    suffices,
+    without_repeats,
+)
 from services.detector.adapters.ocr_hangul import Word, in_words
 from services.detector.adapters.ocr_models import LINE_HEIGHT, LatinRecogniser, LineRules, Symbol, cut, lines_of
 from services.detector.adapters.rules import read_rules
@@ -124,6 +132,28 @@ def test_letters_that_were_taken_for_syllables_are_put_right() -> None:
     words = [Word("메일은", 0.0, 0.2, 0.9), Word("니8ㅁ@0231.6", 0.25, 1.0, 0.4)]
     latin = symbols("gildong18@mail.kr", start=0.25)
     assert "메일은 gildong18@mail.kr" == merged(words, latin, 14.0, 0.9)[0]
+
+
+@pytest.mark.parametrize(
+    ("read", "meant"),
+    [
+        ("6011 1111 11111117", "6011 1111 1111 1117"),
+        ("40128888 8888 1881", "4012 8888 8888 1881"),
+        ("010 1234 5678", "010 1234 5678"),
+        ("3782 822463 10005", "3782 822463 10005"),
+        ("1234 12345678", "1234 12345678"),
+        ("Card 4111 11111111", "Card 4111 11111111"),
+        ("", ""),
+    ],
+)
+def test_a_group_as_long_as_two_is_two(read: str, meant: str) -> None:
+    assert meant == regrouped(read)
+
+
+def test_a_figure_beside_a_word_belongs_to_its_number() -> None:
+    words = [Word("전화", 0.0, 0.2, 0.9), Word("010-5472-6769", 0.36, 1.0, 0.9)]
+    latin = symbols("010-5472-6769", start=0.25)
+    assert "전화 010-5472-6769" == merged(words, latin, 8.3, 0.9)[0]
 
 
 def test_what_neither_reads_is_nothing() -> None:
