@@ -461,6 +461,10 @@ class Analyst(Protocol):
         """Runtime of that model."""
 
     @property
+    def reader_id(self) -> str:
+        """Rules, models and runtime that read texts in pictures; empty where they are not read."""
+
+    @property
     def text_rule_version(self) -> str:
         """Version of the text rules."""
 

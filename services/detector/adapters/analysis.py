@@ -168,6 +168,7 @@ class SignalAnalyst:
         self._scanning = threading.Lock()
         self.model_id = engine.model_id
         self.engine_id = engine.engine_id
+        self.reader_id = f"{reader.rule_version}/{reader.reader_id}" if reader else ""
         self.face_rule_version = face_rules.name
         self.text_rule_version = f"pii-{scanner.rules.version}"
 

@@ -83,7 +83,7 @@ def decision(
     if face:
         body.face_match_decision_log.CopyFrom(_face_detail(found, placement, analysis, analyst, gallery))
     else:
-        body.pii_pattern_match_log.CopyFrom(_text_detail(found, analysis))
+        body.pii_pattern_match_log.CopyFrom(_text_detail(found, analysis, analyst))
     return log.LogRecord(
         decision_id=decision_id,
         entity="decision",
@@ -118,7 +118,7 @@ def _face_detail(
     return detail
 
 
-def _text_detail(found: Decision, analysis: Analysis) -> log.PIIPatternMatchLog:
+def _text_detail(found: Decision, analysis: Analysis, analyst: Analyst) -> log.PIIPatternMatchLog:
     watched = {id(each.hit) for each in found.watched}
     # The watched ones first: they are the reason.
     hits = sorted(analysis.hits, key=lambda hit: id(hit) not in watched)
@@ -126,6 +126,7 @@ def _text_detail(found: Decision, analysis: Analysis) -> log.PIIPatternMatchLog:
         hits=[_hit(hit, id(hit) in watched) for hit in hits[:MOST_HITS]],
         doxing=analysis.doxing,
         hits_omitted=max(0, len(hits) - MOST_HITS),
+        reader_id=analyst.reader_id if any(is_written(hit.field) for hit in hits) else "",
     )
 
 

@@ -36,6 +36,7 @@ async def test_a_watched_number_on_a_screenshot_opens_a_case_of_its_own_kind(emp
         matched, nobody = await world.records("match_decision_log")
         hit = matched.pii_pattern_match_log.hits[0]
         assert ("image.1.written", True, common.IDENTIFIER_KIND_MOBILE_PHONE) == (hit.field, hit.watched, hit.kind)
+        assert "strips-1/strips" == matched.pii_pattern_match_log.reader_id
         assert ["NOT_WATCHED"] == list(nobody.reasons)
 
         request = signals.GetCaptureRequest(decision_id=facts.decision_id)
