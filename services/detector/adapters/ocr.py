@@ -142,20 +142,25 @@ class PictureReader:
 
     def _has_text(self, rgb: Pixels) -> bool:
         """A look at a fraction of the pixels, for a fraction of the cost: most pictures hold no text."""
-        return any(self._detector.find(piece, self._rules.quick_side) for _, _, piece in self._pieces(rgb))
+        return bool(self._lines(rgb, self._rules.quick_side))
 
     def _find(self, rgb: Pixels) -> tuple[list[Quad], bool]:
         """The lines worth reading, the largest first, and whether that is all of them."""
+        found = without_repeats(
+            sorted(self._lines(rgb, self._rules.detect_side), key=lambda quad: -quad.height * quad.length)
+        )
+        high = [quad for quad in found if quad.height >= self._rules.least_height]
+        return high[: self._rules.most_lines], len(found) <= min(len(high), self._rules.most_lines)
+
+    def _lines(self, rgb: Pixels, side: int) -> list[Quad]:
+        """What is found in all pieces with that long side each; unordered, some of it twice."""
         most_height = self._rules.most_height * min(rgb.shape[:2])
-        found = [
+        return [
             quad.moved(x, y)
             for x, y, piece in self._pieces(rgb)
-            for quad, _ in self._detector.find(piece, self._rules.detect_side)
+            for quad, _ in self._detector.find(piece, side)
             if quad.height <= most_height
         ]
-        found = without_repeats(sorted(found, key=lambda quad: -quad.height * quad.length))
-        high = [quad for quad in found if quad.height >= self._rules.least_height]
-        return high[: self._rules.most_lines], len(high) <= self._rules.most_lines and len(high) == len(found)
 
     def _is_elongated(self, rgb: Pixels) -> bool:
         return bool(max(rgb.shape[:2]) > self._rules.elongated * min(rgb.shape[:2]))
