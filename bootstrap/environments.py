@@ -1,10 +1,10 @@
 """How the Python environments come to be: `.venv` (runtime, servers, tests), `.tools` (code generation,
 linters) and, for those who ask by name, `.triton` (a real Triton server for its tests) and `.peers` (what the
-benchmark of faces is compared with).
+benchmark of faces is compared with). What `.venv` holds on request only is an extra: `ocr` reads texts in pictures.
 
 Standard library only: it runs before anything is installed. Each environment is made from hash-pinned locks
 and carries a stamp of them; a second run with the same locks does nothing. Usage: `python3
-bootstrap/environments.py [triton|peers]`.
+bootstrap/environments.py [triton|peers|ocr]`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,26 @@ ON_REQUEST = {
     ),
     "peers": Environment(ROOT / ".peers", ("peers",), runs_the_project=False, alone=("peers_alone",)),
 }
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A lock that adds to an environment what not every machine needs. It asks for nothing that is not there."""
+
+    environment: Environment
+    lock: str
+
+    @property
+    def stamp(self) -> Path:
+        return self.environment.folder / f".with-{self.lock}"
+
+    def wanted(self) -> str:
+        """Digest of all that decides what is added."""
+        lock = (ROOT / "requirements" / f"{self.lock}.txt").read_bytes()
+        return hashlib.sha256(self.environment.wanted().encode() + lock).hexdigest()
+
+
+EXTRAS = {"ocr": Extra(ENVIRONMENTS[0], "ocr")}
 
 
 def check_machine(wanted: Sequence[Environment]) -> None:
@@ -177,15 +197,27 @@ def make(environment: Environment) -> None:
     print(f"{name}: ready", flush=True)
 
 
+def add(extra: Extra) -> None:
+    """Install an extra if it is missing or its lock or its environment changed."""
+    if extra.stamp.exists() and extra.stamp.read_text() == extra.wanted():
+        return
+    print(f"{extra.environment.folder.name}: adding {extra.lock}", flush=True)
+    install(extra.environment, extra.lock)
+    extra.stamp.write_text(extra.wanted())
+
+
 def main(names: Sequence[str]) -> int:
-    if not set(names) <= set(ON_REQUEST):
-        print(f"usage: environments.py [{'|'.join(ON_REQUEST)}]", file=sys.stderr)
+    if not set(names) <= {*ON_REQUEST, *EXTRAS}:
+        print(f"usage: environments.py [{'|'.join([*ON_REQUEST, *EXTRAS])}]", file=sys.stderr)
         return 2
-    wanted = [ON_REQUEST[name] for name in names] or list(ENVIRONMENTS)
+    extras = [EXTRAS[name] for name in names if name in EXTRAS]
+    asked = [ON_REQUEST[name] for name in names if name in ON_REQUEST]
+    wanted = [*asked, *(extra.environment for extra in extras)] or list(ENVIRONMENTS)
     try:
         check_machine(wanted)
         with locked("environments"), ThreadPoolExecutor(len(wanted)) as pool:
             list(pool.map(make, wanted))
+            list(map(add, extras))
     except CannotSetUp as error:
         print(f"Set-up stopped: {error}", file=sys.stderr)
         return 2

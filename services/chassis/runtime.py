@@ -104,6 +104,7 @@ class Runtime:
         ready: Callable[[], bool] | None = None,
         index: Index | None = None,
         background: Sequence[Background] = (),
+        parts: Mapping[str, bool] | None = None,
     ) -> None:
         """Serves until SIGTERM; OpsService is added here."""
         ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index)
@@ -114,7 +115,9 @@ class Runtime:
 
         loops = [*(until_halted(loop) for loop in self.loops), *background]
         try:
-            await serve(self.config, register_all, telemetry=self.telemetry, background=loops, ready=ready)
+            await serve(
+                self.config, register_all, telemetry=self.telemetry, background=loops, ready=ready, parts=parts
+            )
         finally:
             await self.close()
 

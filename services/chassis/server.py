@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import signal
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -77,12 +77,14 @@ async def serve(
     telemetry: Telemetry | None = None,
     background: Sequence[Background] = (),
     ready: Callable[[], bool] | None = None,
+    parts: Mapping[str, bool] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains: not ready → no new calls → finish calls → stop the
     background.
 
     Health answers for "" and every service name what `ready` says (default: always), and for "live" that the
-    process runs. A background loop that ends or fails ends the process with that error: a supervisor starts
+    process runs. `parts` names what may be missing without harm to the rest, and whether it works here: health answers
+    for these names too. A background loop that ends or fails ends the process with that error: a supervisor starts
     it again.
     """
     stop = asyncio.Event()
@@ -91,6 +93,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     front = _Front(config, register)
     await front.server.start()
+    await front.set_parts(parts or {})
     log.info("serving", port=front.port, **{f"config_{k}": v for k, v in config.printable().items()})
     halt = asyncio.Event()
     loops = [asyncio.create_task(work(halt)) for work in background]
@@ -146,6 +149,12 @@ class _Front:
         for name in ("", *self._names):
             await self._health.set(name, state)
         await self._health.set("live", health_pb2.HealthCheckResponse.SERVING)
+
+    async def set_parts(self, parts: Mapping[str, bool]) -> None:
+        """Tells of parts by name whether they work here; they stay as they are, and `ready` does not depend on them."""
+        states = health_pb2.HealthCheckResponse
+        for name, works in parts.items():
+            await self._health.set(name, states.SERVING if works else states.NOT_SERVING)
 
     async def drain(self, seconds: float) -> None:
         """Not ready, no new calls, calls in flight get `seconds` to end."""

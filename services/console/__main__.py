@@ -65,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, status; eval faces|pii|dedup, model add|lay, scan (detector); evidence verify (case); "
-        "removal lint (removal).",
+        epilog="Also: up, down, status; eval faces|pii|dedup|ocr, model add|lay, scan (detector); "
+        "evidence verify (case); removal lint (removal).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")
     _people(nouns)

@@ -44,6 +44,7 @@ from services.detector.adapters.likeness import CascadeLikeness
 from services.detector.adapters.liveness import PassiveLiveness
 from services.detector.adapters.model_files import UnusableModel
 from services.detector.adapters.models import Embedder, FaceModels, open_models
+from services.detector.adapters.ocr import OFF, OcrUnavailable, known_mode, open_reader
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
 from services.detector.adapters.spool import SPOOL_TOPIC
@@ -59,6 +60,7 @@ from services.detector.handlers.freshness import Reporting
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
+from services.detector.ports import TextReader
 from services.detector.sealing import References, Vault
 from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
 
@@ -67,6 +69,8 @@ log = logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIB = 1024 * 1024
 LARGEST_MESSAGE = 24 * MIB
+TEXTS_IN_PICTURES = "detector.ocr"
+"""What health answers for: SERVING where texts in pictures are read."""
 FOLLOW_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
@@ -88,10 +92,13 @@ class Tuning:
     """What works out the models that gain by it: one of engines.ENGINES."""
     spool_bytes: int = 2048 * MIB
     """Sealed content that may wait."""
+    ocr: str = AUTO
+    """Whether texts in pictures are read: one of ocr.MODES."""
 
     @classmethod
     def from_env(cls) -> Tuning:
-        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE and _SPOOL_MIB. Raises ConfigError."""
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB and JIKIMI_OCR. Raises
+        ConfigError."""
         number = integer(1, 64)
         return cls(
             workers=setting(os.environ, "JIKIMI_DETECTOR_WORKERS", cls.workers, number),
@@ -100,6 +107,7 @@ class Tuning:
             engine=setting(os.environ, "JIKIMI_DETECTOR_ENGINE", cls.engine, known_engine),
             spool_bytes=MIB
             * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
+            ocr=setting(os.environ, "JIKIMI_OCR", cls.ocr, known_mode),
         )
 
 
@@ -226,8 +234,10 @@ def wire(
     executor: Executor,
     spool_bytes: int = Tuning.spool_bytes,
     embedders_ready: Callable[[], bool] = lambda: True,
+    reader: TextReader | None = None,
 ) -> Detector:
-    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool."""
+    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool. Without
+    a reader, what stands written in pictures is not looked for."""
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
@@ -266,7 +276,7 @@ def wire(
         vault,
         clock,
         references,
-        SignalAnalyst(engine, enrolled, rules.faces, scanner),
+        SignalAnalyst(engine, enrolled, rules.faces, scanner, reader),
         CascadeLikeness(rules.pictures, rules.texts),
         enrolled,
         rules.review,
@@ -326,6 +336,7 @@ async def serve() -> None:
     runtime = await Runtime.open(config)
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
+    reader = _reader(config, tuning, rules)
     with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
         detector = wire(
             config,
@@ -339,6 +350,7 @@ async def serve() -> None:
             executor,
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
+            reader,
         )
         await detector.start()
         following = runtime.consume("case", case_handlers(detector.following, detector.store.within))
@@ -353,7 +365,12 @@ async def serve() -> None:
         def ready() -> bool:
             return detector.ready() and (remote is None or remote.ready())
 
-        await runtime.serve(detector.register, ready=ready, index=detector.feed)
+        await runtime.serve(
+            detector.register,
+            ready=ready,
+            index=detector.feed,
+            parts={TEXTS_IN_PICTURES: reader is not None},
+        )
 
 
 def _open(config: Config, tuning: Tuning, rules: Rules) -> FaceModels:
@@ -374,6 +391,20 @@ async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | No
     remote = TritonEmbedders(address, models, config.models_dir, read_triton_rules(config.rules_dir))
     await remote.look()
     return remote
+
+
+def _reader(config: Config, tuning: Tuning, rules: Rules) -> TextReader | None:
+    """What reads texts in pictures; None, said once, where it is off or not installed."""
+    if tuning.ocr == OFF:
+        log.info("texts_in_pictures_not_read", reason="OCR_OFF")
+        return None
+    try:
+        reader = open_reader(config.models_dir, tuning.model_threads, tuning.engine, rules.ocr)
+    except OcrUnavailable as problem:
+        log.warning("texts_in_pictures_not_read", reason=problem.reason, remedy=str(problem))
+        return None
+    log.info("texts_in_pictures_read", reader=reader.reader_id)
+    return reader
 
 
 def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:
@@ -397,12 +428,13 @@ async def migrate_database() -> None:
 
 def evaluate(arguments: list[str]) -> int:
     """Measures one part against data; 2 for an unknown part."""
-    from services.detector import evaluate_dedup, evaluate_faces, evaluate_pii
+    from services.detector import evaluate_dedup, evaluate_faces, evaluate_ocr, evaluate_pii
 
     parts: dict[str, Callable[[list[str]], int]] = {
         "faces": evaluate_faces.run,
         "dedup": evaluate_dedup.run,
         "pii": evaluate_pii.run,
+        "ocr": evaluate_ocr.run,
     }
     if not arguments or arguments[0] not in parts:
         print(f"usage: python -m services.detector eval {'|'.join(parts)} …", file=sys.stderr)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from misuse.log.v1.record_pb2 import LogRecord
 from services.detector.domain.channels import Channel
@@ -16,6 +18,7 @@ from services.detector.domain.clusters import Medium, Near
 from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
 from services.detector.domain.liveness import Liveness, Pose
 from services.detector.domain.ownership import Challenge, Duplicate, FaceTemplate, Watch
+from services.detector.domain.picture_text import Quad, Written
 from services.detector.domain.pii import Hit
 from services.detector.domain.signals import Signal
 
@@ -428,6 +431,10 @@ class Analysis(Protocol):
     def faces_found(self) -> int:
         """Faces in all pictures."""
 
+    @property
+    def all_read(self) -> bool:
+        """False where a bound left text in a picture unread."""
+
     def keep(self, decision: Decision) -> Kept:
         """What to keep for one decision: contents, masked text, thumbnail, crop. Heavy: runs beside the event loop."""
 
@@ -455,6 +462,10 @@ class Analyst(Protocol):
     @property
     def engine_id(self) -> str:
         """Runtime of that model."""
+
+    @property
+    def reader_id(self) -> str:
+        """Rules, models and runtime that read texts in pictures; empty where they are not read."""
 
     @property
     def text_rule_version(self) -> str:
@@ -565,3 +576,37 @@ class GalleryFeed(Protocol):
 
     async def refresh(self) -> None:
         """Takes in what changed since the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What stands written in a picture. `complete` is False where a bound left lines unlooked at or unread; those found
+    and not read have their region and no text."""
+
+    written: Written
+    complete: bool
+
+
+class TextReader(Protocol):
+    """Reads text in pictures: uint8 [H,W,3] RGB, upright; regions are in its pixels. Heavy; threads may share it."""
+
+    @property
+    def reader_id(self) -> str:
+        """Models and runtime that read."""
+
+    @property
+    def rule_version(self) -> str:
+        """Version of the rules that say what is looked for."""
+
+    def find(self, rgb: NDArray[np.uint8]) -> list[Quad]:
+        """Where lines of text stand, unread, the largest first: about a third of the cost of reading five."""
+
+    def read(
+        self,
+        rgb: NDArray[np.uint8],
+        sharper: Callable[[], NDArray[np.uint8]] | None = None,
+        seconds: float | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Reading:
+        """What its lines say. `sharper` gives the same picture with more pixels, asked only when there are lines to
+        read. After `seconds`, or once `stopped` says so, no further line is read."""

@@ -8,12 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / "requirements" / "runtime.txt"
+EXTRAS = (LOCK.with_name("ocr.txt"),)
+"""What some machines install besides; looked at where it is installed."""
 MARKS = (b"/rustc/", b".cargo/registry")
 PIECE, OVERLAP = 1 << 22, 64
 
 
 def locked_names() -> list[str]:
-    return re.findall(r"^([A-Za-z0-9._-]+)==", LOCK.read_text(), re.MULTILINE)
+    installed = {found.name for found in importlib.metadata.distributions()}
+    return _names(LOCK) + [name for extra in EXTRAS for name in _names(extra) if name in installed]
+
+
+def _names(lock: Path) -> list[str]:
+    return re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text(), re.MULTILINE)
 
 
 def installed_files(name: str) -> Iterator[Path]:

@@ -19,16 +19,20 @@ from services.detector.domain import faces as rules_of_faces
 from services.detector.domain.clusters import Medium
 from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
 from services.detector.domain.faces import FaceRules
+from services.detector.domain.picture_text import field_name
 from services.detector.domain.pii import Hit, Scanner, ScanResult, TextPart, snippet
 from services.detector.domain.signals import Signal
 from services.detector.domain.text_similarity import signature
-from services.detector.ports import Content, Kept
+from services.detector.ports import Content, Kept, Reading, TextReader
 
 log = logger(__name__)
 
 ENOUGH_PIXELS = 960
 """Long side that detection needs; JPEGs twice as large are decoded at a fraction of their size. Measured on the sample
 pictures: as many faces as at full size, for three quarters of the time."""
+READ_PIXELS = 2400
+"""Long side that suffices to read lines: a page of 50 lines has 30 pixels for each. Of a picture longer than twice its
+shorter side more."""
 CANDIDATES = 4
 """Subscribers nearest to a face that the decision looks at."""
 MOST_MASKED_CHARACTERS = 5_000
@@ -49,6 +53,8 @@ class _Shown:
     """Of all frames, frame by frame."""
     frame_of: tuple[int, ...]
     """For each face the index of its frame in `picture.frames`."""
+    readings: tuple[Reading, ...] = field(repr=False, default=())
+    """For each frame what stands written in it; empty where texts in pictures are not read."""
 
 
 class SignalAnalysis:
@@ -72,6 +78,7 @@ class SignalAnalysis:
         self.doxing = result.doxing
         self.unreadable = tuple(unreadable)
         self.faces_found = sum(len(each.faces) for each in shown)
+        self.all_read = all(reading.complete for each in shown for reading in each.readings)
 
     def keep(self, decision: Decision) -> Kept:
         """See the port."""
@@ -89,7 +96,7 @@ class SignalAnalysis:
         ]
         mine = [face.face_index, *others]
         crop = encoded(shown.faces[face.face_index].crop) if decision.band is Band.REVIEW else b""
-        return Kept(contents, thumbnail=_thumbnail(shown, mine), candidate_crop=crop)
+        return Kept(contents, thumbnail=self._thumbnail(shown, mine), candidate_crop=crop)
 
     def _known(self, part: int) -> bool:
         return part in self._shown or self._signal.parts[part].image is None
@@ -113,16 +120,29 @@ class SignalAnalysis:
     def _bystanders_only(self, decision: Decision) -> bytes:
         """The picture whose own data spoke, with every face hidden: nobody was recognised in it."""
         pictures = [part for part in decision.parts if part in self._shown]
-        return _thumbnail(self._shown[pictures[0]], ()) if pictures else b""
+        return self._thumbnail(self._shown[pictures[0]], ()) if pictures else b""
 
+    def _thumbnail(self, shown: _Shown, mine: Sequence[int]) -> bytes:
+        """The frame that shows the first of the faces `mine`, with all other faces in it and all personal data written
+        in it hidden; without such faces the first frame in which personal data stands, else the first.
+        """
+        frame = shown.frame_of[mine[0]] if mine else self._first_with_hits(shown)
+        here = [index for index, of in enumerate(shown.frame_of) if of == frame]
+        boxes = [shown.faces[index].box for index in here]
+        regions = [Region(box.left, box.top, box.right, box.bottom) for box in boxes]
+        kept = [here.index(each) for each in mine if each in here]
+        return thumbnail(shown.picture.frames[frame], [*regions, *self._hit_regions(shown, frame)], kept)
 
-def _thumbnail(shown: _Shown, mine: Sequence[int]) -> bytes:
-    """The frame that shows the first of the faces `mine`, with all other faces in it hidden; else the first frame."""
-    frame = shown.frame_of[mine[0]] if mine else 0
-    here = [index for index, of in enumerate(shown.frame_of) if of == frame]
-    boxes = [shown.faces[index].box for index in here]
-    regions = [Region(box.left, box.top, box.right, box.bottom) for box in boxes]
-    return thumbnail(shown.picture.frames[frame], regions, [here.index(each) for each in mine if each in here])
+    def _first_with_hits(self, shown: _Shown) -> int:
+        frames = range(len(shown.readings))
+        return next((frame for frame in frames if self._result.of(field_name(shown.part, frame))), 0)
+
+    def _hit_regions(self, shown: _Shown, frame: int) -> list[Region]:
+        if not shown.readings:
+            return []
+        hits = self._result.of(field_name(shown.part, frame))
+        written = shown.readings[frame].written
+        return [Region(*quad.bounds) for hit in hits if hit.personal for quad in written.regions(hit.start, hit.end)]
 
 
 class SignalAnalyst:
@@ -138,14 +158,17 @@ class SignalAnalyst:
         enrolled: EnrolledFaces,
         face_rules: FaceRules,
         scanner: Scanner,
+        reader: TextReader | None = None,
     ) -> None:
         self._engine = engine
         self._enrolled = enrolled
         self._face_rules = face_rules
         self._scanner = scanner
+        self._reader = reader
         self._scanning = threading.Lock()
         self.model_id = engine.model_id
         self.engine_id = engine.engine_id
+        self.reader_id = f"{reader.rule_version}/{reader.reader_id}" if reader else ""
         self.face_rule_version = face_rules.name
         self.text_rule_version = f"pii-{scanner.rules.version}"
 
@@ -171,9 +194,26 @@ class SignalAnalyst:
         shown: list[list[_Shown]] = [[] for _ in signals]
         for (at, part, data), picture in zip(places, pictures, strict=True):
             faces = [(face, frame) for frame in range(len(picture.frames)) for face in next(found)]
-            each = _Shown(part, data, picture, tuple(face for face, _ in faces), tuple(frame for _, frame in faces))
+            each = _Shown(
+                part,
+                data,
+                picture,
+                tuple(face for face, _ in faces),
+                tuple(frame for _, frame in faces),
+                self._written(data, picture),
+            )
             shown[at].append(each)
         return shown, unreadable
+
+    def _written(self, data: bytes, picture: images.Picture) -> tuple[Reading, ...]:
+        """What stands in each frame; lines are cut from the full picture where it was decoded smaller."""
+        if self._reader is None:
+            return ()
+        short, long = sorted((picture.full_width, picture.full_height))
+        enough = round(READ_PIXELS * max(1.0, long / short / 2))
+        sharper = (lambda: images.read_picture(data, enough).pixels) if picture.reduction > 1 else None
+        first = self._reader.read(picture.pixels, sharper)
+        return (first, *(self._reader.read(frame) for frame in picture.more))
 
     def _find(self, signals: Sequence[Signal], shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
         """Every face against the gallery: one search for all; pose and a second look for those that need it."""
@@ -239,6 +279,9 @@ def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:
     for each in shown:
         for number, (key, value) in enumerate(each.picture.fields):
             yield TextPart(f"image.{each.part}.{key}.{number}", value)
+        for frame, reading in enumerate(each.readings):
+            if reading.written.text:
+                yield TextPart(field_name(each.part, frame), reading.written.text)
 
 
 def _portions(texts: Sequence[TextPart], most: int) -> Iterator[list[TextPart]]:

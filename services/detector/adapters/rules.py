@@ -14,6 +14,7 @@ from services.detector.adapters import images
 from services.detector.adapters.fingerprints import DedupRules
 from services.detector.adapters.fingerprints import read_rules as read_dedup_rules
 from services.detector.adapters.gallery import GalleryRules
+from services.detector.adapters.ocr import OcrRules
 from services.detector.adapters.pii_hyperscan import build_scanner
 from services.detector.domain import pii
 from services.detector.domain.channels import Channel, read_channels
@@ -43,6 +44,7 @@ class Rules:
     gallery: GalleryRules
     pictures: DedupRules
     texts: TextDedupRule
+    ocr: OcrRules
     pii_file: Path
 
     def scanner(self) -> pii.Scanner:
@@ -67,6 +69,7 @@ def read_rules(folder: Path | None = None) -> Rules:
         gallery=GalleryRules.read(load("gallery.yaml")),
         pictures=read_dedup_rules(chosen["dedup.yaml"]),
         texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
+        ocr=OcrRules.read(load("ocr.yaml")),
         pii_file=chosen["pii.yaml"],
     )
 

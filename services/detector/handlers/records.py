@@ -12,6 +12,7 @@ from services.chassis.errors import Unauthenticated
 from services.chassis.tokens import Actor, current_actor
 from services.detector.domain.clusters import Placement
 from services.detector.domain.decisions import Band, Decision, MatchKind, identifier_kind
+from services.detector.domain.picture_text import is_written
 from services.detector.domain.pii import Hit
 from services.detector.domain.signals import Signal
 from services.detector.ports import Analysis, Analyst, Gallery, GalleryFacts
@@ -84,7 +85,7 @@ def decision(
     if face:
         body.face_match_decision_log.CopyFrom(_face_detail(found, placement, analysis, analyst, gallery))
     else:
-        body.pii_pattern_match_log.CopyFrom(_text_detail(found, analysis))
+        body.pii_pattern_match_log.CopyFrom(_text_detail(found, analysis, analyst))
     return log.LogRecord(
         decision_id=decision_id,
         entity="decision",
@@ -119,7 +120,7 @@ def _face_detail(
     return detail
 
 
-def _text_detail(found: Decision, analysis: Analysis) -> log.PIIPatternMatchLog:
+def _text_detail(found: Decision, analysis: Analysis, analyst: Analyst) -> log.PIIPatternMatchLog:
     watched = {id(each.hit) for each in found.watched}
     # The watched ones first: they are the reason.
     hits = sorted(analysis.hits, key=lambda hit: id(hit) not in watched)
@@ -127,6 +128,7 @@ def _text_detail(found: Decision, analysis: Analysis) -> log.PIIPatternMatchLog:
         hits=[_hit(hit, id(hit) in watched) for hit in hits[:MOST_HITS]],
         doxing=analysis.doxing,
         hits_omitted=max(0, len(hits) - MOST_HITS),
+        reader_id=analyst.reader_id if any(is_written(hit.field) for hit in hits) else "",
     )
 
 
@@ -150,6 +152,8 @@ _KNOWN_FIELDS = frozenset({"title", "alt", "file_name", "author", "exif", "descr
 
 def _field(name: str) -> str:
     """The field's name as far as it is ours: a collector's own pair names may hold anything."""
+    if is_written(name):
+        return name
     head, _, rest = name.partition(".")
     word = rest.partition(".")[0]
     return f"{head}.{word if word.isdecimal() or word in _KNOWN_FIELDS else 'other'}"
@@ -225,6 +229,8 @@ def none_reasons(analysis: Analysis) -> tuple[str, ...]:
     reasons += [reason for face in analysis.faces for reason in face.reasons]
     if analysis.hits:
         reasons.append("NOT_WATCHED")
+    if not analysis.all_read:
+        reasons.append("TEXT_NOT_ALL_READ")
     return _once(reasons) or ("NOTHING_FOUND",)
 
 

@@ -54,6 +54,7 @@ from services.detector.adapters.rules import Rules, read_rules
 from services.detector.adapters.tables import Base
 from services.detector.domain.pii import Scanner
 from services.detector.handlers.deciding import PICTURES, TEXTS
+from services.detector.ports import TextReader
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MODELS = Path(__file__).parents[3] / ".cache" / "models"
@@ -297,7 +298,9 @@ async def world(empty_url: str, tmp_path: Path, heavy: Heavy) -> AsyncIterator[W
 
 
 @asynccontextmanager
-async def running(url: str, home: Path, heavy: Heavy, clock: ManualClock | None = None) -> AsyncIterator[World]:
+async def running(
+    url: str, home: Path, heavy: Heavy, clock: ManualClock | None = None, reader: TextReader | None = None
+) -> AsyncIterator[World]:
     """A detector on a migrated database, empty or used."""
     master = home / "keys" / "master.key"
     create_master_key(master)
@@ -320,7 +323,18 @@ async def running(url: str, home: Path, heavy: Heavy, clock: ManualClock | None 
     time = clock or ManualClock(START)
     with ThreadPoolExecutor(2) as executor:
         outbox = Outbox("detector", 4, b"k" * 32)
-        detector = wire(config, heavy.rules, database, outbox, keys, time, heavy.models, heavy.scanner, executor)
+        detector = wire(
+            config,
+            heavy.rules,
+            database,
+            outbox,
+            keys,
+            time,
+            heavy.models,
+            heavy.scanner,
+            executor,
+            reader=reader,
+        )
         await detector.start()
         await detector.feed.refresh()
         server, port = build_server(config, detector.register)

@@ -68,6 +68,7 @@ class Seen:
         self.hits, self.doxing = of_texts.hits, of_texts.doxing
         self.unreadable: Sequence[tuple[int, str]] = ()
         self.faces_found = len(faces)
+        self.all_read = True
 
     def keep(self, decision: Decision) -> Kept:
         return Kept(contents=()) if decision.face else self._of_texts.keep(decision)
@@ -79,7 +80,7 @@ class ColourAnalyst:
     def __init__(self, real: Analyst, world: World) -> None:
         self._real = real
         self._enrolled = world.detector.enrolled
-        self.model_id, self.engine_id = real.model_id, real.engine_id
+        self.model_id, self.engine_id, self.reader_id = real.model_id, real.engine_id, real.reader_id
         self.text_rule_version, self.face_rule_version = real.text_rule_version, real.face_rule_version
 
     def analyse(self, signals: Sequence[Signal]) -> Sequence[Analysis]:

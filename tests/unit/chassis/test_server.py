@@ -463,13 +463,14 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         listen=free_address(),
         drain_seconds=1,
     )
-    running = asyncio.create_task(serve(config, Talk().register, ready=lambda: ready))
+    parts = {"case.here": True, "case.missing": False}
+    running = asyncio.create_task(serve(config, Talk().register, ready=lambda: ready, parts=parts))
     async with grpc.aio.insecure_channel(config.listen) as channel:
         await channel.channel_ready()
         stub: Any = health_pb2_grpc.HealthStub(channel)
 
         async def states() -> list[int]:
-            names = ("", SERVICE, "live")
+            names = ("", SERVICE, "live", *parts)
             return [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
 
         async def become(expected: list[int]) -> None:
@@ -477,9 +478,9 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
                 while await states() != expected:
                     await asyncio.sleep(0.02)
 
-        await become([2, 2, 1])
+        await become([2, 2, 1, 1, 2])
         ready = True
-        await become([1, 1, 1])
+        await become([1, 1, 1, 1, 2])
         running.cancel()
         await asyncio.wait({running}, timeout=30)
         assert running.done()
