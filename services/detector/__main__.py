@@ -241,7 +241,7 @@ def wire(
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
-    engine = FaceEngine(models)
+    engine = FaceEngine(models, tiles=rules.tiles)
     known = KnownChannels()
     enrolled = EnrolledFaces(engine.model_id, engine.second_model_id, _dimension(models.embedder), rules.gallery)
     feed = DatabaseFeed(store.quietly, vault, enrolled, clock.now)

@@ -12,8 +12,9 @@ import numpy as np
 from services.chassis.telemetry import logger
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces
-from services.detector.adapters.faces import Face, FaceEngine, SecondLook, stacked
+from services.detector.adapters.faces import Face, FaceEngine, Larger, SecondLook, stacked
 from services.detector.adapters.fingerprints import fingerprint
+from services.detector.adapters.images import Pixels
 from services.detector.adapters.redaction import Region, encoded, thumbnail
 from services.detector.domain import faces as rules_of_faces
 from services.detector.domain.clusters import Medium
@@ -145,6 +146,21 @@ class SignalAnalysis:
         return [Region(*quad.bounds) for hit in hits if hit.personal for quad in written.regions(hit.start, hit.end)]
 
 
+def larger_of(data: bytes, picture: images.Picture) -> Larger:
+    """The picture at full size; read again where it was decoded at a fraction."""
+    pixels = picture.pixels
+
+    def read() -> Pixels | None:
+        if pixels.shape[:2] == (picture.full_height, picture.full_width):
+            return pixels
+        try:
+            return images.read_picture(data).pixels
+        except images.UnreadableImage:  # what is broken beyond the part that a smaller one needs
+            return None
+
+    return Larger(picture.full_height, picture.full_width, read)
+
+
 class SignalAnalyst:
     """See the port Analyst.
 
@@ -190,7 +206,13 @@ class SignalAnalyst:
                     places.append((at, part, data))
                 except images.UnreadableImage as problem:
                     unreadable[at].append((part, problem.reason))
-        found = iter(self._engine.analyse_many([frame for picture in pictures for frame in picture.frames]))
+        frames = [frame for picture in pictures for frame in picture.frames]
+        larger = [
+            larger_of(data, picture) if len(picture.frames) == 1 else None
+            for (_, _, data), picture in zip(places, pictures, strict=True)
+            for _ in picture.frames
+        ]
+        found = iter(self._engine.analyse_many(frames, larger))
         shown: list[list[_Shown]] = [[] for _ in signals]
         for (at, part, data), picture in zip(places, pictures, strict=True):
             faces = [(face, frame) for frame in range(len(picture.frames)) for face in next(found)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import yaml
 
 from services.detector.adapters.gallery import Gallery
 from services.detector.adapters.models import Box, FaceModels, Floats, Pixels, shared
+from services.detector.adapters.tiles import Budget, TileRules, find_in_tiles, joined, read_tile_rules
 from services.detector.domain.faces import (
     Candidate,
     Decision,
@@ -85,10 +86,31 @@ class DetectionPlan:
 
 
 @dataclass(frozen=True)
+class Larger:
+    """The same picture with all its pixels, for a look at faces too small for the picture as it is."""
+
+    height: int
+    width: int
+    read: Callable[[], Pixels | None] = field(repr=False)
+    """Gives uint8 [height,width,3], None where that cannot be read; called only where the look is worth it."""
+
+
+@dataclass(frozen=True)
 class _Found:
     box: Box
+    """In pixels of the picture that was handed in."""
     points: Floats
+    """[5,2] in pixels of `pixels`."""
     detector: str
+    pixels: Pixels = field(repr=False)
+    """What the face is cut out of: that picture, or the larger one."""
+    scale: float = 1.0
+    """Pixels of `pixels` to one of the picture."""
+
+    @property
+    def side(self) -> float:
+        """Shorter side in pixels of `pixels`."""
+        return min(self.box.width, self.box.height) * self.scale
 
 
 class FaceEngine:
@@ -98,9 +120,13 @@ class FaceEngine:
     outside the GIL.
     """
 
-    def __init__(self, models: FaceModels, plan: DetectionPlan | None = None) -> None:
+    def __init__(
+        self, models: FaceModels, plan: DetectionPlan | None = None, tiles: TileRules | None = None
+    ) -> None:
+        """`tiles`: the rules shipped, by default."""
         self._models = models
         self._plan = plan or DetectionPlan()
+        self._tiles = tiles or read_tile_rules()
 
     @property
     def model_id(self) -> str:
@@ -119,23 +145,23 @@ class FaceEngine:
         """The faces of uint8 [H,W,3] RGB, largest first, at most `most_faces`."""
         return self.analyse_many([rgb])[0]
 
-    def analyse_many(self, pictures: Sequence[Pixels]) -> list[list[Face]]:
-        """The faces of each picture; crops of all pictures are embedded together."""
-        found = [self.detect(rgb) for rgb in pictures]
-        crops = [[aligned(rgb, f.points) for f in faces] for rgb, faces in zip(pictures, found, strict=True)]
-        flat = [crop for of_picture in crops for crop in of_picture]
-        vectors = iter(self.embed(np.stack(flat)) if flat else ())
-        return [
-            [
-                Face(f.box, measure(f.box, f.points, crop, rgb.shape[:2]), f.detector, crop, next(vectors))
-                for f, crop in zip(faces, of_picture, strict=True)
-            ]
-            for rgb, faces, of_picture in zip(pictures, found, crops, strict=True)
-        ]
+    def analyse_many(
+        self, pictures: Sequence[Pixels], larger: Sequence[Larger | None] | None = None
+    ) -> list[list[Face]]:
+        """The faces of each picture; crops of all pictures are embedded together. With `larger`, one for each picture,
+        faces too small for the picture as it is are looked for in tiles of the larger one. Boxes are the picture's.
+        """
+        found, tiles = [], Budget(self._tiles.most_together)
+        for rgb, more in zip(pictures, larger or [None] * len(pictures), strict=True):
+            # Faces leave their picture at once: of many large ones no two are in memory.
+            found.append([_cut_out(each) for each in self.detect(rgb, more, tiles)])
+        crops = [cut.crop for faces in found for cut in faces]
+        vectors = iter(self.embed(np.stack(crops)) if crops else ())
+        return [[Face(c.box, c.quality, c.detector, c.crop, next(vectors)) for c in faces] for faces in found]
 
     def crops(self, rgb: Pixels) -> list[Pixels]:
         """The aligned faces alone, largest first, each uint8 [112,112,3]."""
-        return [aligned(rgb, found.points) for found in self.detect(rgb)]
+        return [aligned(found.pixels, found.points) for found in self.detect(rgb)]
 
     def embed(self, crops: Pixels) -> Floats:
         """uint8 [N,112,112,3] → float32 [N,D] of length 1, by the first embedder."""
@@ -160,28 +186,59 @@ class FaceEngine:
             for face, pose in zip(faces, poses, strict=True)
         ]
 
-    def detect(self, rgb: Pixels) -> list[_Found]:
-        """Boxes with five points, largest first."""
-        boxes = self._boxes(rgb)
+    def detect(self, rgb: Pixels, larger: Larger | None = None, tiles: Budget | None = None) -> list[_Found]:
+        """Boxes with five points, largest first. `tiles`: what looks at the larger picture may use up."""
+        boxes, enough = self._boxes(rgb)
+        fine: list[_Found] = []
+        if larger is not None and not enough and self._may_hide_more(boxes, rgb):
+            boxes, fine = self._in_tiles(rgb, boxes, larger, tiles or Budget(self._tiles.most))
         without_points = [box for box in boxes if box.points is None]
         points = iter(self._models.landmarks.five_points(rgb, without_points))
         found = [
-            _Found(box, next(points), self._models.quick.name)
+            _Found(box, next(points), self._models.quick.name, rgb)
             if box.points is None
-            else _Found(box, box.points, self._models.thorough.name)
+            else _Found(box, box.points, self._models.thorough.name, rgb)
             for box in boxes
         ]
-        large = [f for f in found if min(f.box.width, f.box.height) >= self._plan.least_side]
+        large = [f for f in (*found, *fine) if f.side >= self._plan.least_side]
         return sorted(large, key=lambda f: -f.box.width * f.box.height)[: self._plan.most_faces]
 
-    def _boxes(self, rgb: Pixels) -> list[Box]:
-        """Faces by the quick look, and by the thorough one where the quick look may have missed some."""
+    def _boxes(self, rgb: Pixels) -> tuple[list[Box], bool]:
+        """Faces by the quick look, and by the thorough one where the quick look may have missed some; whether the quick
+        one was enough.
+        """
         quick = self._models.quick.detect(rgb)
         if self._plan.suffices(quick, *rgb.shape[:2]):
-            return quick
+            return quick, True
         # Where both see a face the thorough detector's box wins: it brings its own points.
         boxes = self._models.thorough.detect(rgb, self._plan.thorough_long_side)
-        return boxes + [box for box in quick if all(shared(box, known) < 0.3 for known in boxes)]
+        return boxes + [box for box in quick if all(shared(box, known) < 0.3 for known in boxes)], False
+
+    def _may_hide_more(self, boxes: Sequence[Box], rgb: Pixels) -> bool:
+        """Whether there may be faces that a look at the whole is too coarse for: none was found, or a small one."""
+        looked = min(1.0, self._plan.thorough_long_side / max(rgb.shape[:2]))
+        return not boxes or any(min(box.width, box.height) * looked < self._tiles.sure_px for box in boxes)
+
+    def _in_tiles(
+        self, rgb: Pixels, boxes: list[Box], larger: Larger, tiles: Budget
+    ) -> tuple[list[Box], list[_Found]]:
+        """Which boxes stay, and the faces that the tiles show; nothing new where tiles would show little more."""
+        looked_at = min(self._plan.thorough_long_side, max(rgb.shape[:2]))
+        scale = self._tiles.scale(larger.height, larger.width, looked_at, tiles.left)
+        pixels, detector = larger.read() if scale is not None else None, self._models.thorough
+        if scale is None or pixels is None:
+            return boxes, []
+        found = find_in_tiles(pixels, detector, self._tiles, scale, tiles)
+        across, down = rgb.shape[1] / larger.width, rgb.shape[0] / larger.height
+        here = [box.moved(0, 0, across, down) for box in found]
+        sure_px = self._tiles.sure_px * max(rgb.shape[:2]) / looked_at
+        kept, added = joined(boxes, here, sure_px)
+        fine = [
+            _Found(here[at], points, detector.name, pixels, 1 / across)
+            for at in added
+            if (points := found[at].points) is not None
+        ]
+        return [boxes[at] for at in kept], fine
 
 
 class FaceMatcher:
@@ -276,6 +333,22 @@ def similarity(source: Floats, target: Floats) -> Floats:
     turn = complex(np.sum(t * s.conj())) / spread if spread > 0 else 1 + 0j
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.hstack([linear, (centre_t - linear @ centre_s)[:, np.newaxis]]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _CutOut:
+    """A face without the picture that it was cut out of."""
+
+    box: Box
+    quality: FaceQuality
+    detector: str
+    crop: Pixels = field(repr=False)
+
+
+def _cut_out(found: _Found) -> _CutOut:
+    crop = aligned(found.pixels, found.points)
+    box = found.box.moved(0, 0, found.scale, found.scale)
+    return _CutOut(found.box, measure(box, found.points, crop, found.pixels.shape[:2]), found.detector, crop)
 
 
 def measure(box: Box, points: Floats, crop: Pixels, size: tuple[int, int]) -> FaceQuality:

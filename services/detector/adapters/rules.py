@@ -16,6 +16,7 @@ from services.detector.adapters.fingerprints import read_rules as read_dedup_rul
 from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.ocr import OcrRules
 from services.detector.adapters.pii_hyperscan import build_scanner
+from services.detector.adapters.tiles import TileRules
 from services.detector.domain import pii
 from services.detector.domain.channels import Channel, read_channels
 from services.detector.domain.decisions import IdentifierKind, ReviewRules, scanned_kind
@@ -42,6 +43,7 @@ class Rules:
     review: ReviewRules
     faces: FaceRules
     gallery: GalleryRules
+    tiles: TileRules
     pictures: DedupRules
     texts: TextDedupRule
     ocr: OcrRules
@@ -67,6 +69,7 @@ def read_rules(folder: Path | None = None) -> Rules:
         review=ReviewRules.read(load("review.yaml")),
         faces=rules_from(load("faces.yaml")),
         gallery=GalleryRules.read(load("gallery.yaml")),
+        tiles=TileRules.read(load("tiles.yaml")),
         pictures=read_dedup_rules(chosen["dedup.yaml"]),
         texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
         ocr=OcrRules.read(load("ocr.yaml")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from rich.progress import Progress
 
 from services.detector.adapters.engines import AUTO, ENGINES, UnusableEngine
 from services.detector.adapters.faces import RULES_FILE, FaceEngine, read_face_rules
+from services.detector.adapters.images import MOST_PIXELS
 from services.detector.adapters.model_files import UnusableModel
 from services.detector.adapters.models import open_models
 from services.detector.domain.faces import FaceRules
 from services.detector.evaluate_faces.calibration import written
 from services.detector.evaluate_faces.data import BadData, read_data
-from services.detector.evaluate_faces.looks import Looks
+from services.detector.evaluate_faces.looks import CANVAS, Looks
 from services.detector.evaluate_faces.page import render, shown, table
 from services.detector.evaluate_faces.protocol import NAME, Report, evaluate, summary
 from services.detector.evaluate_faces.subject import Subject, read_plan
@@ -55,6 +56,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add("--out", type=Path, default=Path("var/eval/faces"), help="folder for the report, and for proposed rules")
     add("--rules", type=Path, default=RULES_FILE, help="rules of faces to judge by")
     add("--face-sizes", type=int, default=40, metavar="N", help="pictures shrunk for recall by face size (0: none)")
+    add("--canvas", type=_canvas, default=CANVAS, metavar="WxH", help="pixels of those pictures, such as 7300x5475")
     add("--models", type=Path, default=Path(".cache/models"))
     add("--cache", type=Path, default=Path(".cache/eval-faces"), help="vectors already computed; may be deleted")
     add("--engine", choices=ENGINES, default=AUTO, help="what works out the models")
@@ -78,7 +80,19 @@ def _measured(options: argparse.Namespace) -> tuple[Subject, Report]:
         task = progress.add_task("looking at pictures", total=len(data.listed) + sizes)
         seen = looks.look_at(data.listed, lambda done: progress.advance(task, done))
         subject = Subject(data, seen, rules, plan, engine.engine_id, options.calibrate)
-        return subject, evaluate(subject, looks, options.face_sizes, lambda done: progress.advance(task, done))
+        return subject, _judged(subject, looks, options, lambda done: progress.advance(task, done))
+
+
+def _judged(subject: Subject, looks: Looks, options: argparse.Namespace, advance: Callable[[int], None]) -> Report:
+    return evaluate(subject, looks, options.face_sizes, advance, options.canvas)
+
+
+def _canvas(text: str) -> tuple[int, int]:
+    """Height and width of "WxH"."""
+    width, height = map(int, text.lower().split("x"))
+    if not (64 <= width and 64 <= height and width * height <= MOST_PIXELS):
+        raise ValueError("a picture has sides from 64 and at most 40 million pixels")
+    return height, width
 
 
 def _aimed(rules: FaceRules, target_fpir: float) -> FaceRules:

@@ -17,12 +17,13 @@ from types import ModuleType
 import cv2
 import numpy as np
 
-from services.detector.adapters import engines, faces, images, models
-from services.detector.adapters.analysis import ENOUGH_PIXELS
-from services.detector.adapters.faces import Face, FaceEngine, SecondLook, stacked
+from services.detector.adapters import engines, faces, images, models, tiles
+from services.detector.adapters.analysis import ENOUGH_PIXELS, larger_of
+from services.detector.adapters.faces import Face, FaceEngine, Larger, SecondLook, stacked
 from services.detector.adapters.images import Pixels, UnreadableImage, read_picture
 from services.detector.adapters.model_files import read_manifest
 from services.detector.adapters.models import Box, Floats, shared
+from services.detector.adapters.tiles import RULES_FILE
 from services.detector.domain.faces import FaceQuality
 from services.detector.evaluate_faces.data import Listed
 
@@ -31,7 +32,9 @@ Advance = Callable[[int], None]
 
 UNREADABLE, NO_FACE = "UNREADABLE", "NO_FACE"
 CANVAS = (960, 1280)
-"""Height and width of the scenery into which small faces are put."""
+"""Height and width of the scenery into which small faces are put, unless another is asked for."""
+_QUALITY = 92
+"""Of the JPEG that a larger scenery is handed in as."""
 _PORTION = 16
 _LEAST_SHARED = 0.3
 
@@ -63,6 +66,7 @@ class _Task:
     key: str
     side: int = 0
     box: Box | None = None
+    canvas: tuple[int, int] = CANVAS
 
 
 class Looks:
@@ -81,10 +85,19 @@ class Looks:
         """Each picture's face nearest to the middle. Raises BadData for a file that is not the listed one."""
         return self._all([_Task(each, self._key(each)) for each in listed], advance)
 
-    def shrunk(self, listed: Sequence[Listed], boxes: Sequence[Box], side: int, advance: Advance) -> list[Seen]:
-        """Each picture's face (at `boxes`), seen `side` pixels small (shorter side) in large scenery without others."""
+    def shrunk(
+        self,
+        listed: Sequence[Listed],
+        boxes: Sequence[Box],
+        side: int,
+        advance: Advance,
+        canvas: tuple[int, int] = CANVAS,
+    ) -> list[Seen]:
+        """Each picture's face (at `boxes`), seen `side` pixels small (shorter side) in large scenery without others;
+        `canvas` is its height and width.
+        """
         tasks = [
-            _Task(each, self._key(each, f"{side} in {CANVAS}"), side, box)
+            _Task(each, self._key(each, f"{side} in {canvas}"), side, box, canvas)
             for each, box in zip(listed, boxes, strict=True)
         ]
         return self._all(tasks, advance)
@@ -103,7 +116,8 @@ class Looks:
 
     def _look(self, portion: Sequence[_Task]) -> Iterator[Seen]:
         shown = [_shown(task) for task in portion]
-        found = iter(self._engine.analyse_many([view.pixels for view in shown if isinstance(view, _View)]))
+        views = [view for view in shown if isinstance(view, _View)]
+        found = iter(self._engine.analyse_many([view.pixels for view in views], [view.larger for view in views]))
         chosen = [_chosen(view, next(found)) if isinstance(view, _View) else None for view in shown]
         seen = self._engine.posed([face for face in chosen if face is not None])
         looks = self._engine.second_look(*stacked(seen)) if seen else []
@@ -148,16 +162,29 @@ class _View:
 
     pixels: Pixels = field(repr=False)
     place: Box | None = None
+    larger: Larger | None = None
 
 
 def _shown(task: _Task) -> _View | str:
+    data = task.listed.read()
     try:
-        rgb = read_picture(task.listed.read(), ENOUGH_PIXELS).pixels
+        picture = read_picture(data, ENOUGH_PIXELS)
     except UnreadableImage:
         return UNREADABLE
     if task.box is None:
-        return _View(rgb)
-    return _in_scenery(rgb, task.box, task.side, int(task.key[:8], 16))
+        return _View(picture.pixels, None, larger_of(data, picture))
+    view = _in_scenery(picture.pixels, task.box, task.side, int(task.key[:8], 16), task.canvas)
+    return view if task.canvas == CANVAS else _handed_in(view)
+
+
+def _handed_in(view: _View) -> _View:
+    """The view as a JPEG that is read as the product reads one: perhaps at a fraction of its size."""
+    bgr = cv2.cvtColor(view.pixels, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    picture = read_picture(data, ENOUGH_PIXELS)
+    down, across = (a / b for a, b in zip(picture.pixels.shape[:2], view.pixels.shape[:2], strict=True))
+    place = None if view.place is None else view.place.moved(0, 0, across, down)
+    return _View(picture.pixels, place, larger_of(data, picture))
 
 
 def _chosen(view: _View, found: Sequence[Face]) -> Face | None:
@@ -177,16 +204,16 @@ def _central(found: Sequence[Face], rgb: Pixels) -> Face | None:
     )
 
 
-def _in_scenery(rgb: Pixels, box: Box, side: int, seed: int) -> _View:
+def _in_scenery(rgb: Pixels, box: Box, side: int, seed: int, canvas: tuple[int, int]) -> _View:
     """The picture, reduced, somewhere in smooth random colours, and where its face lies there."""
     scale = side / min(box.width, box.height)
     height, width = (max(1, round(length * scale)) for length in rgb.shape[:2])
     chance = np.random.default_rng(seed)
     coarse = chance.integers(40, 216, (7, 9, 3), dtype=np.uint8)
-    scenery = np.asarray(cv2.resize(coarse, CANVAS[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
-    height, width = min(height, CANVAS[0]), min(width, CANVAS[1])
-    y = int(chance.integers(0, CANVAS[0] - height + 1))
-    x = int(chance.integers(0, CANVAS[1] - width + 1))
+    scenery = np.asarray(cv2.resize(coarse, canvas[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+    height, width = min(height, canvas[0]), min(width, canvas[1])
+    y = int(chance.integers(0, canvas[0] - height + 1))
+    x = int(chance.integers(0, canvas[1] - width + 1))
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     scenery[y : y + height, x : x + width] = small
     return _View(scenery, box.moved(x, y, width / rgb.shape[1], height / rgb.shape[0]))
@@ -230,7 +257,8 @@ def _pipeline(engine: FaceEngine, model_folder: Path) -> str:
     """Changes with whatever may change a vector or a quality: models, engine, code (comments apart)."""
     parts = [engine.model_id, engine.second_model_id, engine.engine_id]
     parts += [f"{file.name} {file.sha256}" for file in read_manifest(model_folder).values()]
-    parts += [f.name for f in fields(FaceQuality)] + [_code(module) for module in (engines, faces, images, models)]
+    parts += [f.name for f in fields(FaceQuality)] + [RULES_FILE.read_text(encoding="utf-8")]
+    parts += [_code(module) for module in (engines, faces, images, models, tiles)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

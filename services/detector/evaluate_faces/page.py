@@ -244,7 +244,8 @@ def table(document: Mapping[str, Any]) -> str:
                      f"best accuracy {_number(each['best_accuracy'])}")
     for row in document.get("face_sizes", ()):
         figures = "  ".join(f"{name} {_number(row[name])}" for name in ("found", "match", "match_or_review"))
-        lines.append(f"face of {row['side_px']} px: {figures} ({row['pictures']} pictures)")
+        width, height = row["picture_px"]
+        lines.append(f"face of {row['side_px']} px: {figures} ({row['pictures']} pictures of {width} × {height})")
     lines += [f"{name}: {text['en']}" for name, text in sheet["populations"].items()]
     return "\n".join(lines)
 

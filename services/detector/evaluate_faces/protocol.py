@@ -14,7 +14,7 @@ from services.detector.domain.faces import Band, FaceRules
 from services.detector.evaluate_faces.calibration import calibrated, learn
 from services.detector.evaluate_faces.data import Listed, Role
 from services.detector.evaluate_faces.identification import Person, drawn, gallery_of, stream
-from services.detector.evaluate_faces.looks import UNREADABLE, Advance, Looks, Seen
+from services.detector.evaluate_faces.looks import CANVAS, UNREADABLE, Advance, Looks, Seen
 from services.detector.evaluate_faces.statistics import CONFIDENCE, ROUNDS, wilson
 from services.detector.evaluate_faces.streams import streams
 from services.detector.evaluate_faces.subject import Plan, Subject
@@ -43,7 +43,9 @@ class Report:
     proposed: FaceRules | None
 
 
-def evaluate(subject: Subject, looks: Looks, face_size_sample: int, advance: Advance) -> Report:
+def evaluate(
+    subject: Subject, looks: Looks, face_size_sample: int, advance: Advance, canvas: tuple[int, int] = CANVAS
+) -> Report:
     """Measures everything that the data allows. Raises ValueError when it is too little to calibrate on."""
     plan, rules = subject.plan, subject.rules
     people = subject.people
@@ -64,7 +66,7 @@ def evaluate(subject: Subject, looks: Looks, face_size_sample: int, advance: Adv
         rates = plan.false_acceptance_rates
         document["pair_sets"] = by_set(subject.data.pairs, subject.seen, rules, marks, rates)
     if face_size_sample:
-        document["face_sizes"] = _face_sizes(subject, looks, face_size_sample, advance)
+        document["face_sizes"] = _face_sizes(subject, looks, face_size_sample, advance, canvas)
     return Report(document, _proposed(subject, document) if subject.calibrate else None)
 
 
@@ -177,7 +179,9 @@ def _marks(document: Mapping[str, Any], rules: FaceRules) -> dict[str, float]:
     return marks | {f"far {rate}": each["threshold"] for rate, each in at.items()}
 
 
-def _face_sizes(subject: Subject, looks: Looks, sample: int, advance: Advance) -> list[dict[str, Any]]:
+def _face_sizes(
+    subject: Subject, looks: Looks, sample: int, advance: Advance, canvas: tuple[int, int]
+) -> list[dict[str, Any]]:
     """The same pictures with their faces ever smaller in a large picture: found, recognised, or neither."""
     plan = subject.plan
     chosen, gallery, enrolled = _sampled(subject, sample)
@@ -185,10 +189,10 @@ def _face_sizes(subject: Subject, looks: Looks, sample: int, advance: Advance) -
     for side in plan.face_sides_px:
         fit = [(each, seen) for each, seen in chosen if seen.sight is not None and _side(seen) >= side]
         boxes = [seen.sight.box for _, seen in fit if seen.sight is not None]
-        shrunk = looks.shrunk([each for each, _ in fit], boxes, side, advance)
+        shrunk = looks.shrunk([each for each, _ in fit], boxes, side, advance, canvas)
         events = [Person(each.identity, Role.PROBE, seen) for (each, _), seen in zip(fit, shrunk, strict=True)]
         outcomes = stream(gallery_of(gallery, subject.rules), enrolled, events, lambda _: subject.rules)
-        rows.append(_size_row(side, shrunk, [each.band for each in outcomes if each.right]))
+        rows.append(_size_row(side, canvas, shrunk, [each.band for each in outcomes if each.right]))
     return rows
 
 
@@ -213,13 +217,15 @@ def _sampled(subject: Subject, sample: int) -> tuple[list[tuple[Listed, Seen]], 
     return chosen, [p for p in people if p.role is Role.ENROL and p.identity in enrolled], enrolled
 
 
-def _size_row(side: int, shrunk: Sequence[Seen], right: Sequence[Band]) -> dict[str, Any]:
+def _size_row(
+    side: int, canvas: tuple[int, int], shrunk: Sequence[Seen], right: Sequence[Band]
+) -> dict[str, Any]:
     counts = {
         "found": sum(each.sight is not None for each in shrunk),
         "match": sum(band is Band.MATCH for band in right),
         "match_or_review": sum(band is not Band.NONE for band in right),
     }
-    row: dict[str, Any] = {"side_px": side, "pictures": len(shrunk)}
+    row: dict[str, Any] = {"side_px": side, "picture_px": list(canvas[::-1]), "pictures": len(shrunk)}
     for name, count in counts.items():
         row[name] = _rounded(count / len(shrunk) if shrunk else None)
         row[f"{name}_interval"] = [round(end, 4) for end in wilson(count, len(shrunk))]

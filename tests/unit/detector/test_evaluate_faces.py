@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.detector.adapters.faces import RULES_FILE, Face, FaceEngine, SecondLook, read_face_rules
+from services.detector.adapters.faces import RULES_FILE, Face, FaceEngine, Larger, SecondLook, read_face_rules
 from services.detector.adapters.images import Pixels
 from services.detector.adapters.models import Box, open_models
 from services.detector.domain.faces import FaceQuality, FaceRules, rules_from
@@ -387,11 +387,13 @@ class Interrupted(FaceEngine):
     shown = 0
     patience = 10**6
 
-    def analyse_many(self, pictures: Sequence[Pixels]) -> list[list[Face]]:
+    def analyse_many(
+        self, pictures: Sequence[Pixels], larger: Sequence[Larger | None] | None = None
+    ) -> list[list[Face]]:
         self.shown += len(pictures)
         if self.shown > self.patience:
             raise KeyboardInterrupt
-        return super().analyse_many(pictures)
+        return super().analyse_many(pictures, larger)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:

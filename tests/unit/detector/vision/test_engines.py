@@ -7,12 +7,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.chassis.config import Config, ConfigError
+from services.detector.__main__ import Tuning
+from services.detector.__main__ import _open as opened_models
 from services.detector.adapters.engines import (
     AUTO,
     ENGINES,
@@ -27,6 +31,7 @@ from services.detector.adapters.engines import (
 )
 from services.detector.adapters.model_files import ModelFile, UnusableModel, read_manifest
 from services.detector.adapters.models import open_models
+from services.detector.adapters.rules import read_rules
 
 from .conftest import MODELS, ROOT, paint
 
@@ -144,29 +149,13 @@ def test_a_model_that_is_not_there_is_refused_with_what_is(files: dict[str, Mode
     assert "name the model gone-1" in str(refused.value) and str(refused.value).endswith(f"one of these: {known}")
 
 
-def test_a_process_whose_rules_name_no_model_here_ends_with_one_clean_line(tmp_path: Path) -> None:
-    rules = tmp_path / "rules" / "detector"
-    rules.mkdir(parents=True)
-    text = (ROOT / "services" / "detector" / "rules" / "faces.yaml").read_text()
-    (rules / "faces.yaml").write_text(text.replace("model_id: fr_feature-", "model_id: gone-", 1))
-    done = subprocess.run(
-        [sys.executable, "-m", "services.detector", "serve"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}",
-            "JIKIMI_HOME": str(tmp_path),
-            "JIKIMI_SERVICE": "detector",
-            "JIKIMI_DATABASE_URL": "postgresql+asyncpg://nobody@127.0.0.1/nowhere",
-            "JIKIMI_NATS_URL": "nats://127.0.0.1:1",
-            "JIKIMI_MODELS_DIR": str(MODELS),
-            "JIKIMI_RULES_DIR": str(tmp_path / "rules"),
-        },
-    )
-    assert done.returncode == 1
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("configuration:")]
-    assert "JIKIMI_MODELS_DIR: the rules of faces name the model gone-" in line and "jikimi model add" in line
+def test_the_start_ends_with_what_to_do_when_a_model_is_missing(files: dict[str, ModelFile], tmp_path: Path) -> None:
+    rules = read_rules()
+    config = Config(service="detector", home=tmp_path, models_dir=MODELS)
+    with pytest.raises(ConfigError) as refused:
+        opened_models(config, Tuning(), replace(rules, faces=replace(rules.faces, model_id="gone-1")))
+    assert str(refused.value).startswith("JIKIMI_MODELS_DIR: the rules of faces name the model gone-1")
+    assert "jikimi model add" in str(refused.value)
 
 
 def run_python(program: str, home: Path) -> str:
