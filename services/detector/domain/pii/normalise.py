@@ -116,9 +116,17 @@ _DOTS: Final = frozenset("。．｡․")
 # What needs no folding: printable ASCII, whitespace, composed Hangul and compatibility jamo (ㅋㅋ must stay as it
 # is: NFKC would turn it into conjoining jamo). U+3161 ㅡ is taken out because it serves as a dash.
 _PLAIN = "\t\n\r -~가-힣ㄱ-ㅠㅢㅣ"
+# Frequent characters that folding leaves as they are: quotes, arrows, shapes, symbols, kana, ideographs, emoji.
+KEPT: Final = (
+    "·×÷‘’“”•※₩€←-⇿∀-∂■-◿☀-❵➔-➿、〈-】ぁ-ゖァ-・一-鿿🇦-🇿🌀-🗿😀-🙏🚀-🛿🤀-🧿🩰-🫿"
+)
+# Frequent characters that folding changes, and that matter beside digits and Latin letters only.
+_HARMLESS: Final = "…ㅡ–—～\ufe0f\u200d"
 _MARKS = "\u0300-\u036f\u1161-\u11ff\u3099\u309a"
-_UNUSUAL: Final = re.compile(f"[0-9]\ufe0f?\u20e3|[A-Za-z]?[\u0300-\u036f]{{1,16}}|[^{_PLAIN}][{_MARKS}]{{0,16}}")
-_ANY_UNUSUAL: Final = re.compile(f"[^{_PLAIN}]")
+_UNUSUAL: Final = re.compile(
+    f"[0-9]\ufe0f?\u20e3|[A-Za-z]?[\u0300-\u036f]{{1,16}}|[{KEPT}][{_MARKS}]{{1,16}}|[^{_PLAIN}{KEPT}][{_MARKS}]{{0,16}}"
+)
+_ANY_UNUSUAL: Final = re.compile(f"[^{_PLAIN}{KEPT}]")
 
 
 @lru_cache(maxsize=8192)
@@ -177,11 +185,17 @@ _SPELLED_RUN: Final = re.compile(
     rf"[0-9{_HANGUL_DIGIT}]"
 )
 _SPELLED: Final = re.compile(f"[{_HANGUL_DIGIT}]")
-# Hints: cheap looks that decide whether a costly pattern is worth its while.
-_THREE_SPELLED: Final = re.compile(
-    f"[{_HANGUL_DIGIT}][{_HANGUL_DIGIT}0-9][{_HANGUL_DIGIT}0-9]|[{_HANGUL_DIGIT}][ .,_/·~"
-    f"()-]{{1,3}}[{_HANGUL_DIGIT}0-9]"
+# What a run of spelled digits holds, and prose seldom: three on end, one between figures, short groups apart.
+_SYMBOL: Final = f"[0-9{_HANGUL_DIGIT}]"
+_GROUPS: Final = f"{_SYMBOL}{{1,2}}[ .,_/·~(){_HARMLESS}-]{{1,5}}"
+_SPELLED_SIGNS: Final = (
+    f"[{_HANGUL_DIGIT}]{_SYMBOL}{_SYMBOL}|[0-9][{_HANGUL_DIGIT}]{{1,2}}[0-9]",
+    f"[{_HANGUL_DIGIT}][ .,_/·~(){_HARMLESS}-]{{1,5}}{_GROUPS}{_GROUPS}{_SYMBOL}",
+    f"[{_HANGUL_DIGIT}]{_GROUPS}{_GROUPS}{_GROUPS}{_SYMBOL}",
+    f"{_GROUPS}{_GROUPS}{_GROUPS}[{_HANGUL_DIGIT}]",
 )
+# Hints: cheap looks that decide whether a costly pattern is worth its while.
+_SPELLED_HINT: Final = re.compile("|".join(_SPELLED_SIGNS))
 _SPOKEN_DASH: Final = re.compile(r"에|다시|하이픈|대시")
 _WORD = "(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|[0-9])"
 _WORD_RUN: Final = re.compile(
@@ -252,11 +266,15 @@ _COMMON_TLDS: Final = frozenset(
 
 def normalise(text: str) -> View:
     """Fold, then unveil: the text that patterns are matched against, with the way back to the original."""
-    view = fold(text)
-    if _THREE_SPELLED.search(view.text):
+    return unveil(fold(text))
+
+
+def unveil(view: View) -> View:
+    """Undo deliberate disguise in a folded text."""
+    if _SPELLED_HINT.search(view.text):
         view = rewrite(view, _spelled_digits(view.text))
     lower = view.text.lower()
-    if any(word in lower for word in _ENGLISH_DIGITS):
+    if sum(map(lower.count, _ENGLISH_DIGITS)) >= 3:
         view = rewrite(view, _english_digits(view.text))
     if _LETTER_HINT.search(view.text):
         view = rewrite(view, _letters_as_digits(view.text))
@@ -336,3 +354,35 @@ def _veiled_emails(text: str) -> Iterator[Replacement]:
 
 def _plain_token(token: str) -> str:
     return _PROVIDERS.get(token, ".")
+
+
+# --- when normalisation can matter ---------------------------------------------------------------------------
+# Expressions for an engine without look-around, to be used without regard to case. A text in which no sign of disguise
+# stands is found in as it is: normalisation would change nothing there, or only what no pattern looks at. Property
+# tests hold this against the plain way. Both lists may say yes too often, never too rarely.
+
+_SYMBOLS: Final = "←-⇿☀-❵➔-➿🇦-🇿🌀-🗿😀-🙏🚀-🛿🤀-🧿🩰-🫿"
+_SAID: Final = "(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)"
+_GAPS: Final = f"[ .,_/·){_HARMLESS}-]{{0,5}}"
+HARMLESS_SIGN: Final = f"[{_HARMLESS}]"
+"""Folding changes something, but nothing by which a text without any place could have one."""
+SIGNS_OF_FOLDING: Final = (
+    f"[^\\t\\n\\r -~가-힣ㄱ-ㅣ{KEPT}{_HARMLESS}]",
+    f"[{_HARMLESS}][^0-9a-z@]{{0,8}}[0-9a-z@]",
+    f"[0-9a-z@][^0-9a-z@]{{0,8}}[{_HARMLESS}]",
+    f"[^{_SYMBOLS}\ufe0f\u200d][\ufe0f\u200d]",
+)
+SIGNS_OF_VEILING: Final = (
+    *_SPELLED_SIGNS,
+    rf"{_SAID}[ ,.{_HARMLESS}-]{{0,5}}(?:[0-9][ ,.{_HARMLESS}-]{{0,5}}){{0,11}}{_SAID}",
+    rf"(?:[oㅇ][1lㅣi|][0oㅇ]|[0oㅇ][lㅣi|][0oㅇ]|[0oㅇ][1lㅣi|][oㅇ]){_GAPS}[0-9oli]{{3}}",
+    rf"010{_GAPS}[0-9oli]{{0,3}}[oli]",
+    rf"010{_GAPS}[0-9oli]{{3,4}}{_GAPS}[0-9]{{0,3}}[oli]",
+    rf"[0-9](?:[ .\-_·*,/{_HARMLESS}]{{1,5}}[0-9]){{8}}",
+    "골뱅이|앳",
+    r"[\[({<][^a-z0-9@]?(?:at|a|@)[^a-z0-9@]?[\])}>]",
+    r"[ ]at[ ]{1,2}[a-z0-9-]+[ ]{1,2}dot[ ]",
+    rf"[a-z0-9._+-][ ]{{1,2}}@|@[ ]{{1,2}}[a-z0-9]|@[ ]{{0,2}}(?:{_PROVIDER})",
+    r"@[a-z0-9.-]+(?:[ ]{0,2}(?:쩜|점|닷|[\[({<][^a-z0-9]?(?:dot|점|쩜|닷|\.))|[ ]{1,2}dot[ ]|[ ]\.|\.[ ][a-z]|\.[ ]?(?:컴|콤|넷|케이알|씨오))",
+    r"(?:쩜|닷|(?:dot|점)[^a-z0-9]?[\])}>]|[ ]dot[ ]{1,2})[a-z0-9][a-z0-9._+-]*@",
+)
