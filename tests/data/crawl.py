@@ -1,4 +1,4 @@
-"""What does crawled text look like in the main? Posts of about a kilobyte in the mix that the scan's speed is stated for.
+"""What does crawled text look like? Posts of about a kilobyte in the mix that the scan's speed is stated for.
 
     2 % hold personal data, 29 % hold something that looks like it, 69 % hold neither; dense posts hold little else.
 """

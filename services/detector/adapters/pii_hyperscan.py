@@ -7,12 +7,15 @@ text normalised and looked through again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, WholeText
 from services.detector.domain.pii.normalise import (
+    FOREIGN_BYTES,
+    HARMLESS_CHARACTER,
     HARMLESS_SIGN,
     SIGNS_OF_FOLDING,
     SIGNS_OF_VEILING,
@@ -25,7 +28,9 @@ from services.detector.domain.pii.scan import Windows
 
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
 Found: TypeAlias = list[tuple[int, int]]
-_NOWHERE: Final[tuple[tuple[int, Windows], ...]] = ()
+_NOWHERE: Final[tuple[View, Sequence[tuple[int, Windows]]]] = (View(""), ())
+_SIGHT: Final = 64
+"""Characters beyond a window that words nearby may reach."""
 
 
 class HyperscanEngine:
@@ -39,32 +44,39 @@ class HyperscanEngine:
         self._recognisers = recognisers
         few = sorted({anchor for each in recognisers if not each.many_digits for anchor in each.anchors})
         many = sorted({anchor for each in recognisers if each.many_digits for anchor in each.anchors})
-        signs = (MANY_DIGITS, *SIGNS_OF_VEILING, *SIGNS_OF_FOLDING, HARMLESS_SIGN)
+        signs = (MANY_DIGITS, *SIGNS_OF_VEILING, *SIGNS_OF_FOLDING)
         self._users = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in few]
         self._users_of_many = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in many]
         self._anchors = len(few)
         self._veiling = self._anchors + 1
         self._folding = self._veiling + len(SIGNS_OF_VEILING)
-        self._harmless = self._folding + len(SIGNS_OF_FOLDING)
-        self._database = _compiled(few, once=signs)
+        self._harmless = self._folding + len(SIGNS_OF_FOLDING) + 1
+        self._database = _compiled(few, once=signs, over_bytes=(FOREIGN_BYTES, HARMLESS_SIGN))
         self._digits = _compiled(many)
 
     def look(self, text: str) -> tuple[View, Iterable[tuple[int, Windows]]]:
         """See the port. Texts without any place are not normalised, nor those without a sign of disguise."""
-        view = View(text)
         data = _encoded(text)
         found = _pass(self._database, data)
+        if not found:
+            return _NOWHERE
         matched = {expression for expression, _ in found}
+        harmless = self._harmless in matched
         matched.discard(self._harmless)
         if not matched:
-            return view, _NOWHERE
-        if any(each == self._harmless for each, _ in found) or max(matched) >= self._folding:
+            return _NOWHERE
+        highest = max(matched)
+        if highest < self._veiling:
+            places = self._windows(text, data, found)
+            if not harmless or not _near(places, [each.start() for each in HARMLESS_CHARACTER.finditer(text)]):
+                return View(text), places
+        view = View(text)
+        if harmless or highest >= self._folding:
             view = fold(text)
             if view.text != text:
                 data = _encoded(view.text)
                 found = _pass(self._database, data)
-                matched = {expression for expression, _ in found}
-        if any(self._veiling <= each < self._folding for each in matched):
+        if any(self._veiling <= each < self._folding for each, _ in found):
             folded, view = view, unveil(view)
             if view.text != folded.text:
                 data = _encoded(view.text)
@@ -77,26 +89,27 @@ class HyperscanEngine:
         if any(expression == self._anchors for expression, _ in found):
             ends += [(end, self._users_of_many[expression]) for expression, end in _pass(self._digits, data)]
         if not ends:
-            return _NOWHERE
+            return ()
         ends.sort(key=_by_end)
         places = _places(ends, None if len(data) == len(text) else data)
         length = len(text)
-        return [(user, _merged(places[user], self._recognisers[user].reach, length)) for user in sorted(places)]
+        return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
 
 
-def _compiled(anchors: Sequence[str], once: Sequence[str] = ()) -> Any:
+def _compiled(anchors: Sequence[str], once: Sequence[str] = (), over_bytes: Sequence[str] = ()) -> Any:
     """A database of anchors, all whose matches are reported, and of expressions that are reported once."""
     import hyperscan  # not on every architecture: WholeText takes its place
 
     # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
     flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
-    expressions = [*anchors, *once]
+    single = hyperscan.HS_FLAG_SINGLEMATCH
+    expressions = [*anchors, *once, *over_bytes]
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
         expressions=[expression.encode() for expression in expressions],
         ids=list(range(len(expressions))),
         elements=len(expressions),
-        flags=[flags] * len(anchors) + [flags | hyperscan.HS_FLAG_SINGLEMATCH] * len(once),
+        flags=[flags] * len(anchors) + [flags | single] * len(once) + [single] * len(over_bytes),
     )
     return database
 
@@ -119,6 +132,16 @@ def _pass(database: Any, data: bytes) -> Found:
     return found
 
 
+def _near(places: Iterable[tuple[int, Windows]], positions: Sequence[int]) -> bool:
+    """Whether one of the ascending positions lies in sight of a window."""
+    for _, windows in places:
+        for low, high in windows:
+            at = bisect_left(positions, low - _SIGHT)
+            if at < len(positions) and positions[at] < high + _SIGHT:
+                return True
+    return False
+
+
 def _by_end(place: tuple[int, Sequence[int]]) -> int:
     return place[0]
 
@@ -139,14 +162,15 @@ def _places(ends: Sequence[tuple[int, Sequence[int]]], data: bytes | None) -> di
     return places
 
 
-def _merged(places: list[int], reach: int, length: int) -> Windows:
+def _merged(places: Sequence[int], recogniser: Recogniser, length: int) -> Windows:
+    back, ahead = recogniser.reach, recogniser.ahead or recogniser.reach
     merged: list[tuple[int, int]] = []
-    low, high = max(0, places[0] - reach), places[0] + reach
+    low, high = max(0, places[0] - back), places[0] + ahead
     for place in places:
-        if place - reach > high:
+        if place - back > high:
             merged.append((low, high))
-            low = place - reach
-        high = place + reach
+            low = place - back
+        high = place + ahead
     merged.append((low, min(high, length)))
     return merged
 

@@ -32,9 +32,13 @@ KR_MOBILE = Recogniser(
         rf"|(?!\d{{8}})(?:[ .-]{{0,2}}+\d){{8}}){_STOP}"
         rf"|(?<![0-9])(?:\+|00)82{_GAP}(?:\(?0\)?)?1[016789]\d{{7,8}}{_STOP}"
     ),
-    anchors=(r"0[ ]?1[ ]?[016789](?:[^0-9\n]{0,3}[0-9]){7}", r"82[^0-9\n]{0,9}0?[^0-9\n]{0,5}1(?:[^0-9\n]{0,3}[0-9]){8}"),
+    anchors=(
+        r"0[ ]?1[ ]?[016789](?:[^0-9\n]{0,3}[0-9]){7}",
+        r"82[^0-9\n]{0,9}0?[^0-9\n]{0,5}1(?:[^0-9\n]{0,3}[0-9]){8}",
+    ),
     reach=56,
     many_digits=True,
+    ahead=14,
     source="Numbering plan for telecommunications, Ministry of Science and ICT notice; ITU-T E.164 (+82)",
     examples=Examples(
         valid=(
@@ -73,6 +77,7 @@ KR_MOBILE_PLAIN = Recogniser(
     anchors=(r"01[016789][0-9]{7,8}(?:[^0-9a-z]|$)",),
     reach=24,
     many_digits=True,
+    ahead=6,
     source="as phone.kr_mobile, written without separators",
     examples=Examples(
         valid=(
@@ -104,6 +109,7 @@ KR_LANDLINE = Recogniser(
     ),
     reach=48,
     many_digits=True,
+    ahead=20,
     source="Numbering plan: area codes 02, 031-064; 070 internet, 050x personal numbers",
     examples=Examples(
         valid=(
@@ -137,6 +143,7 @@ KR_LANDLINE_PLAIN = Recogniser(
     anchors=(r"(?:^|[^0-9a-z.,-])0[2-7][0-9]{7,10}(?:[^0-9a-z]|$)",),
     reach=24,
     many_digits=True,
+    ahead=6,
     source="as phone.kr_landline, written without separators",
     examples=Examples(
         valid=("전화 ⟦0223456789⟧", "연락처: ⟦07023456789⟧"), invalid=("0223456789", "주문번호 0223456789")
@@ -391,7 +398,7 @@ IPV6 = Recogniser(
         "(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{1,4}:){1,6}:(?:[0-9A-Fa-f]{1,4}"
         "(?::[0-9A-Fa-f]{1,4}){0,5})(?![0-9A-Za-z:])"
     ),
-    anchors=(r"(?:[0-9a-f]{1,4}:){7}[0-9a-f]", r"[0-9a-f]::[0-9a-f]"),
+    anchors=(r"(?::[0-9a-f]{1,4}){4}", r"[0-9a-f]::[0-9a-f]"),
     reach=64,
     source="RFC 4291 §2.2",
     examples=Examples(

@@ -23,9 +23,10 @@ CARD = Recogniser(
         r"(?P=s)\d{4}(?:(?P=s)\d{1,4}(?:(?P=s)\d{3})?)?"
         r"|\d{4}(?P<t>[ ]?[-./·_][ ]?|[ ]{1,2})\d{6}(?P=t)\d{4,5})(?![0-9A-Za-z])(?!-[0-9])"
     ),
-    anchors=(r"[0-9]{4}[ ./·_-]{1,3}[0-9]{4}[ ./·_-]{1,3}[0-9]{4}", r"[0-9]{4}[ ./·_-]{1,3}[0-9]{6}[ ./·_-]{1,3}[0-9]{4}"),
+    anchors=(r"[0-9]{4}[ ./·_-]{1,3}(?:[0-9]{4}|[0-9]{6})[ ./·_-]{1,3}[0-9]{4}",),
     reach=48,
     many_digits=True,
+    ahead=24,
     source="ISO/IEC 7812-1, issuers' ranges, printed groups 4-4-4-4, 4-6-5, 4-6-4",
     examples=Examples(
         valid=(
@@ -49,6 +50,7 @@ CARD_PLAIN = Recogniser(
     anchors=(r"(?:^|[^0-9a-z])[0-9]{12,19}(?:[^0-9a-z]|$)",),
     reach=28,
     many_digits=True,
+    ahead=6,
     source="ISO/IEC 7812-1, without separators",
     examples=Examples(
         valid=("⟦5555555555554444⟧", "⟦371449635398431⟧", "card ⟦503890547220⟧", "⟦30569309025904⟧"),
@@ -88,7 +90,7 @@ ACCOUNT = Recogniser(
         rf"[0-9](?:-?[0-9]){{9}}(?s:.){{0,20}}(?:{_ACCOUNT_NEAR})",
     ),
     in_context_only=True,
-    reach=52,
+    reach=96,
     many_digits=True,
     source="Korea Financial Telecommunications and Clearings Institute: 10 to 16 digits, groups per bank",
     examples=Examples(
@@ -143,7 +145,7 @@ IBAN = Recogniser(
     rule_id="account.iban",
     kind=Kind.ACCOUNT,
     pattern=re.compile(rf"(?<![A-Za-z0-9])(?:{_IBAN})(?![A-Za-z0-9])", re.IGNORECASE),
-    anchors=(r"[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){11}",),
+    anchors=(r"[a-z]{2}[0-9]{2}[ -]?[a-z0-9]{2}",),
     source="ISO 13616, SWIFT IBAN registry",
     examples=Examples(
         valid=(

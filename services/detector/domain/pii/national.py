@@ -26,6 +26,7 @@ RRN = Recogniser(
     anchors=(r"[0-9]{6}[^0-9a-z]{1,7}[1-4][0-9]{6}",),
     reach=32,
     many_digits=True,
+    ahead=6,
     source="Resident Registration Act, Enforcement Rule art. 2; check digit dropped from 2020-10-05",
     examples=Examples(
         valid=("⟦900101-1234567⟧", "⟦900101 1234567⟧", "⟦210305-3123456⟧", "⟦９００１０１－１２３４５６７⟧"),
@@ -50,6 +51,7 @@ FOREIGNER = Recogniser(
     anchors=(r"[0-9]{6}[^0-9a-z]{1,7}[5-8][0-9]{6}",),
     reach=32,
     many_digits=True,
+    ahead=6,
     source="Immigration Act, Enforcement Decree art. 40-2; gender digit 5 to 8",
     examples=Examples(valid=("외국인등록번호 ⟦911124-5678901⟧",), invalid=("911324-5678901", "911124+5678901")),
     check=checks.resident_number,
@@ -65,6 +67,7 @@ RRN_PLAIN = Recogniser(
     anchors=(r"(?:^|[^0-9a-z])[0-9]{2}[01][0-9][0-3][0-9][1-4][0-9]{6}(?:[^0-9a-z]|$)",),
     reach=24,
     many_digits=True,
+    ahead=6,
     source="as national.rrn, without separator",
     examples=Examples(
         valid=("주민번호 ⟦9001011234567⟧", "⟦9001011234567⟧", "⟦９００１０１１２３４５６７⟧"),
@@ -83,6 +86,7 @@ FOREIGNER_PLAIN = Recogniser(
     anchors=(r"(?:^|[^0-9a-z])[0-9]{2}[01][0-9][0-3][0-9][5-8][0-9]{6}(?:[^0-9a-z]|$)",),
     reach=24,
     many_digits=True,
+    ahead=6,
     source="as national.foreigner, without separator",
     examples=Examples(
         valid=("외국인 등록번호 ⟦9111245678901⟧", "⟦9111245678901⟧"), invalid=("송장번호 9111245678901",)
@@ -100,6 +104,7 @@ PASSPORT = Recogniser(
     pattern=re.compile(r"(?<![A-Za-z0-9_-])[MSRODmsrod](?:\d{8}|\d{3}[A-Za-z]\d{4})(?![A-Za-z0-9_])(?!-\d)"),
     anchors=(r"[msrod](?:[0-9]{8}|[0-9]{3}[a-z][0-9]{4})",),
     reach=20,
+    ahead=6,
     source="Korean passport: type letter and 8 digits (to 2021), letter + 3 digits + letter + 4 digits (since 2021)",
     examples=Examples(
         valid=("여권번호는 ⟦M789C1234⟧입니다", "⟦M12345678⟧"),
@@ -137,6 +142,7 @@ DRIVER_LICENCE = Recogniser(
     anchors=(r"[0-9]{2}[ .-][0-9]{6}[ .-][0-9]{2}",),
     reach=32,
     many_digits=True,
+    ahead=6,
     source="Korean National Police Agency: region 11-26 or 28, year, serial, check and reissue digits",
     examples=Examples(
         valid=("⟦11-22-123456-12⟧", "면허 ⟦28 22 123456 12⟧", "면허 ⟦서울 12-345678-90⟧"),
@@ -154,6 +160,7 @@ DRIVER_LICENCE_PLAIN = Recogniser(
     anchors=(r"(?:^|[^0-9a-z])[12][0-9]{11}(?:[^0-9a-z]|$)",),
     reach=24,
     many_digits=True,
+    ahead=6,
     source="as national.driver_licence, without separators",
     examples=Examples(valid=("운전면허 ⟦112212345612⟧",), invalid=("운송장 112212345612", "면허 202311210001")),
     check=checks.driver_license,
@@ -187,6 +194,7 @@ SSN = Recogniser(
     anchors=(r"\d{3}-\d\d-\d{4}",),
     reach=20,
     many_digits=True,
+    ahead=6,
     source="Social Security Administration, randomised since 2011",
     examples=Examples(
         valid=("SSN ⟦460-89-9847⟧", "⟦460-89-9847⟧"), invalid=("000-12-3456", "666-12-3456", "order 460-89-9847")
@@ -208,7 +216,8 @@ SSN_LABELLED = Recogniser(
         re.IGNORECASE,
     ),
     anchors=(
-        r"(?:사회[^가-힣]?보장|국민[^가-힣]?보험|납세자|세금[^가-힣]?등록|social security|ssn|tax[^a-z]?id)(?s:.){0,40}[0-9]",
+        r"(?:사회[^가-힣]?보장|국민[^가-힣]?보험|납세자|세금[^가-힣]?등록|social security|ssn|tax[^a-z]?id)"
+        r"(?s:.){0,40}[0-9]",
     ),
     source="national insurance numbers of other countries; told by their label",
     examples=Examples(
@@ -225,6 +234,7 @@ BUSINESS = Recogniser(
     anchors=(r"[0-9]{3}-[0-9]{2}-[0-9]{5}", r"(?:^|[^0-9a-z])[0-9]{10}(?:[^0-9a-z]|$)"),
     reach=20,
     many_digits=True,
+    ahead=6,
     source="National Tax Service registration number",
     examples=Examples(
         valid=("사업자 ⟦104-86-56659⟧", "⟦1048656659⟧"),

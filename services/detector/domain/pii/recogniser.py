@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.detector.domain.pii.model import Check, Kind, MaskRule
+from services.detector.domain.pii.model import Kind, MaskRule
 
 _MARGIN: Final = 16
 """Characters beyond a window that look-around of context words may need."""
@@ -126,6 +126,7 @@ class Recogniser:
     bounded in length and free of nested backtracking, so that a scan stays linear.
     `anchors`: simple expressions (no look-around, at least one ASCII or Hangul literal or class); every match of
     `pattern` holds a match of one of them, at most `reach` characters from either end, look-around included.
+    `ahead`: characters beyond an anchor's end that a match and its look-around may take; 0 stands for `reach`.
     `lookalike`: true when the value is as likely something else, so that words nearby must speak for it.
     `in_context_only`: the anchors demand the context's words too, so no rule may count a candidate without them.
     `many_digits`: every match holds MANY_DIGITS; a text without such a place need not be asked for the anchors.
@@ -146,13 +147,9 @@ class Recogniser:
     national: bool = False
     personal: bool = True
     reach: int = 120
+    ahead: int = 0
     in_context_only: bool = False
     many_digits: bool = False
-
-    def verify(self, value: str) -> Check:
-        """The check's answer as a record states it."""
-        answer = self.check(value)
-        return Check.UNKNOWN if answer is None else Check.YES if answer else Check.NO
 
 
 def words(text: str) -> str:

@@ -114,10 +114,11 @@ class Scanner:
                         yield candidate
 
     def _judge(self, recogniser: Recogniser, rank: int, match: re.Match[str]) -> _Candidate | None:
-        start, end = _value_span(match)
-        check = recogniser.verify(match.string[start:end])
-        if check is Check.NO:
+        start, end = _value_span(match) if match.re.groups else match.span()
+        answer = recogniser.check(match.string[start:end])
+        if answer is False:
             return None
+        check = Check.UNKNOWN if answer is None else Check.YES
         rule = self.rules.rules[recogniser.rule_id]
         nearby = recogniser.context.verdict(match.string, start, end)
         confidence = rule.confidence(check, nearby)
