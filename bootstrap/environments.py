@@ -1,10 +1,10 @@
 """How the Python environments come to be: `.venv` (runtime, servers, tests), `.tools` (code generation,
-linters) and, for those who ask by name, `.triton` (a real Triton server for its tests) and `.peers` (what the
-benchmark of faces is compared with).
+linters) and, for those who ask by name, `.triton` (a real Triton server for its tests), `.peers` and `.presidio`
+(what the benchmarks of faces and of personal data are compared with).
 
 Standard library only: it runs before anything is installed. Each environment is made from hash-pinned locks
 and carries a stamp of them; a second run with the same locks does nothing. Usage: `python3
-bootstrap/environments.py [triton|peers]`.
+bootstrap/environments.py [triton|peers|presidio]`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ ON_REQUEST = {
     "triton": Environment(
         ROOT / ".triton", ("triton",), runs_the_project=False, alone=("triton_server",), newest=(3, 12)
     ),
+    "presidio": Environment(ROOT / ".presidio", ("presidio",), runs_the_project=False),
     "peers": Environment(ROOT / ".peers", ("peers",), runs_the_project=False, alone=("peers_alone",)),
 }
 
