@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-faces bench-ocr chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton
+.PHONY: bench bench-faces bench-ocr chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,17 @@ bench-faces: setup ## Measure faces on one core beside face_recognition (an envi
 bench-ocr: ocr ## Measure texts in pictures on one core beside the bare models
 	@$(VENV)/python -m tests.bench.ocr
 
+bench-pii: presidio ## Measure the scan of personal data on one core beside Presidio (an environment of its own, .presidio)
+	@$(VENV)/python -m tests.bench.pii
+
+eval-pii: presidio ## Score the scan beside Presidio on generated Korean posts and, where named, DATA=file or folder
+	@$(VENV)/python -m tests.data.korean_posts --part scoring --out var/eval/korean_scoring.jsonl
+	@$(VENV)/jikimi eval pii --presidio --data var/eval/korean_scoring.jsonl
+	@if [ -n "$(DATA)" ]; then $(VENV)/jikimi eval pii --presidio --data "$(DATA)"; fi
+
+presidio: setup ## Install Presidio beside the project, to compare with (.presidio)
+	@$(PYTHON) bootstrap/environments.py presidio
+
 triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
 	@$(PYTHON) bootstrap/environments.py triton
 	@$(VENV)/python -m pytest tests/triton -s
@@ -81,8 +92,8 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools triton peers ocr; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton peers ocr presidio; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
-	@rm -rf .venv .tools .triton .peers protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .triton .peers .presidio protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis

@@ -276,9 +276,7 @@ NEGATIVES: tuple[Make, ...] = (
     lambda rng: f"commit {_drawn(rng, '0123456789abcdef', 12)} 되돌렸습니다",
     lambda rng: f"uuid: {digits(rng, 8)}-{digits(rng, 4)}-4{digits(rng, 3)}-a{digits(rng, 3)}-{digits(rng, 12)}",
     lambda rng: f"단말기 IMEI 35{digits(rng, 13)} 등록했어요",
-    lambda rng: (
-        f"한국 {rng.randrange(60, 110)}-{rng.randrange(60, 110)} 일본, 3쿼터 {rng.randrange(10, 40)}-1{digits(rng, 1)}"
-    ),
+    lambda rng: f"한국 {rng.randrange(60, 110)}-{rng.randrange(60, 110)} 일본, 3쿼터 24-1{digits(rng, 1)}",
     lambda rng: f"골뱅이 {rng.randrange(1, 5)}캔이랑 맥주 {rng.randrange(2, 9)}병 샀다",
     lambda rng: f"icon@{rng.randrange(2, 4)}x.png 파일이 없대요",
     lambda rng: f"쿠폰 {_drawn(rng, 'ABCDEFGHJK23456789', 12)} 등록하면 {rng.randrange(1, 9)}천원 할인",

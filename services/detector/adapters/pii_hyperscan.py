@@ -1,87 +1,178 @@
-"""How Hyperscan finds the places where personal data can be, so that exact patterns look only there."""
+"""How Hyperscan finds the places where personal data can be, so that exact patterns look only there.
+
+One pass over the text as it came answers three questions at once: is there any place at all, where, and can
+normalisation change anything that matters? Most texts end with the first. Only where a sign of disguise stands is the
+text normalised and looked through again.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, WholeText
-from services.detector.domain.pii.recogniser import Recogniser
+from services.detector.domain.pii.normalise import (
+    FOREIGN_BYTES,
+    HARMLESS_CHARACTER,
+    HARMLESS_SIGN,
+    SIGNS_OF_FOLDING,
+    SIGNS_OF_VEILING,
+    View,
+    fold,
+    unveil,
+)
+from services.detector.domain.pii.recogniser import MANY_DIGITS, Recogniser
 from services.detector.domain.pii.scan import Windows
 
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
+Found: TypeAlias = list[tuple[int, int]]
+_NOWHERE: Final[tuple[View, Sequence[tuple[int, Windows]]]] = (View(""), ())
+_SIGHT: Final = 64
+"""Characters beyond a window that words nearby may reach."""
 
 
 class HyperscanEngine:
-    """One pass over the text with all recognisers' anchors; yields merged windows around their matches.
+    """Passes over the text with the recognisers' anchors; yields merged windows around their matches.
 
     Not to be shared between threads: one scratch space, guarded by Hyperscan against concurrent use.
     Raises ImportError where the hyperscan package does not load on this machine.
     """
 
     def __init__(self, recognisers: Sequence[Recogniser] = RECOGNISERS) -> None:
-        import hyperscan  # not on every architecture: WholeText takes its place
-
         self._recognisers = recognisers
-        anchors = sorted({anchor for each in recognisers for anchor in each.anchors})
-        self._users = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in anchors]
-        # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
-        flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
-        self._database: Any = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._database.compile(
-            expressions=[anchor.encode() for anchor in anchors],
-            ids=list(range(len(anchors))),
-            elements=len(anchors),
-            flags=[flags] * len(anchors),
-        )
+        few = sorted({anchor for each in recognisers if not each.many_digits for anchor in each.anchors})
+        many = sorted({anchor for each in recognisers if each.many_digits for anchor in each.anchors})
+        signs = (MANY_DIGITS, *SIGNS_OF_VEILING, *SIGNS_OF_FOLDING)
+        self._users = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in few]
+        self._users_of_many = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in many]
+        self._anchors = len(few)
+        self._veiling = self._anchors + 1
+        self._folding = self._veiling + len(SIGNS_OF_VEILING)
+        self._harmless = self._folding + len(SIGNS_OF_FOLDING) + 1
+        self._database = _compiled(few, once=signs, over_bytes=(FOREIGN_BYTES, HARMLESS_SIGN))
+        self._digits = _compiled(many)
 
-    def windows(self, text: str) -> Iterable[tuple[int, Windows]]:
+    def look(self, text: str) -> tuple[View, Iterable[tuple[int, Windows]]]:
+        """See the port. Texts without any place are not normalised, nor those without a sign of disguise."""
+        data = _encoded(text)
+        found = _pass(self._database, data)
+        if not found:
+            return _NOWHERE
+        matched = {expression for expression, _ in found}
+        harmless = self._harmless in matched
+        matched.discard(self._harmless)
+        if not matched:
+            return _NOWHERE
+        highest = max(matched)
+        if highest < self._veiling:
+            places = self._windows(text, data, found)
+            if not harmless or not _near(places, [each.start() for each in HARMLESS_CHARACTER.finditer(text)]):
+                return View(text), places
+        view = View(text)
+        if harmless or highest >= self._folding:
+            view = fold(text)
+            if view.text != text:
+                data = _encoded(view.text)
+                found = _pass(self._database, data)
+        if any(self._veiling <= each < self._folding for each, _ in found):
+            folded, view = view, unveil(view)
+            if view.text != folded.text:
+                data = _encoded(view.text)
+                found = _pass(self._database, data)
+        return view, self._windows(view.text, data, found)
+
+    def _windows(self, text: str, data: bytes, found: Found) -> Sequence[tuple[int, Windows]]:
         """Windows of the recognisers that have an anchor in the text, in the recognisers' order."""
-        data = text.encode("utf-8", "replace")  # a lone surrogate becomes "?": one character either way
-        ends: dict[int, list[int]] = {}
-
-        def collect(anchor: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            ends.setdefault(anchor, []).append(end)
-
-        self._database.scan(data, match_event_handler=collect)
+        ends = [(end, self._users[expression]) for expression, end in found if expression < self._anchors]
+        if any(expression == self._anchors for expression, _ in found):
+            ends += [(end, self._users_of_many[expression]) for expression, end in _pass(self._digits, data)]
         if not ends:
             return ()
-        chars = None if len(data) == len(text) else _char_offsets(data, ends.values())
-        return self._merged(ends, chars, len(text))
-
-    def _merged(
-        self, ends: dict[int, list[int]], chars: dict[int, int] | None, length: int
-    ) -> Iterable[tuple[int, Windows]]:
-        places: dict[int, list[int]] = {}
-        for anchor, found in ends.items():
-            offsets = found if chars is None else [chars[end] for end in found]
-            for user in self._users[anchor]:
-                places.setdefault(user, []).extend(offsets)
-        for user in sorted(places):
-            yield user, _windows(sorted(places[user]), self._recognisers[user].reach, length)
+        ends.sort(key=_by_end)
+        places = _places(ends, None if len(data) == len(text) else data)
+        length = len(text)
+        return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
 
 
-def _char_offsets(data: bytes, groups: Iterable[Iterable[int]]) -> dict[int, int]:
-    """The number of characters before each byte offset; offsets lie on character borders."""
-    offsets: dict[int, int] = {}
-    before = chars = 0
-    for end in sorted({end for group in groups for end in group}):
-        chars += len(data[before:end].decode())
-        offsets[end] = chars
-        before = end
-    return offsets
+def _compiled(anchors: Sequence[str], once: Sequence[str] = (), over_bytes: Sequence[str] = ()) -> Any:
+    """A database of anchors, all whose matches are reported, and of expressions that are reported once."""
+    import hyperscan  # not on every architecture: WholeText takes its place
+
+    # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
+    flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
+    single = hyperscan.HS_FLAG_SINGLEMATCH
+    expressions = [*anchors, *once, *over_bytes]
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[expression.encode() for expression in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[flags] * len(anchors) + [flags | single] * len(once) + [single] * len(over_bytes),
+    )
+    return database
 
 
-def _windows(places: list[int], reach: int, length: int) -> Windows:
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")  # a lone surrogate becomes "?": one character either way
+
+
+def _pass(database: Any, data: bytes) -> Found:
+    """(expression, end in bytes) of every match."""
+    found: Found = []
+
+    def collect(expression: int, _start: int, end: int, _flags: int, _context: object) -> None:
+        found.append((expression, end))
+
+    database.scan(data, match_event_handler=collect)
+    return found
+
+
+def _near(places: Iterable[tuple[int, Windows]], positions: Sequence[int]) -> bool:
+    """Whether one of the ascending positions lies in sight of a window."""
+    for _, windows in places:
+        for low, high in windows:
+            at = bisect_left(positions, low - _SIGHT)
+            if at < len(positions) and positions[at] < high + _SIGHT:
+                return True
+    return False
+
+
+def _by_end(place: tuple[int, Sequence[int]]) -> int:
+    return place[0]
+
+
+def _places(ends: Sequence[tuple[int, Sequence[int]]], data: bytes | None) -> dict[int, list[int]]:
+    """For each recogniser the characters before each of its anchors' ends, ascending. `ends` ascend and count bytes of
+    `data`; without it they count characters."""
+    places: dict[int, list[int]] = {}
+    before = at = 0
+    for end, users in ends:
+        if data is None:
+            at = end
+        elif end != before:
+            at += len(data[before:end].decode())
+            before = end
+        for user in users:
+            places.setdefault(user, []).append(at)
+    return places
+
+
+def _merged(places: Sequence[int], recogniser: Recogniser, length: int) -> Windows:
+    back, ahead = recogniser.reach, recogniser.ahead or recogniser.reach
     merged: list[tuple[int, int]] = []
-    low, high = max(0, places[0] - reach), places[0] + reach
+    low, high = max(0, places[0] - back), places[0] + ahead
     for place in places:
-        if place - reach > high:
+        if place - back > high:
             merged.append((low, high))
-            low = place - reach
-        high = place + reach
-    return [*merged, (low, min(high, length))]
+            low = place - back
+        high = place + ahead
+    merged.append((low, min(high, length)))
+    return merged
 
 
 def build_scanner(rules_file: Path = RULES_FILE) -> Scanner:

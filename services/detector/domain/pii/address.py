@@ -35,6 +35,7 @@ _DISTRICTS: Final = """
 창녕군 남해군 하동군 산청군 함양군 거창군 합천군 의창구 성산구 마산합포구 마산회원구 진해구 제주시
 서귀포시
 """
+_FIRST: Final = "".join(sorted({name[0] for name in _DISTRICTS.split()} | set("서부대인광울세경강충전제")))
 _KNOWN: Final = rf"(?<![가-힣])(?:{words(_DISTRICTS)})"
 _DISTRICT: Final = r"(?:[ ]{0,2}[가-힣]{1,5}?(?:시|군|구)(?=[ 가-힣])){0,3}"
 _TOWN: Final = r"(?:[ ]{0,2}[가-힣][가-힣0-9]{0,5}?(?:읍|면|동|리)(?=[ 가-힣0-9])){0,2}"
@@ -74,11 +75,14 @@ KR = Recogniser(
     rule_id="address.kr",
     kind=Kind.ADDRESS,
     pattern=re.compile(
-        f"{_ZIP}(?<![가-힣])(?:{_PROVINCE}(?=[ 가-힣]){_DISTRICT}|{_KNOWN}"
+        f"(?=[{_FIRST}0-9(\\[우]){_ZIP}(?<![가-힣])(?:{_PROVINCE}(?=[ 가-힣]){_DISTRICT}|{_KNOWN}"
         f"(?=[ 가-힣]){_DISTRICT}){_TOWN}[ ]{{0,2}}"
         rf"(?:{_ROAD}{_NUMBER}|{_LOT}{_LOT_STOP}){_DETAIL}"
     ),
-    anchors=(r"(?:로|길|거리|가|마을|동|리|읍|면)[ ]{0,2}(?:지하|산)?[ ]?\d",),
+    anchors=(
+        "(?:서울|부산|대구|인천|광주|대전|울산|세종|경기|강원|충청|전라|전북|전남|충북|충남|경상|경북|경남|제주"
+        rf"|{words(_DISTRICTS)})[가-힣a-z0-9· ]*(?:로|길|거리|가|마을|동|리|읍|면)[ ]{{0,2}}(?:지하|산)?[ ]?[0-9]",
+    ),
     reach=400,
     source="Road Name Address Act, Enforcement Decree; lot addresses by the Act on Spatial Data (three levels or more)",
     examples=Examples(
@@ -125,7 +129,7 @@ KR_UNIT = Recogniser(
         rf"|리)[ ]{{0,2}}{_BUILDING}[ ]{{0,2}},?[ ]{{0,2}}\d{{1,4}}동)[ ]{{0,2}},?[ "
         rf"]{{0,2}}\d{{1,5}}[ ]?호(?!선)"
     ),
-    anchors=(r"\d[ ]?호",),
+    anchors=(r"[0-9][ ]?호(?:[^선]|$)",),
     reach=260,
     source="as address.kr without province and district, made exact by building and unit",
     examples=Examples(
@@ -149,7 +153,7 @@ KR_LABELLED = Recogniser(
         rf"(?:주소|거주지|배송지|사는\s?(?:곳|데)|자택|집)(?:[ ]?[:=]|은|는)[ ]{{0,3}}(?P<v>"
         f"(?:[가-힣]{{1,6}}[ ]{{1,2}}){{0,2}}(?:{_ROAD}{_NUMBER}|{_LOT}{_LOT_STOP}){_DETAIL})"
     ),
-    anchors=(r"주소|거주지|배송지|사는|자택|집",),
+    anchors=(r"(?:주소|거주지|배송지|곳|데|자택|집)(?:[ ]?[:=]|은|는)[ ]{0,3}[가-힣a-z0-9· ]*[0-9]",),
     reach=360,
     source="as address.kr with fewer levels, told by its label",
     examples=Examples(
@@ -180,9 +184,9 @@ EN_STREET = Recogniser(
         rf"(?:[,]?[ \n]{{1,2}}{_SECONDARY}){{0,2}}{_PLACE}"
     ),
     anchors=(
-        "[ ](?:street|st|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|way|place|pl"
-        "|cres|square|sq|terrace|highway|hwy|parkway|pkwy|circle|cir|trail|alley|row|close"
-        "|quay|heights|loop|plaza)",
+        "[0-9][a-z]?[ ][a-zÀ-ɏ'’. ]+[ ](?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|way|place"
+        "|pl|crescent|cres|square|sq|terrace|highway|hwy|parkway|pkwy|circle|cir|trail|alley|row|close|quay|heights|loop|plaza)"
+        "(?:[^a-z0-9_]|$)",
     ),
     reach=300,
     source="USPS Publication 28 (street suffixes, secondary units)",
@@ -206,7 +210,7 @@ EN_LOCALITY = Recogniser(
         rf"[,\n ]{{1,3}}(?:{_WORD}(?:[ ]{_WORD}){{0,3}},[ ]{_STATE}|[AFD]PO[ ]A[AEP])[ ]\d{{5}}"
         rf"(?:-\d{{4}})?(?![0-9])"
     ),
-    anchors=(r"[a-z]{2}[ ]\d{5}",),
+    anchors=(rf"(?:{_STATE}|[afd]po[ ]a[aep])[ ][0-9]{{5}}",),
     reach=340,
     source="USPS Publication 28: last line of state and ZIP code, which makes any street name an address",
     examples=Examples(
@@ -227,7 +231,7 @@ EN_SECONDARY = Recogniser(
         rf"|P\.?[ ]?O\.?)[,]?[ ]Box[ ]\d{{1,6}}(?:[,]?[\n ]{{1,2}}(?:APO|FPO"
         rf"|DPO)[ ]A[AEP][ ]\d{{5}})?",
     ),
-    anchors=(r"apt|suite|ste|box",),
+    anchors=(r"(?:apt|suite|ste)[.]?[ ]?[0-9]", r"box[ ][0-9]"),
     reach=300,
     source="USPS Publication 28 (secondary units, military addresses, boxes); street and number in either order",
     examples=Examples(
@@ -260,7 +264,12 @@ FOREIGN_STREET = Recogniser(
         rf"(?i:{_FOREIGN_SUFFIX}))[ ]\d{{1,4}})(?![0-9])"
         rf"(?:[,]?[ \n]{{1,2}}{_SECONDARY}){{0,2}}{_PLACE}"
     ),
-    anchors=(r"[a-zà-ÿ./][ ]\d",),
+    anchors=(
+        r"(?:rua|rúa|rue|via|calle|c/|ul\.|avenida|avinguda|strada|piazza|praça|plaza|paseo|carrer|trg|nám[.]|allée|chemin"
+        r"|quai)[ ][a-zÀ-ɏ'’. ]+[ ][0-9]",
+        r"(?:stra(?:ss|ß)e|str\.|platz|gasse|weg|allee|gatan|vägen|veien|vegen|gata|gate|katu|tie|kuja|polku|gade|vej|straat"
+        r"|laan|plein|utca|út|rkp\.|tee|mnt)[ ][0-9]",
+    ),
     reach=320,
     source="Universal Postal Union S42: thoroughfare types of Romance, Germanic, Slavic and Finnic addresses",
     examples=Examples(
@@ -285,7 +294,10 @@ EN_LABELLED = Recogniser(
         rf"(?:[ ]{_WORD}){{0,4}}(?:[ ]\d{{1,5}}[A-Za-z]?)?(?:[,]?[ \n]{{1,2}}"
         f"(?:{_SECONDARY})){{0,2}}{_PLACE})"
     ),
-    anchors=(r"address|live|located|meet me|deliver|drops|ship",),
+    anchors=(
+        r"(?:address(?:[ ]?:|[ ]is|[ ]with|[ ]to)|lives?[ ](?:in|at|on)|located[ ]at|meet[ ]me[ ]at|deliver(?:ed)?[ ]to"
+        r"|drops[ ]you[ ]off[ ]at|ship(?:ped)?[ ]to)[ ]{0,6}[0-9]",
+    ),
     reach=320,
     source="addresses without street suffix, told by their label",
     examples=Examples(
@@ -304,7 +316,7 @@ POSTCODE = Recogniser(
         "(?![A-Za-z]))?)(?![0-9])",
         re.IGNORECASE,
     ),
-    anchors=(r"zip|code|우편",),
+    anchors=(r"(?:code|zip|우편[^가-힣]?번호)(?:[ ]?[:=]|[ ]is)[ ]{0,3}[0-9]",),
     source="postal codes, told by their label; a place, not a person: weak",
     examples=Examples(
         valid=("ZIP: ⟦6280⟧", "my zip code is ⟦35350⟧", "우편번호: ⟦06236⟧"), invalid=("zip file 35350", "ZIP: none")

@@ -32,8 +32,13 @@ KR_MOBILE = Recogniser(
         rf"|(?!\d{{8}})(?:[ .-]{{0,2}}+\d){{8}}){_STOP}"
         rf"|(?<![0-9])(?:\+|00)82{_GAP}(?:\(?0\)?)?1[016789]\d{{7,8}}{_STOP}"
     ),
-    anchors=(r"0[ ]?1[ ]?[016789][^0-9]{0,3}\d", r"82[^0-9]{0,9}[01]"),
+    anchors=(
+        r"0[ ]?1[ ]?[016789](?:[^0-9\n]{0,3}[0-9]){7}",
+        r"82[^0-9\n]{0,9}0?[^0-9\n]{0,5}1(?:[^0-9\n]{0,3}[0-9]){8}",
+    ),
     reach=56,
+    many_digits=True,
+    ahead=14,
     source="Numbering plan for telecommunications, Ministry of Science and ICT notice; ITU-T E.164 (+82)",
     examples=Examples(
         valid=(
@@ -69,8 +74,10 @@ KR_MOBILE_PLAIN = Recogniser(
         "(?:(?<![0-9A-Za-z.,])|(?<=[Tt][Ee][Ll])|(?<=[HhCc][Pp])|"
         r"(?<=[^0-9][.,]))01[016789]\d{7,8}(?![0-9A-Za-z])"
     ),
-    anchors=(r"01[016789]\d{7}",),
+    anchors=(r"01[016789][0-9]{7,8}(?:[^0-9a-z]|$)",),
     reach=24,
+    many_digits=True,
+    ahead=6,
     source="as phone.kr_mobile, written without separators",
     examples=Examples(
         valid=(
@@ -96,8 +103,13 @@ KR_LANDLINE = Recogniser(
         rf"{_START}[(]?(?:{_COUNTRY}|0){_AREA}(?:[ ]?[)]{_GAP}|{_SIGNS})\d{{3,4}}{_SIGNS}\d{{4}}{_STOP}"
         rf"|(?<![0-9])(?:\+|00)82{_GAP}{_AREA}{_GAP}\d{{3,4}}{_GAP}\d{{4}}{_STOP}"
     ),
-    anchors=(r"0(?:2|[3-6]\d|70|50[2-8])[^0-9]", r"82[^0-9]{0,9}[02-7]"),
+    anchors=(
+        r"0(?:2|3[1-3]|4[1-4]|5[1-5]|6[1-4]|70|50[2-8])[^0-9\n]{1,5}[0-9]{3,4}[^0-9\n]{1,3}[0-9]{4}",
+        r"82[^0-9\n]{0,9}0?[^0-9\n]{0,5}[2-7](?:[^0-9\n]{0,5}[0-9]){7}",
+    ),
     reach=48,
+    many_digits=True,
+    ahead=20,
     source="Numbering plan: area codes 02, 031-064; 070 internet, 050x personal numbers",
     examples=Examples(
         valid=(
@@ -128,8 +140,10 @@ KR_LANDLINE_PLAIN = Recogniser(
     rule_id="phone.kr_landline_plain",
     kind=Kind.PHONE,
     pattern=re.compile(rf"(?<![0-9A-Za-z.,-])0{_AREA}\d{{7,8}}(?![0-9A-Za-z])"),
-    anchors=(r"0[2-7]\d{7}",),
+    anchors=(r"(?:^|[^0-9a-z.,-])0[2-7][0-9]{7,10}(?:[^0-9a-z]|$)",),
     reach=24,
+    many_digits=True,
+    ahead=6,
     source="as phone.kr_landline, written without separators",
     examples=Examples(
         valid=("전화 ⟦0223456789⟧", "연락처: ⟦07023456789⟧"), invalid=("0223456789", "주문번호 0223456789")
@@ -147,7 +161,7 @@ E164 = Recogniser(
         r"(?<![\w+])\+[ ]?(?!82)[1-9]\d{0,3}(?:[ .()/-]{0,3}+\d{1,7}){2,6}(?:\s?(?:x"
         r"|ext\.?\s?)\d{1,5})?(?![0-9])"
     ),
-    anchors=(r"\+[ ]?\d",),
+    anchors=(r"\+[ ]?[1-9](?:[ .()/-]{0,3}[0-9]){2}",),
     source="ITU-T E.164, E.123",
     examples=Examples(
         valid=("⟦+44 20 2345 6789⟧", "⟦+447700921916⟧", "⟦+46 (0)179 459 33⟧", "⟦+39 06 1234567⟧", "⟦+1-202-555-0143⟧"),
@@ -169,6 +183,7 @@ NANP = Recogniser(
     ),
     anchors=(r"\d{3}\)?[. -]{1,2}\d{3}[. -]\d{4}", r"\)\d{3}[. -]\d{4}"),
     reach=48,
+    many_digits=True,
     source="North American Numbering Plan, ATIS-0300051",
     examples=Examples(
         valid=(
@@ -196,6 +211,7 @@ TOLL_FREE = Recogniser(
     ),
     anchors=(r"8[0-8]{2}\)?[. -]{1,2}\d{3}[. -]",),
     reach=32,
+    many_digits=True,
     source="North American toll-free codes: lines of businesses",
     examples=Examples(valid=("⟦1-800-123-4567⟧", "⟦(888) 123-4567⟧"), invalid=("order 1-800-123-4567",)),
     context=_PHONE,
@@ -217,7 +233,11 @@ LABELLED = Recogniser(
         rf"(+]{{0,3}}+(?P<v>{_LOOSE})(?![0-9A-Za-z])(?!-\d)",
         re.IGNORECASE,
     ),
-    anchors=(r"전화|연락처|휴대|핸드폰|폰|모바일|팩스|연락해", r"phone|tel|mobile|cell|fax|desk|whatsapp"),
+    anchors=(
+        r"(?:전화|연락처|휴대|핸드폰|폰|모바일|팩스|연락해|phone|tel|mobile|cell|fax|desk|whatsapp)"
+        r"[^0-9]{0,24}[0-9](?:[ ().-]{0,3}[0-9]){6}",
+    ),
+    many_digits=True,
     source="international numbers in national form, told by their label only",
     examples=Examples(
         valid=(
@@ -244,7 +264,11 @@ LABEL_AFTER = Recogniser(
         "|문의|콜|톡))",
         re.IGNORECASE,
     ),
-    anchors=(r"office|fax|mobile|desk|cell|home", r"전화|연락|문자|문의|콜|톡"),
+    anchors=(
+        r"[0-9][ \t]{0,2}[-(]?[ ]?(?:office|fax|mobile|desk|cell|home)",
+        r"[0-9][ \t]{0,2}[)]?[ ]?(?:으로|로)[ ]?(?:[가-힣]{1,4}[ ]){0,2}(?:전화|연락|문자|문의|콜|톡)",
+    ),
+    many_digits=True,
     source="as phone.labelled, with the label behind the number",
     examples=Examples(
         valid=("⟦085 175 7641⟧-Office", "⟦01234 567 890⟧으로 전화해", "⟦28-64-66-98⟧ office"),
@@ -265,7 +289,7 @@ EMAIL = Recogniser(
         rf"(?:[{_LATIN}](?:[{_LATIN}-]{{0,62}}+)\.){{1,6}}(?:xn--[a-z0-9-]{{1,59}}+"
         f"|[A-Za-z]{{2,24}}+)(?![0-9A-Za-z@])"
     ),
-    anchors=(r"@",),
+    anchors=(r"[^\s@]@[a-z0-9À-ɏ]",),
     reach=520,
     source="RFC 5321, RFC 5322 (common subset); IDNA for internationalised names",
     examples=Examples(
@@ -292,12 +316,13 @@ EMAIL = Recogniser(
     canonical=canonical.email,
 )
 
-_APPS: Final = (
-    "카톡|카카오톡|카카오|라인|텔레그램|텔레|텔그|위챗|인스타그램|인스타|디스코드"
-    "|스카이프|왓츠앱|페이스북|페북|트위터|틱톡|"
-    r"(?<![A-Za-z])(?:kakao\s?talk|kakao|line|telegram|wechat|instagram|insta|discord"
-    "|skype|whatsapp|facebook|twitter|tiktok|snapchat|ig)"
+_KOREAN_APPS: Final = (
+    "카톡|카카오톡|카카오|라인|텔레그램|텔레|텔그|위챗|인스타그램|인스타|디스코드|스카이프|왓츠앱|페이스북|페북|트위터|틱톡"
 )
+_LATIN_APPS: Final = (
+    "kakao ?talk|kakao|line|telegram|wechat|instagram|insta|discord|skype|whatsapp|facebook|twitter|tiktok|snapchat|ig"
+)
+_APPS: Final = rf"{_KOREAN_APPS}|(?<![A-Za-z])(?:{_LATIN_APPS})"
 MESSENGER = Recogniser(
     rule_id="messenger.labelled",
     kind=Kind.MESSENGER,
@@ -309,8 +334,8 @@ MESSENGER = Recogniser(
         re.IGNORECASE,
     ),
     anchors=(
-        r"카톡|카카오|라인|텔레|텔그|위챗|인스타|디스코드|스카이프|왓츠앱|페이스북|페북|트위터|틱톡",
-        r"kakao|line|telegram|wechat|insta|discord|skype|whatsapp|facebook|twitter|tiktok|snapchat|ig",
+        rf"(?:{_KOREAN_APPS}|(?:^|[^a-z])(?:{_LATIN_APPS}))"
+        r"[ ]?(?:(?:아이디|계정|id|handle|account)[ ]?(?:은|는|is)?[ ]?[:=]?|[:=])?[ ]?@?[a-z0-9][a-z0-9._-]{3}",
     ),
     source="public id rules of the services (4 to 30 of letters, digits, dot, underscore, hyphen), told by their label",
     examples=Examples(
@@ -353,7 +378,7 @@ IPV4 = Recogniser(
     rule_id="ip.v4",
     kind=Kind.IP,
     pattern=re.compile(rf"(?<![0-9A-Za-z.])(?:{_OCTET}\.){{3}}{_OCTET}(?![0-9A-Za-z])(?!\.[0-9])"),
-    anchors=(r"\d\.\d{1,3}\.",),
+    anchors=(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",),
     reach=20,
     source="RFC 791 dotted quad; special-purpose ranges of RFC 6890 refuted",
     examples=Examples(
@@ -373,7 +398,7 @@ IPV6 = Recogniser(
         "(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{1,4}:){1,6}:(?:[0-9A-Fa-f]{1,4}"
         "(?::[0-9A-Fa-f]{1,4}){0,5})(?![0-9A-Za-z:])"
     ),
-    anchors=(r":[0-9a-f]{0,4}:",),
+    anchors=(r"(?::[0-9a-f]{1,4}){4}", r"[0-9a-f]::[0-9a-f]"),
     reach=64,
     source="RFC 4291 §2.2",
     examples=Examples(

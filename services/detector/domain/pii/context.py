@@ -17,11 +17,13 @@ _FAMILY: Final = (
 )
 _TWO_SYLLABLES: Final = words("남궁 황보 제갈 사공 선우 서문 독고 동방")
 _NAME: Final = rf"(?:(?:{_TWO_SYLLABLES})[가-힣]{{1,2}}|[{_FAMILY}][ ]?[가-힣]{{2}}|[{_FAMILY}][가-힣])"
+_FIRST_OF_TWO: Final = "남황제사선서독동"
 _AFTER_NAME: Final = (
     "(?![가-힣])|(?=[ ]?(?:님|씨|군|양|입니다|이에요|예요|이고|이며|이라고|라고|이야|야"
     "|임|이구요|고객|귀하|대리|과장|부장|선생|사원|팀장|교수|이랑|하고|랑)(?![가-힣]{3}))"
 )
 _COPULA: Final = "[ ]?(?:입니다|이에요|예요|이고|이며|이라고|라고|이야|임(?![가-힣])|이구요|씨|님)(?![가-힣]{2})"
+_COPULA_ANCHOR: Final = "[ ]?(?:입니다|이에요|예요|이고|이며|이라고|라고|이야|임|이구요|씨|님)"
 _LABEL: Final = (
     r"(?:이름|성명|성함|본명|실명|수신인|수신자|수신|수취인|수령인|받는\s?(?:사람|분|이)"
     r"|보내는\s?(?:사람|분|이)|발신인|예금주|고객명|회원명|신청인|신청자|입금자(?:명)?|"
@@ -53,9 +55,12 @@ KR_LABELLED = Recogniser(
         r"(?:전화|연락|휴대|핸드|생년|주소|나이|주민|성별|\d)))"
     ),
     anchors=(
-        "이름|성명|성함|본명|실명|수신|수취인|수령인|받는|보내는|발신인|예금주|고객명|회원명"
-        "|신청|입금자|구매자|주문자|환자명|담당자|작성자|계약자|명의|피해자|가해자|당사자"
-        "|대표자",
+        rf"(?:이름|성명|성함|본명|실명|수신인|수신자|수신|수취인|수령인|(?:받는|보내는)[^가-힣]?(?:사람|분|이)|발신인|예금주|고객명"
+        rf"|회원명|신청인|신청자|(?:입금|구매|주문|담당|작성|대표)자명?|환자명|계약자|명의자?|피해자|가해자|당사자)"
+        rf"(?:[ ]?[:=|/][ \t]{{0,3}}[{_FAMILY}{_FIRST_OF_TWO}]"
+        rf"|(?:은|는)[ ]{{0,2}}[가-힣][ ]?[가-힣]{{1,3}}{_COPULA_ANCHOR}"
+        rf"|[ ]{{1,3}}[{_FAMILY}][가-힣]{{2}}(?:[ ]?[,/|\n(]|$"
+        r"|[ ]{1,2}(?:전화|연락|휴대|핸드|생년|주소|나이|주민|성별|[0-9])))",
     ),
     source="Korean names: family name of one or two syllables and one or two given syllables, told by a label",
     examples=Examples(
@@ -82,8 +87,12 @@ KR_BESIDE_NUMBER = Recogniser(
         r"[ \t]{0,2}[,/|:(\t;·-]{0,1}[ \t]{0,2}(?:\d\d세?[ ]?[,/|][ ]?)?(?=[(]?(?:\+?82[ -]?1"
         r"|01)[016789][-. )]{0,2}\d{3,4}[-. ]?\d{4}(?!\d))"
     ),
-    anchors=(r"(?:82[ -]?1|01)[016789][. )-]{0,2}\d{3}",),
+    anchors=(
+        r"[가-힣][ \t]{0,2}[,/|:(\t;·-]?[ \t]{0,2}(?:[0-9]{2}세?[ ]?[,/|][ ]?)?[(]?"
+        r"(?:\+?82[ -]?1|01)[016789][-. )]{0,2}[0-9]{3}",
+    ),
     reach=60,
+    many_digits=True,
     source="a name directly before a mobile number, as in dumps and doxing posts",
     examples=Examples(
         valid=("⟦홍길동⟧ 010-2345-6789", "⟦김민수⟧/01023456789/서울", "⟦이서연⟧ (010-2345-6789)"),
@@ -105,7 +114,11 @@ EN_LABELLED = Recogniser(
         r"(?:[A-Z]\.|[A-Z][a-z'-]{1,24}+)){1,3})"
     ),
     reach=140,
-    anchors=(r"name|recipient|ship to|attn", r"이름|성명|성함"),
+    anchors=(
+        r"(?:name|recipient|ship to|attn\.?)[ ]?[:=]",
+        r"my (?:full |real )?name is ",
+        r"(?:이름|성명|성함)[ ]?[:=][ ]{0,3}[a-z]",
+    ),
     source="names in Latin letters, told by a label",
     examples=Examples(
         valid=("Name: ⟦John Smith⟧", "my name is ⟦Ilkka⟧", "Recipient: ⟦Mary Jane O'Neil⟧", "이름: ⟦Hong Gildong⟧"),
@@ -128,7 +141,7 @@ PLATE = Recogniser(
         "(?![,.-][0-9])(?![ ]?(?:원|명|억|만|천|년|개|점|번지|회|세대|여|미터|km|m|kg|g|층|호"
         "|동|평|배|시|분))"
     ),
-    anchors=(rf"\d[ ]?[{_PLATE_LETTERS}][ ]?\d{{4}}",),
+    anchors=(r"[0-9][ ]?[가-힣][ ]?[0-9]{4}",),
     reach=32,
     source="Rules on motor vehicle registration plates: 2 or 3 digits, one of 40 letters, 4 digits",
     examples=Examples(

@@ -21,7 +21,10 @@ PASSWORD = Recogniser(
         rf"(?=[!-/:-~]{{0,40}}+[0-9])(?=[!-@\[-`{{-~]{{0,40}}+[A-Za-z])[!-~]{{6,63}}+)",
         re.IGNORECASE,
     ),
-    anchors=(r"pass|pwd|pw", r"비밀|비번|패스워드|암호"),
+    anchors=(
+        r"(?:pass[^a-z]?word|passwd|passcode|passphrase|pass|pwd|pw|비밀[^가-힣]?번호|비번|패스워드|암호)"
+        r"(?:[ ]?(?:[:=]|(?:은|는|이|is)[ ])[ ]{0,2}|[ ]{1,2})[!-~]{4}",
+    ),
     source="a secret told by its label",
     examples=Examples(
         valid=(
@@ -53,7 +56,7 @@ DUMP_LINE = Recogniser(
         rf"(?:[A-Za-z0-9][A-Za-z0-9-]{{0,62}}+\.){{1,5}}[A-Za-z]{{2,24}}+[ ]?[:;|][ ]?(?!//)"
         rf"(?P<v>{_SECRET})(?=\s|$)",
     ),
-    anchors=(r"@",),
+    anchors=(r"@[a-z0-9][a-z0-9.-]+[ ]?[:;|][ ]?[!-~]{4}",),
     reach=600,
     source="lines of credential dumps: address, separator, secret",
     examples=Examples(
@@ -67,7 +70,7 @@ URL_LOGIN = Recogniser(
     rule_id="credential.url",
     kind=Kind.CREDENTIAL,
     pattern=re.compile(r"[a-z]{2,10}://(?P<v>[^\s/:@]{1,64}:[^\s/@]{1,64})@[A-Za-z0-9.-]{1,253}", re.IGNORECASE),
-    anchors=(r"://",),
+    anchors=(r"://[^\s/:@]{1,64}:[^\s/@]{1,64}@",),
     reach=420,
     source="RFC 3986 §3.2.1 user information",
     examples=Examples(valid=("ftp://⟦hong:secret1⟧@example.com/x",), invalid=("https://example.com:80/@user",)),

@@ -23,8 +23,10 @@ CARD = Recogniser(
         r"(?P=s)\d{4}(?:(?P=s)\d{1,4}(?:(?P=s)\d{3})?)?"
         r"|\d{4}(?P<t>[ ]?[-./·_][ ]?|[ ]{1,2})\d{6}(?P=t)\d{4,5})(?![0-9A-Za-z])(?!-[0-9])"
     ),
-    anchors=(r"\d{4}[ ./·_-]{1,3}\d{4}",),
+    anchors=(r"[0-9]{4}[ ./·_-]{1,3}(?:[0-9]{4}|[0-9]{6})[ ./·_-]{1,3}[0-9]{4}",),
     reach=48,
+    many_digits=True,
+    ahead=24,
     source="ISO/IEC 7812-1, issuers' ranges, printed groups 4-4-4-4, 4-6-5, 4-6-4",
     examples=Examples(
         valid=(
@@ -45,8 +47,10 @@ CARD_PLAIN = Recogniser(
     rule_id="card.plain",
     kind=Kind.CARD,
     pattern=re.compile(r"(?<![0-9A-Za-z])(?<![0-9][-.,])(?:\d{14,19}|\d{12,13})(?![0-9A-Za-z])(?![-.][0-9])"),
-    anchors=(r"\d{12}",),
+    anchors=(r"(?:^|[^0-9a-z])[0-9]{12,19}(?:[^0-9a-z]|$)",),
     reach=28,
+    many_digits=True,
+    ahead=6,
     source="ISO/IEC 7812-1, without separators",
     examples=Examples(
         valid=("⟦5555555555554444⟧", "⟦371449635398431⟧", "card ⟦503890547220⟧", "⟦30569309025904⟧"),
@@ -65,22 +69,29 @@ _BANKS: Final = words(
     "아이엠 외환 KDB KEB하나 KEB 카뱅 케뱅 KB NH IBK IM SC"
 )
 _FULL_BANK: Final = r"은행|뱅크|카뱅|케뱅|농협|수협|신협|새마을금고|우체국"
+_ACCOUNT_NEAR: Final = rf"{_FULL_BANK}|계좌|입금|송금|이체|예금주|통장|후원|bank|account|a/c|acct"
 _ACCOUNT_WORDS: Final = Context(
     near=rf"{_FULL_BANK}|계좌|입금|송금|이체|예금주|통장|후원|\bbank\b|\baccount\b|\ba/c\b|\bacct\b",
     against=OTHER_NUMBERS + r"|사업자|전화|연락처|휴대폰|팩스|카드|운송|주민|면허",
     before=32,
     after=14,
 )
-_NUMBER: Final = r"(?:\d{2,6}(?:[- ]\d{1,8}){1,4}|\d{10,16})"
+_NUMBER: Final = r"(?=\d(?:[- ]?\d){9})(?:\d{2,6}(?:[- ]\d{1,8}){1,4}|\d{10,16})"
 
 ACCOUNT = Recogniser(
     rule_id="account.kr",
     kind=Kind.ACCOUNT,
     pattern=re.compile(
-        r"(?<![0-9A-Za-z])(?<![0-9][-.,])(?:\d{2,6}(?:-\d{1,8}){1,4}|\d{10,16})(?![0-9A-Za-z])(?![-.,][0-9])"
+        r"(?<![0-9A-Za-z])(?<![0-9][-.,])(?=\d(?:-?\d){9})(?:\d{2,6}(?:-\d{1,8}){1,4}|\d{10,16})"
+        r"(?![0-9A-Za-z])(?![-.,][0-9])"
     ),
-    anchors=(r"\d-\d", r"\d{10}"),
-    reach=52,
+    anchors=(
+        rf"(?:{_ACCOUNT_NEAR})(?s:.){{0,32}}[0-9](?:-?[0-9]){{9}}",
+        rf"[0-9](?:-?[0-9]){{9}}(?s:.){{0,20}}(?:{_ACCOUNT_NEAR})",
+    ),
+    in_context_only=True,
+    reach=96,
+    many_digits=True,
     source="Korea Financial Telecommunications and Clearings Institute: 10 to 16 digits, groups per bank",
     examples=Examples(
         valid=(
@@ -106,8 +117,12 @@ ACCOUNT_BESIDE_BANK = Recogniser(
         rf"|(?<![0-9A-Za-z])(?<![0-9][-.,])(?P<w>{_NUMBER})[^\w\n]{{1,2}}+(?:{_BANKS})(?:은행"
         "|뱅크)?(?![가-힣A-Za-z])"
     ),
-    anchors=(rf"(?:{_BANKS})(?:은행|뱅크)?[ ]?(?:계좌)?.{{0,3}}\d", rf"\d.{{1,2}}(?:{_BANKS})"),
+    anchors=(
+        rf"(?:{_BANKS})(?:은행|뱅크)?[ ]?(?:계좌)?[^\w\n]{{0,3}}[0-9](?:[- ]?[0-9]){{9}}",
+        rf"[0-9](?:[- ]?[0-9]){{9}}[^0-9a-z\n]{{1,2}}(?:{_BANKS})",
+    ),
     reach=64,
+    many_digits=True,
     source="as account.kr, with the bank's short name directly beside the number",
     examples=Examples(
         valid=(
@@ -130,7 +145,7 @@ IBAN = Recogniser(
     rule_id="account.iban",
     kind=Kind.ACCOUNT,
     pattern=re.compile(rf"(?<![A-Za-z0-9])(?:{_IBAN})(?![A-Za-z0-9])", re.IGNORECASE),
-    anchors=(r"[a-z]{2}\d\d[ -]?[a-z0-9]{3}",),
+    anchors=(r"[a-z]{2}[0-9]{2}[ -]?[a-z0-9]{2}",),
     source="ISO 13616, SWIFT IBAN registry",
     examples=Examples(
         valid=(
@@ -162,7 +177,9 @@ ACCOUNT_LABELLED = Recogniser(
         "(?![A-Za-z0-9])",
         re.IGNORECASE,
     ),
-    anchors=(r"계좌|[ib]ban|[비이]반|account",),
+    anchors=(
+        r"(?:계좌[^가-힣]?번호|[ib]ban|[비이]반|account[^a-z]?(?:number|no|num|#))(?s:.){0,20}[0-9]",
+    ),
     source="domestic account numbers of other countries (BBAN): told by their label",
     examples=Examples(
         valid=("계좌 번호(BBAN): ⟦CLTB42207796674655⟧", "account number: ⟦12345678⟧"),

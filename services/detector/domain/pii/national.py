@@ -23,8 +23,10 @@ RRN = Recogniser(
     rule_id="national.rrn",
     kind=Kind.RRN,
     pattern=re.compile(rf"{_START}{_BIRTH}{_HYPHEN}[1-4]\d{{6}}{_STOP}"),
-    anchors=(r"\d{6}[^0-9a-z]{1,5}[0-9]",),
+    anchors=(r"[0-9]{6}[^0-9a-z]{1,7}[1-4][0-9]{6}",),
     reach=32,
+    many_digits=True,
+    ahead=6,
     source="Resident Registration Act, Enforcement Rule art. 2; check digit dropped from 2020-10-05",
     examples=Examples(
         valid=("⟦900101-1234567⟧", "⟦900101 1234567⟧", "⟦210305-3123456⟧", "⟦９００１０１－１２３４５６７⟧"),
@@ -46,8 +48,10 @@ FOREIGNER = Recogniser(
     rule_id="national.foreigner",
     kind=Kind.FRN,
     pattern=re.compile(rf"{_START}{_BIRTH}{_HYPHEN}[5-8]\d{{6}}{_STOP}"),
-    anchors=(r"\d{6}[^0-9a-z]{1,5}[0-9]",),
+    anchors=(r"[0-9]{6}[^0-9a-z]{1,7}[5-8][0-9]{6}",),
     reach=32,
+    many_digits=True,
+    ahead=6,
     source="Immigration Act, Enforcement Decree art. 40-2; gender digit 5 to 8",
     examples=Examples(valid=("외국인등록번호 ⟦911124-5678901⟧",), invalid=("911324-5678901", "911124+5678901")),
     check=checks.resident_number,
@@ -60,8 +64,10 @@ RRN_PLAIN = Recogniser(
     rule_id="national.rrn_plain",
     kind=Kind.RRN,
     pattern=re.compile(rf"{_START}{_BIRTH}[1-4]\d{{6}}{_STOP}"),
-    anchors=(r"\d{13}",),
+    anchors=(r"(?:^|[^0-9a-z])[0-9]{2}[01][0-9][0-3][0-9][1-4][0-9]{6}(?:[^0-9a-z]|$)",),
     reach=24,
+    many_digits=True,
+    ahead=6,
     source="as national.rrn, without separator",
     examples=Examples(
         valid=("주민번호 ⟦9001011234567⟧", "⟦9001011234567⟧", "⟦９００１０１１２３４５６７⟧"),
@@ -77,8 +83,10 @@ FOREIGNER_PLAIN = Recogniser(
     rule_id="national.foreigner_plain",
     kind=Kind.FRN,
     pattern=re.compile(rf"{_START}{_BIRTH}[5-8]\d{{6}}{_STOP}"),
-    anchors=(r"\d{13}",),
+    anchors=(r"(?:^|[^0-9a-z])[0-9]{2}[01][0-9][0-3][0-9][5-8][0-9]{6}(?:[^0-9a-z]|$)",),
     reach=24,
+    many_digits=True,
+    ahead=6,
     source="as national.foreigner, without separator",
     examples=Examples(
         valid=("외국인 등록번호 ⟦9111245678901⟧", "⟦9111245678901⟧"), invalid=("송장번호 9111245678901",)
@@ -94,8 +102,9 @@ PASSPORT = Recogniser(
     rule_id="national.passport",
     kind=Kind.PASSPORT,
     pattern=re.compile(r"(?<![A-Za-z0-9_-])[MSRODmsrod](?:\d{8}|\d{3}[A-Za-z]\d{4})(?![A-Za-z0-9_])(?!-\d)"),
-    anchors=(r"[msrod]\d{3}",),
+    anchors=(r"[msrod](?:[0-9]{8}|[0-9]{3}[a-z][0-9]{4})",),
     reach=20,
+    ahead=6,
     source="Korean passport: type letter and 8 digits (to 2021), letter + 3 digits + letter + 4 digits (since 2021)",
     examples=Examples(
         valid=("여권번호는 ⟦M789C1234⟧입니다", "⟦M12345678⟧"),
@@ -114,7 +123,7 @@ PASSPORT_LABELLED = Recogniser(
         "(?![0-9A-Za-z])",
         re.IGNORECASE,
     ),
-    anchors=(r"여권|passport",),
+    anchors=(r"(?:여권|passport)(?s:.){0,30}[0-9]{3}",),
     source="ICAO Doc 9303-4: up to nine characters; told by its label",
     examples=Examples(
         valid=("여권 번호: ⟦T87959798⟧", 'passport_number: "⟦620144743⟧"'), invalid=("여권 사진 2장", "passport 2023")
@@ -130,8 +139,10 @@ DRIVER_LICENCE = Recogniser(
         r"(?P=s)\d\d|(?:서울|부산|경기|강원|충북|충남|전북|전남|경북|경남|제주|대구|인천|광주"
         rf"|대전|울산)[ -]?\d\d-\d{{6}}-\d\d){_STOP}"
     ),
-    anchors=(r"\d\d[ .-]\d{6}[ .-]\d\d",),
+    anchors=(r"[0-9]{2}[ .-][0-9]{6}[ .-][0-9]{2}",),
     reach=32,
+    many_digits=True,
+    ahead=6,
     source="Korean National Police Agency: region 11-26 or 28, year, serial, check and reissue digits",
     examples=Examples(
         valid=("⟦11-22-123456-12⟧", "면허 ⟦28 22 123456 12⟧", "면허 ⟦서울 12-345678-90⟧"),
@@ -146,8 +157,10 @@ DRIVER_LICENCE_PLAIN = Recogniser(
     rule_id="national.driver_licence_plain",
     kind=Kind.DRIVER_LICENCE,
     pattern=re.compile(rf"{_START}(?:1[1-9]|2[0-6]|28)\d{{10}}{_STOP}"),
-    anchors=(r"\d{12}",),
+    anchors=(r"(?:^|[^0-9a-z])[12][0-9]{11}(?:[^0-9a-z]|$)",),
     reach=24,
+    many_digits=True,
+    ahead=6,
     source="as national.driver_licence, without separators",
     examples=Examples(valid=("운전면허 ⟦112212345612⟧",), invalid=("운송장 112212345612", "면허 202311210001")),
     check=checks.driver_license,
@@ -164,7 +177,7 @@ DRIVER_LICENCE_LABELLED = Recogniser(
         "(?:[A-Za-z-]{0,6}+[0-9-]){6})[A-Za-z0-9][A-Za-z0-9-]{5,17}+)",
         re.IGNORECASE,
     ),
-    anchors=(r"면허|license|licence",),
+    anchors=(r"(?:면허|licen[cs]e)(?s:.){0,30}[0-9]",),
     source="foreign licences: 6 to 18 letters and digits; told by their label",
     examples=Examples(
         valid=("운전면허 번호: ⟦J69-2716-488-88⟧", "driver's license number is ⟦U62928788557186⟧"),
@@ -180,6 +193,8 @@ SSN = Recogniser(
     pattern=re.compile(rf"(?<![0-9A-Za-z])(?<![0-9][-.,])\d{{3}}-\d\d-\d{{4}}{_STOP}"),
     anchors=(r"\d{3}-\d\d-\d{4}",),
     reach=20,
+    many_digits=True,
+    ahead=6,
     source="Social Security Administration, randomised since 2011",
     examples=Examples(
         valid=("SSN ⟦460-89-9847⟧", "⟦460-89-9847⟧"), invalid=("000-12-3456", "666-12-3456", "order 460-89-9847")
@@ -200,7 +215,10 @@ SSN_LABELLED = Recogniser(
         "(?![A-Za-z0-9])",
         re.IGNORECASE,
     ),
-    anchors=(r"보장|보험|납세|세금|security|ssn|tax",),
+    anchors=(
+        r"(?:사회[^가-힣]?보장|국민[^가-힣]?보험|납세자|세금[^가-힣]?등록|social security|ssn|tax[^a-z]?id)"
+        r"(?s:.){0,40}[0-9]",
+    ),
     source="national insurance numbers of other countries; told by their label",
     examples=Examples(
         valid=("사회보장번호: ⟦ZZ164381T⟧", "국민보험번호: ⟦MLNSPH31D16F536O⟧"),
@@ -213,8 +231,10 @@ BUSINESS = Recogniser(
     rule_id="business.brn",
     kind=Kind.BUSINESS_NUMBER,
     pattern=re.compile(rf"{_START}\d{{3}}(?P<s>-?)\d\d(?P=s)\d{{5}}{_STOP}"),
-    anchors=(r"\d{3}-\d\d-\d{5}", r"\d{10}"),
+    anchors=(r"[0-9]{3}-[0-9]{2}-[0-9]{5}", r"(?:^|[^0-9a-z])[0-9]{10}(?:[^0-9a-z]|$)"),
     reach=20,
+    many_digits=True,
+    ahead=6,
     source="National Tax Service registration number",
     examples=Examples(
         valid=("사업자 ⟦104-86-56659⟧", "⟦1048656659⟧"),

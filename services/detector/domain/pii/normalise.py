@@ -116,9 +116,18 @@ _DOTS: Final = frozenset("。．｡․")
 # What needs no folding: printable ASCII, whitespace, composed Hangul and compatibility jamo (ㅋㅋ must stay as it
 # is: NFKC would turn it into conjoining jamo). U+3161 ㅡ is taken out because it serves as a dash.
 _PLAIN = "\t\n\r -~가-힣ㄱ-ㅠㅢㅣ"
+# Frequent characters that folding leaves as they are: quotes, arrows, shapes, symbols, kana, ideographs, emoji.
+KEPT: Final = (
+    "·×÷‘’“”•※₩€←-⇿∀-∂■-◿☀-❵➔-➿、〈-】ぁ-ゖァ-・一-鿿🇦-🇿🌀-🗿😀-🙏🚀-🛿🤀-🧿🩰-🫿"
+)
+# Frequent characters that folding changes, and that matter beside digits and Latin letters only.
+_HARMLESS: Final = "…ㅡ–—～\ufe0f\u200d"
 _MARKS = "\u0300-\u036f\u1161-\u11ff\u3099\u309a"
-_UNUSUAL: Final = re.compile(f"[0-9]\ufe0f?\u20e3|[A-Za-z]?[\u0300-\u036f]{{1,16}}|[^{_PLAIN}][{_MARKS}]{{0,16}}")
-_ANY_UNUSUAL: Final = re.compile(f"[^{_PLAIN}]")
+_UNUSUAL: Final = re.compile(
+    f"[0-9]\ufe0f?\u20e3|[A-Za-z]?[\u0300-\u036f]{{1,16}}|[{KEPT}][{_MARKS}]{{1,16}}|[^{_PLAIN}{KEPT}][{_MARKS}]{{0,16}}"
+)
+_ANY_MARK: Final = re.compile(f"[\u20e3{_MARKS}]")
+_ANY_UNUSUAL: Final = re.compile(f"[^{_PLAIN}{KEPT}]")
 
 
 @lru_cache(maxsize=8192)
@@ -150,7 +159,9 @@ def fold(text: str) -> View:
 
 
 def _foldings(text: str) -> Iterator[Replacement]:
-    for match in _UNUSUAL.finditer(text):
+    # Without marks that join the character before them, a character is a cluster: the plain class is far quicker.
+    clusters = _UNUSUAL if _ANY_MARK.search(text) else _ANY_UNUSUAL
+    for match in clusters.finditer(text):
         folded = _folded(match[0])
         if folded != match[0]:
             yield Replacement(match.start(), match.end(), folded)
@@ -177,11 +188,17 @@ _SPELLED_RUN: Final = re.compile(
     rf"[0-9{_HANGUL_DIGIT}]"
 )
 _SPELLED: Final = re.compile(f"[{_HANGUL_DIGIT}]")
-# Hints: cheap looks that decide whether a costly pattern is worth its while.
-_THREE_SPELLED: Final = re.compile(
-    f"[{_HANGUL_DIGIT}][{_HANGUL_DIGIT}0-9][{_HANGUL_DIGIT}0-9]|[{_HANGUL_DIGIT}][ .,_/·~"
-    f"()-]{{1,3}}[{_HANGUL_DIGIT}0-9]"
+# What a run of spelled digits holds, and prose seldom: three on end, one between figures, or, however far apart, the
+# zero that phone numbers begin with and three more.
+_SYMBOL: Final = f"[0-9{_HANGUL_DIGIT}]"
+_LOOSE: Final = f"[ .,_/·~(){_HARMLESS}-]{{0,5}}"
+_SPELLED_SIGNS: Final = (
+    f"[{_HANGUL_DIGIT}]{_SYMBOL}{_SYMBOL}|[0-9][{_HANGUL_DIGIT}]{{1,2}}[0-9]",
+    f"[공영빵零〇]{_LOOSE}{_SYMBOL}{_LOOSE}{_SYMBOL}{_LOOSE}{_SYMBOL}"
+    f"|0{_LOOSE}(?:[{_HANGUL_DIGIT}]|1{_LOOSE}[{_HANGUL_DIGIT}]){_LOOSE}{_SYMBOL}{_LOOSE}{_SYMBOL}",
 )
+# Hints: cheap looks that decide whether a costly pattern is worth its while.
+_SPELLED_HINT: Final = re.compile("|".join(_SPELLED_SIGNS))
 _SPOKEN_DASH: Final = re.compile(r"에|다시|하이픈|대시")
 _WORD = "(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|[0-9])"
 _WORD_RUN: Final = re.compile(
@@ -252,11 +269,15 @@ _COMMON_TLDS: Final = frozenset(
 
 def normalise(text: str) -> View:
     """Fold, then unveil: the text that patterns are matched against, with the way back to the original."""
-    view = fold(text)
-    if _THREE_SPELLED.search(view.text):
+    return unveil(fold(text))
+
+
+def unveil(view: View) -> View:
+    """Undo deliberate disguise in a folded text."""
+    if _SPELLED_HINT.search(view.text):
         view = rewrite(view, _spelled_digits(view.text))
     lower = view.text.lower()
-    if any(word in lower for word in _ENGLISH_DIGITS):
+    if sum(map(lower.count, _ENGLISH_DIGITS)) >= 3:
         view = rewrite(view, _english_digits(view.text))
     if _LETTER_HINT.search(view.text):
         view = rewrite(view, _letters_as_digits(view.text))
@@ -336,3 +357,45 @@ def _veiled_emails(text: str) -> Iterator[Replacement]:
 
 def _plain_token(token: str) -> str:
     return _PROVIDERS.get(token, ".")
+
+
+# --- when normalisation can matter ---------------------------------------------------------------------------
+# Expressions for an engine without look-around, to be used without regard to case. A text in which no sign of disguise
+# stands is found in as it is: normalisation would change nothing there, or only what no pattern looks at. Property
+# tests hold this against the plain way. Both lists may say yes too often, never too rarely.
+
+_SYMBOLS: Final = "←-⇿☀-❵➔-➿🇦-🇿🌀-🗿😀-🙏🚀-🛿🤀-🧿🩰-🫿"
+_SAID: Final = "(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)"
+_GAPS: Final = f"[ .,_/·){_HARMLESS}-]{{0,5}}"
+FOREIGN_BYTES: Final = (
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\xc3-\xdf\xe0\xe1\xee\xf1-\xf4]|\xc2[^\xb7]|\xe4[\x80-\xb7]"
+    r"|\xe2(?:\x80[^\x8d\x93\x94\x98\x99\x9c\x9d\xa2\xa6\xbb]|\x81|\x82[^\xa9\xac]|[\x83-\x85]|\x86[\x80-\x8f]"
+    r"|\x88[^\x80-\x82]|[\x89-\x95]|\x96[\x80-\x9f]|\x9d[\xb6-\xbf]|\x9e[\x80-\x93]|[\x9f-\xbf])"
+    r"|\xe3(?:\x80[^\x81\x88-\x91]|\x82[\x97-\xa0]|\x83[\xbc-\xbf]|\x84[\x80-\xb0]|\x85[\xa4-\xbf]|[\x86-\xbf])"
+    r"|\xea[\x80-\xaf]|\xed(?:\x9e[\xa4-\xbf]|[\x9f-\xbf])|\xef(?:\xb8[^\x8f]|\xbd[^\x9e]|[^\xb8\xbd])"
+    r"|\xf0(?:[^\x9f]|\x9f(?:[\x80-\x86\x88-\x8b]|\x87[\x80-\xa5]|\x99[\x90-\xbf]|[\x9c-\xa3]|\xa8|\xa9[\x80-\xaf]|[\xac-\xbf]))"
+)
+"""A sign of folding over UTF-8 as bytes: every character that folding may change and that is not harmless holds one."""
+HARMLESS_SIGN: Final = r"\xe2\x80[\x8d\x93\x94\xa6]|\xe3\x85\xa1|\xef\xb8\x8f|\xef\xbd\x9e"
+"""Folding changes something, but nothing by which a text without any place could have one."""
+HARMLESS_CHARACTER: Final = re.compile(f"[{_HARMLESS}]")
+SIGNS_OF_FOLDING: Final = (
+    f"[{_HARMLESS}][^0-9a-z@]{{0,8}}[0-9a-z@]",
+    f"[0-9a-z@][^0-9a-z@]{{0,8}}[{_HARMLESS}]",
+    f"[^{_SYMBOLS}\ufe0f\u200d][\ufe0f\u200d]",
+)
+SIGNS_OF_VEILING: Final = (
+    *_SPELLED_SIGNS,
+    rf"{_SAID}[ ,.{_HARMLESS}-]{{0,5}}(?:[0-9][ ,.{_HARMLESS}-]{{0,5}}){{0,11}}{_SAID}",
+    rf"(?:[oㅇ][1lㅣi|][0oㅇ]|[0oㅇ][lㅣi|][0oㅇ]|[0oㅇ][1lㅣi|][oㅇ]){_GAPS}[0-9oli]{{3}}",
+    rf"010{_GAPS}[0-9oli]{{0,3}}[oli]",
+    rf"010{_GAPS}[0-9oli]{{3,4}}{_GAPS}[0-9]{{0,3}}[oli]",
+    rf"[0-9](?:[ .\-_·*,/{_HARMLESS}]{{1,5}}[0-9]){{8}}",
+    "골뱅이|앳",
+    r"[\[({<][^a-z0-9@]?(?:at|a|@)[^a-z0-9@]?[\])}>]",
+    r"[ ]at[ ]{1,2}[a-z0-9-]+[ ]{1,2}dot[ ]",
+    rf"[a-z0-9._+-][ ]{{1,2}}@|@[ ]{{1,2}}[a-z0-9]|@[ ]{{0,2}}(?:{_PROVIDER})",
+    r"@[a-z0-9.-]+(?:[ ]{0,2}(?:쩜|점|닷|[\[({<][^a-z0-9]?(?:dot|점|쩜|닷|\.))|[ ]{1,2}dot[ ]|[ ]\.|\.[ ][a-z]"
+    r"|\.[ ]?(?:컴|콤|넷|케이알|씨오))",
+    r"(?:쩜|닷|(?:dot|점)[^a-z0-9]?[\])}>]|[ ]dot[ ]{1,2})[a-z0-9][a-z0-9._+-]*@",
+)

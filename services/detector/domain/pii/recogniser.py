@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.detector.domain.pii.model import Check, Kind, MaskRule
+from services.detector.domain.pii.model import Kind, MaskRule
 
-# ASCII: a word boundary between Latin letters and Hangul ("order번호").
-_FLAGS = re.IGNORECASE | re.ASCII
+_MARGIN: Final = 16
+"""Characters beyond a window that look-around of context words may need."""
 
 
 class Nearby(enum.StrEnum):
@@ -26,42 +26,54 @@ class Nearby(enum.StrEnum):
 class Context:
     """Words that speak for or against a candidate; before it the nearest label wins.
 
-    `near` and `against` are alternatives of a case-insensitive expression; the windows count characters.
+    `near` and `against` are alternatives of an expression over small letters, ASCII where it says "word" so that Latin
+    letters end at Hangul ("order번호"); the windows count characters.
     """
 
     near: str = ""
     against: str = ""
     before: int = 40
     after: int = 16
-    _words: re.Pattern[str] | None = field(init=False, repr=False, default=None)
-    _after: re.Pattern[str] | None = field(init=False, repr=False, default=None)
+    _near: re.Pattern[str] | None = field(init=False, repr=False, default=None)
+    _against: re.Pattern[str] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        groups = [f"(?P<{name}>{words})" for name, words in (("near", self.near), ("against", self.against)) if words]
-        if groups:
-            object.__setattr__(self, "_words", re.compile("|".join(groups), _FLAGS))
-        if self.near:
-            object.__setattr__(self, "_after", re.compile(self.near, _FLAGS))
+        for name, alternatives in (("_near", self.near), ("_against", self.against)):
+            if alternatives:
+                object.__setattr__(self, name, re.compile(alternatives, re.ASCII))
 
     def verdict(self, text: str, start: int, end: int) -> Nearby:
         """What stands before [start, end), else what stands after it on the same line."""
         if self.against and _in_link(text, start):
             return Nearby.AGAINST
-        if self._words is not None:
-            labels = [label.lastgroup for label in self._words.finditer(text, max(0, start - self.before), start)]
-            if labels:
-                return Nearby.NEAR if labels[-1] == "near" else Nearby.AGAINST
-        if self._after is not None and self._after.search(text, end, min(len(text), end + self.after)):
+        low = max(0, start - self.before)
+        seen = text[max(0, low - _MARGIN) : end + self.after + _MARGIN].lower()
+        shift = max(0, low - _MARGIN)
+        near = _last(self._near, seen, low - shift, start - shift)
+        against = _last(self._against, seen, low - shift, start - shift)
+        if near >= 0 or against >= 0:
+            return Nearby.NEAR if near >= against else Nearby.AGAINST
+        if self._near is not None and self._near.search(seen, end - shift, end - shift + self.after):
             return Nearby.NEAR
         return Nearby.ALONE
 
 
-_LINK: Final = re.compile(r"(?:https?://|www\.)\S*\Z", re.IGNORECASE)
+def _last(pattern: re.Pattern[str] | None, text: str, low: int, high: int) -> int:
+    """Where the last match ends; -1 without one."""
+    found = -1
+    if pattern is not None:
+        for match in pattern.finditer(text, low, high):
+            found = match.end()
+    return found
 
 
 def _in_link(text: str, start: int) -> bool:
     """Numbers inside a link are identifiers of pages, orders, articles."""
-    return _LINK.search(text, max(0, start - 120), start) is not None
+    before = text[max(0, start - 120) : start]
+    if not before or before[-1].isspace():
+        return False
+    word = before.split()[-1].lower()
+    return "http://" in word or "https://" in word or "www." in word
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,10 @@ class Examples:
 
     valid: tuple[str, ...]
     invalid: tuple[str, ...] = ()
+
+
+MANY_DIGITS: Final = r"[0-9](?:[^0-9a-z가-힣\n]{0,5}[0-9]){6}"
+"""Seven digits with at most five signs between two of them."""
 
 
 def unknown(_value: str) -> bool | None:
@@ -110,7 +126,10 @@ class Recogniser:
     bounded in length and free of nested backtracking, so that a scan stays linear.
     `anchors`: simple expressions (no look-around, at least one ASCII or Hangul literal or class); every match of
     `pattern` holds a match of one of them, at most `reach` characters from either end, look-around included.
+    `ahead`: characters beyond an anchor's end that a match and its look-around may take; 0 stands for `reach`.
     `lookalike`: true when the value is as likely something else, so that words nearby must speak for it.
+    `in_context_only`: the anchors demand the context's words too, so no rule may count a candidate without them.
+    `many_digits`: every match holds MANY_DIGITS; a text without such a place need not be asked for the anchors.
     `source`: where the format is laid down.
     """
 
@@ -128,11 +147,9 @@ class Recogniser:
     national: bool = False
     personal: bool = True
     reach: int = 120
-
-    def verify(self, value: str) -> Check:
-        """The check's answer as a record states it."""
-        answer = self.check(value)
-        return Check.UNKNOWN if answer is None else Check.YES if answer else Check.NO
+    ahead: int = 0
+    in_context_only: bool = False
+    many_digits: bool = False
 
 
 def words(text: str) -> str:

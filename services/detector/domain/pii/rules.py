@@ -27,6 +27,10 @@ class Rule:
         """How sure the rule is, or None when the candidate does not count."""
         return self.levels.get((check, nearby))
 
+    def counts_alone(self) -> bool:
+        """Whether a candidate may count without words that speak for it."""
+        return self.whole is not None or any(nearby is not Nearby.NEAR for _, nearby in self.levels)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

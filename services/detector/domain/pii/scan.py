@@ -24,13 +24,15 @@ RECOGNISERS: Final[tuple[Recogniser, ...]] = (
     *context.RECOGNISERS,
 )
 Windows = Sequence[tuple[int, int]]
+_NOTHING: Final = ScanResult(())
 
 
 class Engine(Protocol):
     """Where in a text a recogniser's pattern can match at all."""
 
-    def windows(self, text: str) -> Iterable[tuple[int, Windows]]:
-        """Pairs of (index into the recognisers, ascending disjoint windows that hold all of its matches)."""
+    def look(self, text: str) -> tuple[View, Iterable[tuple[int, Windows]]]:
+        """The text as patterns must see it, and pairs of (index into the recognisers, ascending disjoint windows that
+        hold all of its matches). The view may be the text itself where normalisation would change no match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,11 @@ class WholeText:
 
     recognisers: Sequence[Recogniser] = RECOGNISERS
 
-    def windows(self, text: str) -> Iterable[tuple[int, Windows]]:
-        """The whole text for each recogniser."""
-        whole = ((0, len(text)),)
-        return ((index, whole) for index in range(len(self.recognisers)))
+    def look(self, text: str) -> tuple[View, Iterable[tuple[int, Windows]]]:
+        """The whole text, normalised, for each recogniser."""
+        view = normalise(text)
+        whole = ((0, len(view.text)),)
+        return view, ((index, whole) for index in range(len(self.recognisers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +84,29 @@ class Scanner:
         ids = {recogniser.rule_id for recogniser in self.recognisers}
         if ids != set(self.rules.rules):
             raise ValueError(f"pii rules and recognisers differ: {sorted(ids ^ set(self.rules.rules))}")
+        for recogniser in self.recognisers:
+            if recogniser.in_context_only and self.rules.rules[recogniser.rule_id].counts_alone():
+                raise ValueError(f"pii rules: {recogniser.rule_id} is found in context only")
 
     def scan(self, parts: Sequence[TextPart]) -> ScanResult:
         """All hits of all parts. Raises TextTooLong when the parts together exceed the rules' `max_chars`."""
         length = sum(len(part.text) for part in parts)
         if length > self.rules.max_chars:
             raise TextTooLong(length, self.rules.max_chars)
-        hits = tuple(hit for part in parts for hit in self._scan_part(part))
+        hits = tuple([hit for part in parts for hit in self._scan_part(part)])
+        if not hits:
+            return _NOTHING
         return ScanResult(hits, tuple(each for each in self.rules.combinations if each.holds(hits)))
 
     def _scan_part(self, part: TextPart) -> list[Hit]:
-        view = normalise(part.text)
-        chosen = _without_overlaps(self._candidates(view.text))
+        view, places = self.engine.look(part.text)
+        if not places:
+            return []
+        chosen = _without_overlaps(self._candidates(view.text, places))
         return [_hit(candidate, part, view) for candidate in chosen]
 
-    def _candidates(self, text: str) -> Iterator[_Candidate]:
-        for index, windows in self.engine.windows(text):
+    def _candidates(self, text: str, places: Iterable[tuple[int, Windows]]) -> Iterator[_Candidate]:
+        for index, windows in places:
             recogniser = self.recognisers[index]
             for low, high in windows:
                 for match in recogniser.pattern.finditer(text, low, high):
@@ -104,10 +114,11 @@ class Scanner:
                         yield candidate
 
     def _judge(self, recogniser: Recogniser, rank: int, match: re.Match[str]) -> _Candidate | None:
-        start, end = _value_span(match)
-        check = recogniser.verify(match.string[start:end])
-        if check is Check.NO:
+        start, end = _value_span(match) if match.re.groups else match.span()
+        answer = recogniser.check(match.string[start:end])
+        if answer is False:
             return None
+        check = Check.UNKNOWN if answer is None else Check.YES
         rule = self.rules.rules[recogniser.rule_id]
         nearby = recogniser.context.verdict(match.string, start, end)
         confidence = rule.confidence(check, nearby)

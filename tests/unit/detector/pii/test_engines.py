@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
+import unicodedata
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart, TextTooLong
+from services.detector.domain.pii.normalise import FOREIGN_BYTES, HARMLESS_CHARACTER, KEPT, fold
 from services.detector.domain.pii.recogniser import Recogniser
 from tests.data.korean_posts import generated
 
@@ -28,9 +31,19 @@ PIECES = st.one_of(
     st.sampled_from(POSTS),
     st.text(max_size=40),
     st.text("0123456789-. +()@가나로동호길시구군은행", max_size=40),
+    st.text("…ㅡ–—～\ufe0f\u200d\u200b '’“❤😀１①공일이삼사 0123oOlI.-@쩜at", max_size=30),
     st.sampled_from(
         [
             "카드",
+            "이름",
+            "비번",
+            " at ",
+            " dot ",
+            "골뱅이",
+            "one ",
+            "two ",
+            "…",
+            "❤\ufe0f",
             "주문번호 ",
             "서울",
             "강남구 ",
@@ -59,6 +72,39 @@ def fast(rules: Rules) -> Scanner:
 def test_both_engines_find_the_same(scanner: Scanner, fast: Scanner, pieces: list[str], glue: str) -> None:
     parts = [TextPart("body", glue.join(pieces))]
     assert fast.scan(parts) == scanner.scan(parts)
+
+
+DISGUISES = (
+    lambda text: text.replace("-", "ㅡ"),
+    lambda text: text.replace("-", "…"),
+    lambda text: text.replace(" ", " \u200b"),
+    lambda text: "\ufe0f".join(text),
+    lambda text: text.replace("-", " - "),
+    lambda text: text.translate(str.maketrans("0123456789", "공일이삼사오육칠팔구")),
+    lambda text: " ".join(text),
+    lambda text: "❤\ufe0f" + text + "…",
+)
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_no_disguise_hides_a_text_from_the_fast_engine_alone(
+    scanner: Scanner, fast: Scanner, disguise: Callable[[str], str]
+) -> None:
+    texts = [disguise(text) for text in EXAMPLES]
+    found = [[part, fast.scan([part])] for part in (TextPart("body", text) for text in texts)]
+    assert found == [[part, scanner.scan([part])] for part in (TextPart("body", text) for text in texts)]
+
+
+def test_every_character_that_folding_changes_is_a_sign_or_harmless() -> None:
+    foreign = re.compile(FOREIGN_BYTES.encode(), re.DOTALL)
+    characters = [chr(code) for code in range(0x20000) if not 0xD800 <= code < 0xE000]
+    changed = [char for char in characters if fold(char).text != char]
+    assert [char for char in changed if not foreign.search(char.encode()) and not HARMLESS_CHARACTER.match(char)] == []
+
+
+def test_characters_said_to_be_kept_are_kept_by_folding() -> None:
+    kept = [char for char in map(chr, range(0x30000)) if re.match(f"[{KEPT}]", char)]
+    assert [char for char in kept if unicodedata.normalize("NFKC", char) != char or fold(char).text != char] == []
 
 
 @pytest.mark.parametrize("rule", RECOGNISERS, ids=lambda rule: rule.rule_id)
