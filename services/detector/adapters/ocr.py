@@ -36,6 +36,7 @@ MODES: Final = (OFF, AUTO)
 """JIKIMI_OCR: `auto` reads pictures where the extra is installed."""
 _SAMPLE: Final = 4
 """Lines, the largest, by which a page that lies on its head is known."""
+_SIGNS: Final = frozenset("–—‘’“”„…€")
 _FAR: Final = 3.0
 """How much further a word with syllables is from figures and letters beside it than one without."""
 FOLDER: Final = "ocr"
@@ -234,7 +235,7 @@ def suffices(symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
 
     `aspect`: length ÷ height of the line. Hangul comes out as nothing, as unsure figures, or as Han characters.
     """
-    if not symbols or not all(symbol.text.isascii() for symbol in symbols):
+    if not symbols or not all(_is_latin(symbol) for symbol in symbols):
         return False
     if sum(symbol.certainty for symbol in symbols) < sure * len(symbols):
         return False
@@ -270,10 +271,10 @@ def merged(words: Sequence[Word], symbols: Sequence[Symbol], aspect: float, sure
     Latin letters, else from the Hangul reading. Returns it with its mean confidence, 0 where nothing was read.
     """
     if not words:
-        return _joined(symbols) if symbols and all(symbol.text.isascii() for symbol in symbols) else ("", 0.0)
+        return _joined(symbols) if symbols and all(_is_latin(symbol) for symbol in symbols) else ("", 0.0)
     pieces, sureness = [], []
     for word, inside in zip(words, _by_word(words, symbols), strict=True):
-        if _is_latin(word, inside, aspect, sure):
+        if _is_all_latin(word, inside, aspect, sure):
             pieces.append("".join(symbol.text for symbol in inside))
             sureness.append(sum(symbol.certainty for symbol in inside) / len(inside))
         else:
@@ -296,15 +297,20 @@ def _by_word(words: Sequence[Word], symbols: Sequence[Symbol]) -> list[list[Symb
     return found
 
 
-def _is_latin(word: Word, symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
+def _is_all_latin(word: Word, symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
     """Whether these symbols are all of a word. One with a syllable is not theirs, unless they outnumber it."""
     return (
         bool(symbols)
         and (not _has_syllables(word.text) or len(symbols) >= len(word.text))
-        and all(symbol.text.isascii() for symbol in symbols)
+        and all(_is_latin(symbol) for symbol in symbols)
         and sum(symbol.certainty for symbol in symbols) >= sure * len(symbols)
         and _covers(symbols, min(word.start, symbols[0].place), max(word.end, symbols[-1].place), aspect)
     )
+
+
+def _is_latin(symbol: Symbol) -> bool:
+    """Figures, signs, Latin letters with and without accents; not the full-width forms, which Hangul is taken for."""
+    return all(char < "\u0250" or char in _SIGNS for char in symbol.text)
 
 
 def _has_syllables(text: str) -> bool:

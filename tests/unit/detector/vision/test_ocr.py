@@ -106,7 +106,10 @@ def symbols(text: str, certainty: float = 0.99, start: float = 0.0, end: float =
     [
         (symbols("010-1234-5678"), 7.0, True),
         (symbols("010-1234-5678", certainty=0.7), 7.0, False),
+        (symbols("«Grüße» aus Málaga…"), 9.0, True),
         (symbols("召"), 1.0, False),
+        # Full-width letters are what Hangul is taken for.
+        (symbols("6Ｌ1/6"), 3.0, False),
         # A word of Hangul before the number, of which nothing came out.
         (symbols("010-1234-5678", start=0.4), 12.0, False),
         (symbols("122", end=0.2) + symbols("1297", start=0.7), 12.0, False),
