@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from services.detector.adapters.engines import ONNXRUNTIME
 from services.detector.adapters.ocr import (
@@ -28,8 +30,9 @@ from services.detector.adapters.ocr_hangul import Word, in_words
 from services.detector.adapters.ocr_models import LINE_HEIGHT, LatinRecogniser, LineRules, Symbol, cut, lines_of
 from services.detector.adapters.rules import read_rules
 from services.detector.domain.picture_text import Quad
-from services.detector.evaluate_ocr import Tally, common, covering, distance, judge, read_labels
+from services.detector.evaluate_ocr import Tally, common, covering, distance, evaluate, judge, read_labels
 from tests.data.ocr.pages import NoFont, Page, fonts, pages, write
+from tests.data.ocr.strips import LEFT, StripReader, printed
 
 from .conftest import MODELS, paint
 
@@ -195,6 +198,24 @@ def test_errors_are_counted_in_characters() -> None:
     assert [2, 0] == [common("0123", "1.3"), common("12", "ab")]
 
 
+def test_the_evaluation_tells_what_is_covered_read_and_found(tmp_path: Path) -> None:
+    said = ["연락처 010-2345-6789", "안녕하세요"]
+    Image.fromarray(printed(["연락처 010-2345-6788", "안녕하세요"])).save(tmp_path / "a.png")
+    covered, missed = ([[left, 20], [left + 20, 20], [left + 20, 36], [left, 36]] for left in (LEFT, 300))
+    rows = [
+        {"file": "a.png", "kind": "screen", "lines": [{"text": said[0], "quad": covered}]},
+        {"file": "a.png", "kind": "screen", "lines": [{"text": said[1], "quad": missed}]},
+    ]
+    (tmp_path / "labels.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    report = evaluate(read_labels(tmp_path), StripReader(), RULES.scanner(), 0.25)
+    total = report["total"]
+    assert report["kinds"]["screen"] == total
+    assert (2, 2, 0.5, 0.5) == tuple(total[k] for k in ("pictures", "lines", "overlap_recall", "lines_covered"))
+    # One figure of eleven is wrong, of sixteen characters; nothing was read where the second line of five should stand.
+    assert (round(6 / 21, 4), round(10 / 11, 4)) == (total["character_error_rate"], total["digits_found"])
+    assert (1, 0.0, 2) == (total["hits"], total["hits_found"], total["hits_false"])
+
+
 # --- the real models ---
 
 
@@ -250,6 +271,18 @@ def test_a_long_screenshot_is_read_to_its_end(reader: PictureReader, some_pages:
     text = "".join(reader.read(page).written.text.split())
     assert "".join(form.lines[1].text.split())[-8:] in text
     assert "".join(chats[0].lines[1].text.split())[-4:] in text
+
+
+@pytest.mark.slow
+def test_every_line_of_a_dense_page_is_found(reader: PictureReader, some_pages: list[Page]) -> None:
+    file, face = fonts()[0]
+    sheet = Image.new("RGB", (1240, 1754), (250, 250, 250))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(str(file), 14, index=face)
+    places = [(80, 60 + 24 * row) for row in range(66)]
+    for number, place in enumerate(places):
+        pen.text(place, f"{number}. 전화번호 010-1234-5678 주소 서울특별시 한별로 12", font=font, fill=(30, 30, 30))
+    mask = covering(reader.find(np.asarray(sheet, np.uint8)), (1754, 1240), RULES.ocr.mask_margin)
+    assert [] == [place for place in places if not mask[place[1] + 9, 90:400].all()]
 
 
 @pytest.mark.slow
