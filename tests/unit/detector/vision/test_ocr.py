@@ -30,6 +30,7 @@ from services.detector.adapters.ocr_hangul import Word, in_words
 from services.detector.adapters.ocr_models import LINE_HEIGHT, LatinRecogniser, LineRules, Symbol, cut, lines_of
 from services.detector.adapters.rules import read_rules
 from services.detector.domain.picture_text import Quad
+from services.detector.domain.pii import Rules, Scanner, WholeText
 from services.detector.evaluate_ocr import Tally, common, covering, distance, evaluate, judge, read_labels
 from tests.data.ocr.pages import NoFont, Page, fonts, pages, write
 from tests.data.ocr.strips import LEFT, StripReader, printed
@@ -207,7 +208,8 @@ def test_the_evaluation_tells_what_is_covered_read_and_found(tmp_path: Path) -> 
         {"file": "a.png", "kind": "screen", "lines": [{"text": said[1], "quad": missed}]},
     ]
     (tmp_path / "labels.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    report = evaluate(read_labels(tmp_path), StripReader(), RULES.scanner(), 0.25)
+    scanner = Scanner(Rules.parse(RULES.pii_file.read_text(encoding="utf-8")), WholeText())
+    report = evaluate(read_labels(tmp_path), StripReader(), scanner, 0.25)
     total = report["total"]
     assert report["kinds"]["screen"] == total
     assert (2, 2, 0.5, 0.5) == tuple(total[k] for k in ("pictures", "lines", "overlap_recall", "lines_covered"))
