@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from services.detector.adapters.engines import ENGINES
-from services.detector.adapters.ocr import OcrUnavailable, PictureReader, open_reader
+from services.detector.adapters.ocr import OcrUnavailable, open_reader
 from services.detector.adapters.rules import read_rules
 from services.detector.domain.picture_text import Quad, TextLine, Written, written
 from services.detector.domain.pii import Scanner, TextPart
+from services.detector.ports import TextReader
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
@@ -128,7 +129,7 @@ def _quad(corners: Sequence[Sequence[float]]) -> Quad:
     return Quad((a, b, c, d))
 
 
-def evaluate(labels: Iterable[Label], reader: PictureReader, scanner: Scanner, margin: float) -> dict[str, object]:
+def evaluate(labels: Iterable[Label], reader: TextReader, scanner: Scanner, margin: float) -> dict[str, object]:
     """The figures by kind and in all. `margin`: share of a line's height by which masks are larger."""
     kinds: dict[str, Tally] = defaultdict(Tally)
     for label in labels:
@@ -145,7 +146,7 @@ def evaluate(labels: Iterable[Label], reader: PictureReader, scanner: Scanner, m
     }
 
 
-def judge(label: Label, reader: PictureReader, scanner: Scanner, margin: float) -> Tally:
+def judge(label: Label, reader: TextReader, scanner: Scanner, margin: float) -> Tally:
     """One picture's sums."""
     with Image.open(label.file) as image:
         rgb = np.asarray(image.convert("RGB"), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,7 +21,7 @@ from services.detector.domain import faces as rules_of_faces
 from services.detector.domain.clusters import Medium
 from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
 from services.detector.domain.faces import FaceRules
-from services.detector.domain.picture_text import field_name
+from services.detector.domain.picture_text import Written, field_name
 from services.detector.domain.pii import Hit, Scanner, ScanResult, TextPart, snippet
 from services.detector.domain.signals import Signal
 from services.detector.domain.text_similarity import signature
@@ -34,6 +35,8 @@ pictures: as many faces as at full size, for three quarters of the time."""
 READ_PIXELS = 2400
 """Long side that suffices to read lines: a page of 50 lines has 30 pixels for each. Of a picture longer than twice its
 shorter side more."""
+READING_SECONDS = 40.0
+"""For the texts in all pictures of a batch together: a third of what its lease lasts (handlers/deciding.py)."""
 CANDIDATES = 4
 """Subscribers nearest to a face that the decision looks at."""
 MOST_MASKED_CHARACTERS = 5_000
@@ -175,12 +178,14 @@ class SignalAnalyst:
         face_rules: FaceRules,
         scanner: Scanner,
         reader: TextReader | None = None,
+        reading_seconds: float = READING_SECONDS,
     ) -> None:
         self._engine = engine
         self._enrolled = enrolled
         self._face_rules = face_rules
         self._scanner = scanner
         self._reader = reader
+        self._reading_seconds = reading_seconds
         self._scanning = threading.Lock()
         self.model_id = engine.model_id
         self.engine_id = engine.engine_id
@@ -214,6 +219,7 @@ class SignalAnalyst:
         ]
         found = iter(self._engine.analyse_many(frames, larger))
         shown: list[list[_Shown]] = [[] for _ in signals]
+        until = time.monotonic() + self._reading_seconds
         for (at, part, data), picture in zip(places, pictures, strict=True):
             faces = [(face, frame) for frame in range(len(picture.frames)) for face in next(found)]
             each = _Shown(
@@ -222,20 +228,24 @@ class SignalAnalyst:
                 picture,
                 tuple(face for face, _ in faces),
                 tuple(frame for _, frame in faces),
-                self._written(data, picture),
+                self._written(data, picture, until),
             )
             shown[at].append(each)
         return shown, unreadable
 
-    def _written(self, data: bytes, picture: images.Picture) -> tuple[Reading, ...]:
+    def _written(self, data: bytes, picture: images.Picture, until: float) -> tuple[Reading, ...]:
         """What stands in each frame; lines are cut from the full picture where it was decoded smaller."""
         if self._reader is None:
             return ()
         short, long = sorted((picture.full_width, picture.full_height))
         enough = round(READ_PIXELS * max(1.0, long / short / 2))
         sharper = (lambda: images.read_picture(data, enough).pixels) if picture.reduction > 1 else None
-        first = self._reader.read(picture.pixels, sharper)
-        return (first, *(self._reader.read(frame) for frame in picture.more))
+        readings = []
+        for frame in picture.frames:
+            left = until - time.monotonic()
+            readings.append(self._reader.read(frame, sharper, left) if left > 0 else Reading(Written(), False))
+            sharper = None
+        return tuple(readings)
 
     def _find(self, signals: Sequence[Signal], shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
         """Every face against the gallery: one search for all; pose and a second look for those that need it."""

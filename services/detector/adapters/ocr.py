@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import mode
+from statistics import median, mode
 from typing import Any, Final
 
 import cv2
@@ -36,6 +36,7 @@ MODES: Final = (OFF, AUTO)
 """JIKIMI_OCR: `auto` reads pictures where the extra is installed."""
 _SAMPLE: Final = 4
 """Lines, the largest, by which a page that lies on its head is known."""
+_SIGNS: Final = frozenset("–—‘’“”„…€")
 _FAR: Final = 3.0
 """How much further a word with syllables is from figures and letters beside it than one without."""
 FOLDER: Final = "ocr"
@@ -56,9 +57,12 @@ class OcrRules:
     version: str
     quick_side: int
     detect_side: int
+    fine_below: float
+    fine_side: int
     elongated: float
     most_pieces: int
     line: LineRules
+    most_found: int
     most_lines: int
     least_height: float
     most_height: float
@@ -75,9 +79,12 @@ class OcrRules:
             version=f"{raw['id']}-{raw['version']}",
             quick_side=int(raw["quick_side"]),
             detect_side=int(raw["detect_side"]),
+            fine_below=float(raw["fine_below"]),
+            fine_side=int(raw["fine_side"]),
             elongated=float(raw["elongated"]),
             most_pieces=int(raw["most_pieces"]),
             line=LineRules(float(raw["pixel_from"]), float(raw["line_from"]), float(raw["unclip"])),
+            most_found=int(raw["most_found"]),
             most_lines=int(raw["most_lines"]),
             least_height=float(raw["least_height"]),
             most_height=float(raw["most_height"]),
@@ -112,7 +119,7 @@ class PictureReader:
 
     def find(self, rgb: Pixels) -> list[Quad]:
         """See the port."""
-        return self._find(rgb)[0]
+        return self._find(rgb, None)[1]
 
     def read(
         self,
@@ -129,12 +136,7 @@ class PictureReader:
             source, sharper = sharper(), None
         if not self._has_text(source):
             return Reading(Written(), True)
-        quads, all_found = self._find(source)
-        if not quads:
-            return Reading(Written(), all_found)
-        if sharper is not None:
-            found_in, source = source.shape, sharper()
-            quads = [quad.scaled(source.shape[1] / found_in[1], source.shape[0] / found_in[0]) for quad in quads]
+        source, quads, all_found = self._find(source, sharper)
         lines, all_read = self._read_lines(source, quads, until, stopped)
         x, y = rgb.shape[1] / source.shape[1], rgb.shape[0] / source.shape[0]
         placed = [TextLine(line.quad.scaled(x, y), line.text, line.confidence) for line in lines]
@@ -144,13 +146,23 @@ class PictureReader:
         """A look at a fraction of the pixels, for a fraction of the cost: most pictures hold no text."""
         return bool(self._lines(rgb, self._rules.quick_side))
 
-    def _find(self, rgb: Pixels) -> tuple[list[Quad], bool]:
-        """The lines worth reading, the largest first, and whether that is all of them."""
-        found = without_repeats(
-            sorted(self._lines(rgb, self._rules.detect_side), key=lambda quad: -quad.height * quad.length)
-        )
-        high = [quad for quad in found if quad.height >= self._rules.least_height]
-        return high[: self._rules.most_lines], len(found) <= min(len(high), self._rules.most_lines)
+    def _find(self, rgb: Pixels, sharper: Callable[[], Pixels] | None) -> tuple[Pixels, list[Quad], bool]:
+        """The picture with the most pixels, the lines in it, the largest first, and whether that is all of them."""
+        rules = self._rules
+        lines = self._lines(rgb, rules.detect_side)
+        source = sharper() if lines and sharper is not None else rgb
+        x, y = source.shape[1] / rgb.shape[1], source.shape[0] / rgb.shape[0]
+        if self._are_fine(lines, rgb) and max(source.shape[:2]) > rules.detect_side:
+            lines, x, y = self._lines(source, rules.fine_side), 1.0, 1.0
+        placed = sorted((quad.scaled(x, y) for quad in lines), key=lambda quad: -quad.height * quad.length)
+        found = without_repeats(placed)
+        high = [quad for quad in found if quad.height >= rules.least_height]
+        return source, high[: rules.most_found], len(found) <= min(len(high), rules.most_found)
+
+    def _are_fine(self, lines: Sequence[Quad], rgb: Pixels) -> bool:
+        """Whether most of them were so low, in the pixels looked at, that others may have been lost."""
+        reduced = min(1.0, *(self._rules.detect_side / max(piece.shape[:2]) for _, _, piece in self._pieces(rgb)))
+        return bool(lines) and median(quad.height for quad in lines) * reduced < self._rules.fine_below
 
     def _lines(self, rgb: Pixels, side: int) -> list[Quad]:
         """What is found in all pieces with that long side each; unordered, some of it twice."""
@@ -184,13 +196,14 @@ class PictureReader:
         def late() -> bool:
             return stopped() or time.monotonic() >= until
 
+        most = self._rules.most_lines
         first = self._until(late, rgb, quads[:_SAMPLE])
         if first and _sureness(first) < self._rules.turn_below:
             # Nothing tells of a page whether it lies on its head but that it reads better the other way round.
             turned = self._until(late, rgb, [quad.turned() for quad in quads[:_SAMPLE]])
             if _sureness(turned) > _sureness(first):
                 first, quads = turned, [quad.turned() for quad in quads]
-        lines = [*first, *self._until(late, rgb, quads[len(first) :])]
+        lines = [*first, *self._until(late, rgb, quads[len(first) : most])]
         return [*lines, *(TextLine(quad) for quad in quads[len(lines) :])], len(lines) == len(quads)
 
     def _until(self, late: Callable[[], bool], rgb: Pixels, quads: Sequence[Quad]) -> list[TextLine]:
@@ -234,7 +247,7 @@ def suffices(symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
 
     `aspect`: length ÷ height of the line. Hangul comes out as nothing, as unsure figures, or as Han characters.
     """
-    if not symbols or not all(symbol.text.isascii() for symbol in symbols):
+    if not symbols or not all(_is_latin(symbol) for symbol in symbols):
         return False
     if sum(symbol.certainty for symbol in symbols) < sure * len(symbols):
         return False
@@ -270,10 +283,10 @@ def merged(words: Sequence[Word], symbols: Sequence[Symbol], aspect: float, sure
     Latin letters, else from the Hangul reading. Returns it with its mean confidence, 0 where nothing was read.
     """
     if not words:
-        return _joined(symbols) if symbols and all(symbol.text.isascii() for symbol in symbols) else ("", 0.0)
+        return _joined(symbols) if symbols and all(_is_latin(symbol) for symbol in symbols) else ("", 0.0)
     pieces, sureness = [], []
     for word, inside in zip(words, _by_word(words, symbols), strict=True):
-        if _is_latin(word, inside, aspect, sure):
+        if _is_all_latin(word, inside, aspect, sure):
             pieces.append("".join(symbol.text for symbol in inside))
             sureness.append(sum(symbol.certainty for symbol in inside) / len(inside))
         else:
@@ -296,15 +309,20 @@ def _by_word(words: Sequence[Word], symbols: Sequence[Symbol]) -> list[list[Symb
     return found
 
 
-def _is_latin(word: Word, symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
+def _is_all_latin(word: Word, symbols: Sequence[Symbol], aspect: float, sure: float) -> bool:
     """Whether these symbols are all of a word. One with a syllable is not theirs, unless they outnumber it."""
     return (
         bool(symbols)
         and (not _has_syllables(word.text) or len(symbols) >= len(word.text))
-        and all(symbol.text.isascii() for symbol in symbols)
+        and all(_is_latin(symbol) for symbol in symbols)
         and sum(symbol.certainty for symbol in symbols) >= sure * len(symbols)
         and _covers(symbols, min(word.start, symbols[0].place), max(word.end, symbols[-1].place), aspect)
     )
+
+
+def _is_latin(symbol: Symbol) -> bool:
+    """Figures, signs, Latin letters with and without accents; not the full-width forms, which Hangul is taken for."""
+    return all(char < "\u0250" or char in _SIGNS for char in symbol.text)
 
 
 def _has_syllables(text: str) -> bool:

@@ -37,7 +37,6 @@ class StripReader:
 
     def __init__(self, most: int = 64) -> None:
         self._most = most
-        self.asked_sharper = 0
 
     def find(self, rgb: Pixels) -> list[Quad]:
         """See the port."""
@@ -52,9 +51,6 @@ class StripReader:
     ) -> Reading:
         """See the port."""
         found = self._strips(rgb)
-        if found and sharper is not None:
-            self.asked_sharper += 1
-            sharper()
         lines = [
             TextLine(quad) if stopped() or at >= self._most else TextLine(quad, text, 1.0)
             for at, (quad, text) in enumerate(found)

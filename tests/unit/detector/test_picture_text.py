@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.detector.domain.picture_text import (
@@ -82,6 +82,7 @@ def test_a_picture_full_of_text_is_bounded() -> None:
     assert 9 == len(page.lines)
 
 
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.text("가나다a1 .", max_size=8), st.integers(0, 500), st.integers(0, 500)), max_size=12
