@@ -77,7 +77,7 @@ KR = Recogniser(
     pattern=re.compile(
         f"(?=[{_FIRST}0-9(\\[우]){_ZIP}(?<![가-힣])(?:{_PROVINCE}(?=[ 가-힣]){_DISTRICT}|{_KNOWN}"
         f"(?=[ 가-힣]){_DISTRICT}){_TOWN}[ ]{{0,2}}"
-        rf"(?:{_ROAD}{_NUMBER}|{_LOT}{_LOT_STOP}){_DETAIL}"
+        rf"(?:{_ROAD}{_NUMBER}(?:[ ]?번지)?|{_LOT}{_LOT_STOP}){_DETAIL}"
     ),
     anchors=(
         "(?:서울|부산|대구|인천|광주|대전|울산|세종|경기|강원|충청|전라|전북|전남|충북|충남|경상|경북|경남|제주"
@@ -184,8 +184,8 @@ EN_STREET = Recogniser(
         rf"(?:[,]?[ \n]{{1,2}}{_SECONDARY}){{0,2}}{_PLACE}"
     ),
     anchors=(
-        "[0-9][a-z]?[ ][a-zÀ-ɏ'’. ]+[ ](?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|way|place"
-        "|pl|crescent|cres|square|sq|terrace|highway|hwy|parkway|pkwy|circle|cir|trail|alley|row|close|quay|heights|loop|plaza)"
+        "[0-9][a-z]?[ ][a-zÀ-ɏ'’. ]+[ ](?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|way"
+        "|place|pl|crescent|cres|square|sq|terrace|highway|hwy|parkway|pkwy|circle|cir|trail|alley|row|close|quay|heights|loop|plaza)"
         "(?:[^a-z0-9_]|$)",
     ),
     reach=300,

@@ -21,7 +21,7 @@ _PHONE_WORDS: Final = (
     r"|\bsms\b|\btext me\b|whatsapp|☎|📞|📱"
 )
 _PHONE: Final = Context(near=_PHONE_WORDS, against=OTHER_NUMBERS)
-_COUNTRY: Final = rf"(?:\+|00)?82{_GAP}(?:\(?0\)?{_GAP})?"
+_COUNTRY: Final = rf"(?:(?:\+|00)82{_GAP}|82{_SIGNS})(?:\(?0\)?{_GAP})?"
 
 KR_MOBILE = Recogniser(
     rule_id="phone.kr_mobile",
@@ -229,13 +229,14 @@ LABELLED = Recogniser(
     rule_id="phone.labelled",
     kind=Kind.PHONE,
     pattern=re.compile(
-        rf"{_LABEL}(?:[^\d\n\w(+]|\s){{0,6}}+(?:(?:은|는|이|가|is|was)\s{{1,2}}+)?[^\d\n\w"
+        rf"{_LABEL}(?:[ ]?\d{{1,2}}[).:][ ]{{0,2}}+)?"
+        rf"(?:[^\d\n\w(+]|\s){{0,6}}+(?:(?:은|는|이|가|is|was)\s{{1,2}}+)?[^\d\n\w"
         rf"(+]{{0,3}}+(?P<v>{_LOOSE})(?![0-9A-Za-z])(?!-\d)",
         re.IGNORECASE,
     ),
     anchors=(
         r"(?:전화|연락처|휴대|핸드폰|폰|모바일|팩스|연락해|phone|tel|mobile|cell|fax|desk|whatsapp)"
-        r"[^0-9]{0,24}[0-9](?:[ ().-]{0,3}[0-9]){6}",
+        r"[^0-9]{0,24}(?:[0-9]{1,2}[).:][^0-9]{0,9})?[0-9](?:[ ().-]{0,3}[0-9]){6}",
     ),
     many_digits=True,
     source="international numbers in national form, told by their label only",

@@ -16,6 +16,7 @@ from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart, TextTooLong
 from services.detector.domain.pii.normalise import FOREIGN_BYTES, HARMLESS_CHARACTER, KEPT, fold
 from services.detector.domain.pii.recogniser import Recogniser
+from tests.data.hostile import HOSTILE
 from tests.data.korean_posts import generated
 
 sre = importlib.import_module("re._parser")  # untyped; the only way to learn a pattern's widest match
@@ -111,34 +112,6 @@ def test_characters_said_to_be_kept_are_kept_by_folding() -> None:
 def test_a_window_holds_the_widest_match(rule: Recogniser) -> None:
     widest = sre.parse(rule.pattern.pattern, rule.pattern.flags).getwidth()[1]
     assert widest + 2 <= rule.reach
-
-
-HOSTILE: dict[str, Callable[[int], str]] = {
-    "digits": lambda n: "0" * n,
-    "mobile prefixes": lambda n: "010-" * (n // 4),
-    "grouped digits": lambda n: "1234 " * (n // 5),
-    "hyphens": lambda n: "1-" * (n // 2),
-    "letters before @": lambda n: "a" * n,
-    "at signs": lambda n: "a@" * (n // 2),
-    "dots": lambda n: "a." * (n // 2 - 1) + "@",
-    "provinces": lambda n: "서울" * (n // 2),
-    "districts": lambda n: "강남구 " * (n // 4),
-    "roads": lambda n: "서울 강남구 테헤란로 " * (n // 12),
-    "long syllables": lambda n: "가" * n,
-    "roads without end": lambda n: "로1" * (n // 2),
-    "words": lambda n: "Aa " * (n // 3),
-    "apartments": lambda n: "12 Apt. 1 " * (n // 10),
-    "labels": lambda n: "전화번호: " * (n // 6),
-    "spelled digits": lambda n: "공" * n,
-    "spoken digits": lambda n: "one " * (n // 4),
-    "gaps": lambda n: "1 " * (n // 2),
-    "ibans": lambda n: "GB12 " * (n // 5),
-    "passwords": lambda n: "pw: " * (n // 4),
-    "links": lambda n: "http://" * (n // 7),
-    "zero width": lambda n: "\u200b" * n,
-    "brackets": lambda n: "[at]" * (n // 4),
-    "marks": lambda n: "e" + "\u0301" * (n - 1),
-}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
