@@ -283,8 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = WITHOUT_SYSTEM[options.only](options.runs, say)
     else:
         # Texts in pictures are measured by `make bench-ocr`; the bare pipeline beside the system reads none.
-        os.environ["JIKIMI_OCR"] = "off"
-        with running_system() as system:
+        with running_system(ocr="off") as system:
             say.print(f"A whole system on {CORES} cores; load before it {os.getloadavg()[0]:.1f}.")
             figures = asyncio.run(measure(system, options.runs, options.only, say))
     show(say, figures)
