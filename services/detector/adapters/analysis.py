@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -215,9 +216,7 @@ class SignalAnalyst:
         """What stands in each frame; lines are cut from the full picture where it was decoded smaller."""
         if self._reader is None:
             return ()
-        short, long = sorted((picture.full_width, picture.full_height))
-        enough = round(READ_PIXELS * max(1.0, long / short / 2))
-        sharper = (lambda: images.read_picture(data, enough).pixels) if picture.reduction > 1 else None
+        sharper = partial(_sharper, data, picture) if picture.reduction > 1 else None
         readings = []
         for frame in picture.frames:
             left = until - time.monotonic()
@@ -276,6 +275,15 @@ class SignalAnalyst:
         if len(results) == 1:
             return results[0]
         return ScanResult(tuple(hit for each in results for hit in each.hits), any(each.doxing for each in results))
+
+
+def _sharper(data: bytes, picture: images.Picture) -> images.Pixels:
+    """The first frame with the pixels that reading needs; as it is where the file breaks off on the way to them."""
+    short, long = sorted((picture.full_width, picture.full_height))
+    try:
+        return images.read_picture(data, round(READ_PIXELS * max(1.0, long / short / 2))).pixels
+    except images.UnreadableImage:
+        return picture.pixels
 
 
 def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:

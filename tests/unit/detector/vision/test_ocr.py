@@ -293,6 +293,14 @@ def test_scenery_says_nothing(reader: PictureReader) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (31, 33), (40, 2000)])
+def test_noise_of_any_shape_is_borne(reader: PictureReader, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    reading = reader.read(noise)
+    assert len(reading.written.lines) == len(reading.written.starts) <= RULES.ocr.most_found
+
+
+@pytest.mark.slow
 def test_bounds_leave_lines_unread_and_say_so(reader: PictureReader, some_pages: list[Page]) -> None:
     page = next(each for each in some_pages if each.kind == "chat")
     late, stopped = reader.read(page.pixels, seconds=0.0), reader.read(page.pixels, stopped=lambda: True)
