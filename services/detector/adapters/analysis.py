@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from services.chassis.telemetry import logger
+from services.chassis.telemetry import logger, observe_stage
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces
 from services.detector.adapters.faces import Face, FaceEngine, SecondLook, stacked
@@ -218,10 +218,12 @@ class SignalAnalyst:
             return ()
         sharper = partial(_sharper, data, picture) if picture.reduction > 1 else None
         readings = []
+        started = time.monotonic()
         for frame in picture.frames:
             left = until - time.monotonic()
             readings.append(self._reader.read(frame, sharper, left) if left > 0 else Reading(Written(), False))
             sharper = None
+        observe_stage("read_texts", time.monotonic() - started)
         return tuple(readings)
 
     def _find(self, signals: Sequence[Signal], shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:

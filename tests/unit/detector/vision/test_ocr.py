@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from services.detector.__main__ import Tuning, text_reader
 from services.detector.adapters.engines import ONNXRUNTIME
 from services.detector.adapters.ocr import (
     OcrUnavailable,
@@ -186,6 +188,16 @@ def test_without_its_models_the_reader_says_what_would_bring_them(tmp_path: Path
     with pytest.raises(OcrUnavailable, match="make ocr") as refused:
         open_reader(tmp_path, 1, ONNXRUNTIME, RULES.ocr)
     assert "OCR_MODELS_MISSING" == refused.value.reason
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("auto", "OCR_MODELS_MISSING"), ("off", "OCR_OFF")])
+def test_a_detector_without_the_extra_starts_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, reason: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="services.detector.__main__")
+    assert text_reader(tmp_path, Tuning(ocr=mode), RULES) is None
+    [said] = caplog.records
+    assert ("texts_in_pictures_not_read", reason) == (said.message, said.jikimi["reason"])
 
 
 def test_masks_cover_lines_and_a_margin() -> None:
