@@ -336,7 +336,7 @@ async def serve() -> None:
     runtime = await Runtime.open(config)
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
-    reader = _reader(config, tuning, rules)
+    reader = text_reader(config.models_dir, tuning, rules)
     with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
         detector = wire(
             config,
@@ -393,13 +393,13 @@ async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | No
     return remote
 
 
-def _reader(config: Config, tuning: Tuning, rules: Rules) -> TextReader | None:
+def text_reader(models_dir: Path, tuning: Tuning, rules: Rules) -> TextReader | None:
     """What reads texts in pictures; None, said once, where it is off or not installed."""
     if tuning.ocr == OFF:
         log.info("texts_in_pictures_not_read", reason="OCR_OFF")
         return None
     try:
-        reader = open_reader(config.models_dir, tuning.model_threads, tuning.engine, rules.ocr)
+        reader = open_reader(models_dir, tuning.model_threads, tuning.engine, rules.ocr)
     except OcrUnavailable as problem:
         log.warning("texts_in_pictures_not_read", reason=problem.reason, remedy=str(problem))
         return None

@@ -1,7 +1,7 @@
 """What does text in pictures cost? `make bench-ocr`: a page of 1280 × 720 with five lines beside the bare models, and
 pictures without text.
 
-    python -m tests.bench.ocr [--times N] [--json]
+    python -m tests.bench.ocr [--times N] [--only bare|page|none] [--json]
 
 Processor milliseconds of one thread, medians; the machine's load stands beside them. The bare models run on tensors
 made before: one look at the page, one recognition of each line, tesseract on each line with Hangul.
@@ -15,13 +15,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.detector.adapters.engines import OnnxNetwork, OpenVinoNetwork, has_bf16
+from services.detector.adapters.engines import Network, OnnxNetwork, OpenVinoNetwork, has_bf16
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.model_files import ModelFile, read_manifest
 from services.detector.adapters.models import open_models
@@ -30,13 +31,12 @@ from services.detector.adapters.ocr_hangul import HangulReader
 from services.detector.adapters.ocr_models import LINE_HEIGHT, cut
 from services.detector.adapters.rules import read_rules
 from tests.data.ocr.pages import Page, pages
-from tests.unit.detector.vision.conftest import paint
 
 Pixels = NDArray[np.uint8]
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path(os.environ.get("JIKIMI_MODELS_DIR") or ROOT / ".cache" / "models")
-LINES_WITH_HANGUL = 3
+LINES_WITH_HANGUL = (0, 1, 3)
 
 
 def median_ms(work: Callable[[], object], times: int) -> float:
@@ -49,23 +49,33 @@ def median_ms(work: Callable[[], object], times: int) -> float:
     return round(statistics.median(spent[2:]), 1)
 
 
-def bare(files: dict[str, ModelFile], strips: Sequence[Pixels], times: int) -> dict[str, float]:
-    """The networks by themselves."""
-    detect_pixels = np.full((1, 576, 960, 3), 127, np.uint8)
+def bare(times: int) -> dict[str, float]:
+    """The networks by themselves, on tensors of the page."""
+    page = form()
+    files, reader = read_manifest(MODELS / FOLDER), open_reader(MODELS, 1, "auto", read_rules().ocr)
+    quads = sorted(reader.find(page.pixels), key=lambda quad: quad.centre[1])
+    strips = [cut(page.pixels, quad) for quad in quads]
     lines = [_tensor(strip) for strip in strips]
+    whole = np.full((1, 576, 960, 3), 127, np.uint8)
     figures = {}
-    engines = {"onnxruntime": OnnxNetwork, "openvino": lambda file: OpenVinoNetwork(file, 1, has_bf16())}
-    for name, opened in engines.items():
-        detector, recogniser = opened(files["text_detect"]), opened(files["text_recognise"])
-        figures[f"bare detection, {name}"] = median_ms(lambda net=detector: net.run(detect_pixels), times)
-        figures[f"bare recognition of five lines, {name}"] = median_ms(
-            lambda net=recogniser: [net.run(line) for line in lines], times
-        )
+    for name in ("onnxruntime", "openvino"):
+        detector, recogniser = (_network(name, files[each]) for each in ("text_detect", "text_recognise"))
+        figures[f"bare detection, {name}"] = median_ms(partial(detector.run, whole), times)
+        figures[f"bare recognition of five lines, {name}"] = median_ms(partial(_run_all, recogniser, lines), times)
     hangul = HangulReader(files["hangul"])
-    figures["bare tesseract of three lines"] = median_ms(
-        lambda: [hangul.read(strip) for strip in strips[:LINES_WITH_HANGUL]], times
+    figures["bare tesseract of the three lines with Hangul"] = median_ms(
+        lambda: [hangul.read(strips[at]) for at in LINES_WITH_HANGUL], times
     )
     return figures
+
+
+def _network(engine: str, file: ModelFile) -> Network:
+    return OnnxNetwork(file) if engine == "onnxruntime" else OpenVinoNetwork(file, 1, has_bf16())
+
+
+def _run_all(network: Network, tensors: Sequence[Pixels]) -> None:
+    for tensor in tensors:
+        network.run(tensor)
 
 
 def _tensor(strip: Pixels) -> Pixels:
@@ -73,32 +83,47 @@ def _tensor(strip: Pixels) -> Pixels:
     return np.asarray(cv2.resize(strip, (width // 8 * 8, LINE_HEIGHT)), np.uint8)[np.newaxis]
 
 
-def measured(times: int) -> dict[str, float]:
-    """All figures."""
-    page: Page = next(each for each in pages(6, seed=1) if each.kind == "form")
-    files, rules = read_manifest(MODELS / FOLDER), read_rules().ocr
-    reader = open_reader(MODELS, 1, "auto", rules)
-    quads = sorted(reader.find(page.pixels), key=lambda quad: quad.centre[1])
-    korean_first = [quads[at] for at in (0, 1, 3, 2, 4)]
-    figures = bare(files, [cut(page.pixels, quad) for quad in korean_first], times)
-    figures["finding lines"] = median_ms(lambda: reader.find(page.pixels), times)
-    figures["reading the page"] = median_ms(lambda: reader.read(page.pixels), times)
-    scenery = [paint(seed, 720, 1280) for seed in range(4)]
-    figures["reading a picture without text"] = median_ms(lambda: [reader.read(each) for each in scenery], times) / 4
-    faces = FaceEngine(open_models(MODELS, 1))
-    figures["looking for faces in it"] = median_ms(lambda: [faces.analyse(each) for each in scenery], times) / 4
-    return figures
+def form() -> Page:
+    """The page: five lines on 1280 × 720."""
+    return next(each for each in pages(6, seed=1) if each.kind == "form")
+
+
+def whole_page(times: int) -> dict[str, float]:
+    """The reader on the page."""
+    page, reader = form(), open_reader(MODELS, 1, "auto", read_rules().ocr)
+    return {
+        "finding the page's lines": median_ms(partial(reader.find, page.pixels), times),
+        "reading the page": median_ms(partial(reader.read, page.pixels), times),
+    }
+
+
+def without_text(times: int) -> dict[str, float]:
+    """The reader on a picture of 1280 × 720 without text, beside what looking for faces in it costs."""
+    reader, faces = open_reader(MODELS, 1, "auto", read_rules().ocr), FaceEngine(open_models(MODELS, 1))
+    coarse = np.random.default_rng(3).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    scenery = np.asarray(cv2.resize(coarse, (1280, 720), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return {
+        "reading a picture without text": median_ms(partial(reader.read, scenery), times),
+        "looking for faces in it": median_ms(partial(faces.analyse, scenery), times),
+    }
+
+
+PARTS = {"bare": bare, "page": whole_page, "none": without_text}
 
 
 def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(prog="tests.bench.ocr", description=__doc__)
     parser.add_argument("--times", type=int, default=15)
+    parser.add_argument("--only", choices=PARTS, help="a part: bare models, the page, a picture without text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     load = os.getloadavg()[0]
-    figures = measured(options.times)
+    figures: dict[str, float] = {}
+    for name, part in PARTS.items():
+        if options.only in (None, name):
+            figures |= part(options.times)
     if options.json:
         print(json.dumps({"load": load, "times": options.times, "ms": figures}, indent=2))
         return

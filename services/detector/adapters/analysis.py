@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
 
-from services.chassis.telemetry import logger
+from services.chassis.telemetry import logger, observe_stage
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces
 from services.detector.adapters.faces import Face, FaceEngine, Larger, SecondLook, stacked
@@ -237,14 +238,14 @@ class SignalAnalyst:
         """What stands in each frame; lines are cut from the full picture where it was decoded smaller."""
         if self._reader is None:
             return ()
-        short, long = sorted((picture.full_width, picture.full_height))
-        enough = round(READ_PIXELS * max(1.0, long / short / 2))
-        sharper = (lambda: images.read_picture(data, enough).pixels) if picture.reduction > 1 else None
+        sharper = partial(_sharper, data, picture) if picture.reduction > 1 else None
         readings = []
+        started = time.monotonic()
         for frame in picture.frames:
             left = until - time.monotonic()
             readings.append(self._reader.read(frame, sharper, left) if left > 0 else Reading(Written(), False))
             sharper = None
+        observe_stage("read_texts", time.monotonic() - started)
         return tuple(readings)
 
     def _find(self, signals: Sequence[Signal], shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
@@ -299,6 +300,15 @@ class SignalAnalyst:
             return results[0]
         together = dict.fromkeys(combination for each in results for combination in each.combinations)
         return ScanResult(tuple(hit for each in results for hit in each.hits), tuple(together))
+
+
+def _sharper(data: bytes, picture: images.Picture) -> images.Pixels:
+    """The first frame with the pixels that reading needs; as it is where the file breaks off on the way to them."""
+    short, long = sorted((picture.full_width, picture.full_height))
+    try:
+        return images.read_picture(data, round(READ_PIXELS * max(1.0, long / short / 2))).pixels
+    except images.UnreadableImage:
+        return picture.pixels
 
 
 def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:

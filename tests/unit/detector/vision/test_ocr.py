@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from services.detector.__main__ import Tuning, text_reader
 from services.detector.adapters.engines import ONNXRUNTIME
 from services.detector.adapters.ocr import (
     OcrUnavailable,
@@ -188,6 +190,16 @@ def test_without_its_models_the_reader_says_what_would_bring_them(tmp_path: Path
     assert "OCR_MODELS_MISSING" == refused.value.reason
 
 
+@pytest.mark.parametrize(("mode", "reason"), [("auto", "OCR_MODELS_MISSING"), ("off", "OCR_OFF")])
+def test_a_detector_without_the_extra_starts_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, reason: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="services.detector.__main__")
+    assert text_reader(tmp_path, Tuning(ocr=mode), RULES) is None
+    [said] = caplog.records
+    assert ("texts_in_pictures_not_read", reason) == (said.message, said.jikimi["reason"])
+
+
 def test_masks_cover_lines_and_a_margin() -> None:
     mask = covering([Quad.upright(20, 40, 120, 60)], (100, 200), 0.25)
     assert mask[35:65, 15:125].all()
@@ -290,6 +302,14 @@ def test_every_line_of_a_dense_page_is_found(reader: PictureReader, some_pages: 
 @pytest.mark.slow
 def test_scenery_says_nothing(reader: PictureReader) -> None:
     assert ["", "", ""] == [reader.read(paint(seed)).written.text for seed in (1, 2, 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (31, 33), (40, 2000)])
+def test_noise_of_any_shape_is_borne(reader: PictureReader, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    reading = reader.read(noise)
+    assert len(reading.written.lines) == len(reading.written.starts) <= RULES.ocr.most_found
 
 
 @pytest.mark.slow
