@@ -84,7 +84,7 @@ class HyperscanEngine:
         return view, self._windows(view.text, data, found)
 
     def bare_pass(self, text: str) -> int:
-        """The number of matches of both databases in a normalised text, and nothing else: what the engine alone costs."""
+        """The number of matches of both databases in a normalised text: what the engine alone costs."""
         data = _encoded(text)
         return len(_pass(self._database, data)) + len(_pass(self._digits, data))
 
