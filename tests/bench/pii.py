@@ -1,6 +1,6 @@
 """How fast is the scan of personal data on one core, beside Presidio and beside the bare pass of its own engine?
 
-    python -m tests.bench.pii [--posts 2000] [--out var/bench/pii.json]
+    python -m tests.bench.pii [--posts 2000] [--rounds 5] [--out var/bench/pii.json]
 
 Processor seconds of one thread throughout. Ours and Presidio take turns over the same posts, so that what else the
 machine does meets both.
@@ -25,29 +25,28 @@ from tests.data.crawl import MIX, crawl_mix, posts
 from tests.data.hostile import HOSTILE
 
 LEAST_SPEEDUP, LEAST_OF_BARE, MOST_GROWTH = 100.0, 0.5, 64.0
-ROUNDS = 5
 PEER_POSTS = 300
 """Posts that Presidio looks at in a turn: it needs milliseconds for each."""
 SHORT, LONG = 6_400, 102_400
 """Characters of the hostile inputs: sixteen times the text is sixteen times the time where it is linear."""
 
 
-def measure(count: int) -> dict[str, Any]:
+def measure(count: int, rounds: int) -> dict[str, Any]:
     """All figures; Presidio's are missing where it is not installed."""
     scanner = build_scanner()
     mix = crawl_mix(count)
     report: dict[str, Any] = {"posts": count, "mix": MIX, "engine": type(scanner.engine).__name__}
     report["bytes_per_post"] = round(sum(len(post.encode()) for post in mix) / len(mix))
-    report["crawl_mix"] = _beside_presidio(scanner, mix)
-    report["by_sort"] = {sort: _rates(scanner, posts(sort, count // 4)) for sort in (*MIX, "dense")}
+    report["crawl_mix"] = _beside_presidio(scanner, mix, rounds)
+    report["by_sort"] = {sort: _rates(scanner, posts(sort, count // 4), rounds) for sort in (*MIX, "dense")}
     report["hostile"] = _hostile(scanner)
     return report
 
 
-def _beside_presidio(scanner: Scanner, mix: Sequence[str]) -> dict[str, Any]:
+def _beside_presidio(scanner: Scanner, mix: Sequence[str], rounds: int) -> dict[str, Any]:
     ours: list[float] = []
     theirs: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         ours.append(_seconds(lambda post: scanner.scan([TextPart("text", post)]), mix) / len(mix))
         for regions in ("default", "KR") if PEER[0].exists() else ():
             facts = _presidio(mix[:PEER_POSTS], regions)
@@ -70,16 +69,16 @@ def _presidio(texts: Sequence[str], regions: str) -> dict[str, Any]:
     return facts
 
 
-def _rates(scanner: Scanner, texts: Sequence[str]) -> dict[str, Any]:
+def _rates(scanner: Scanner, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     """Posts a second of the scan, and of the engine's passes alone over the normalised texts."""
-    scan = _best(lambda post: scanner.scan([TextPart("text", post)]), texts)
+    scan = _best(lambda post: scanner.scan([TextPart("text", post)]), texts, rounds)
     rates: dict[str, Any] = {
         "posts_per_s": round(1 / scan),
         "hits_per_post": round(sum(len(scanner.scan([TextPart("text", post)]).hits) for post in texts) / len(texts), 2),
     }
     if isinstance(scanner.engine, HyperscanEngine):
         normalised = [normalise(post).text for post in texts]
-        bare = _best(scanner.engine.bare_pass, normalised)
+        bare = _best(scanner.engine.bare_pass, normalised, rounds)
         rates |= {"bare_posts_per_s": round(1 / bare), "of_bare": round(bare / scan, 3)}
     return rates
 
@@ -95,8 +94,8 @@ def _hostile(scanner: Scanner) -> dict[str, dict[str, float]]:
     return found
 
 
-def _best(work: Callable[[str], object], texts: Sequence[str]) -> float:
-    return min(_seconds(work, texts) for _ in range(ROUNDS)) / len(texts)
+def _best(work: Callable[[str], object], texts: Sequence[str], rounds: int) -> float:
+    return min(_seconds(work, texts) for _ in range(rounds)) / len(texts)
 
 
 def _seconds(work: Callable[[str], object], texts: Sequence[str]) -> float:
@@ -147,9 +146,10 @@ def main(arguments: Sequence[str]) -> int:
     """Measures, prints and saves. Exit status 1 where an aim is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.pii", description=__doc__)
     parser.add_argument("--posts", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=5, help="turns; the best of each counts")
     parser.add_argument("--out", type=Path, default=Path("var/bench/pii.json"))
     given = parser.parse_args(arguments)
-    report = measure(given.posts)
+    report = measure(given.posts, given.rounds)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(report, ensure_ascii=False, indent=2), encoding="utf-8")
     print(in_words(report))

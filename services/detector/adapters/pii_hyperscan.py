@@ -7,7 +7,6 @@ text normalised and looked through again.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -68,7 +67,7 @@ class HyperscanEngine:
         highest = max(matched)
         if highest < self._veiling:
             places = self._windows(text, data, found)
-            if not harmless or not _near(places, [each.start() for each in HARMLESS_CHARACTER.finditer(text)]):
+            if not harmless or not _touched(text, places):
                 return View(text), places
         view = View(text)
         if harmless or highest >= self._folding:
@@ -84,7 +83,7 @@ class HyperscanEngine:
         return view, self._windows(view.text, data, found)
 
     def bare_pass(self, text: str) -> int:
-        """The number of matches of both databases in a normalised text, and nothing else: what the engine alone costs."""
+        """The number of matches of both databases in a normalised text: what the engine alone costs."""
         data = _encoded(text)
         return len(_pass(self._database, data)) + len(_pass(self._digits, data))
 
@@ -137,14 +136,13 @@ def _pass(database: Any, data: bytes) -> Found:
     return found
 
 
-def _near(places: Iterable[tuple[int, Windows]], positions: Sequence[int]) -> bool:
-    """Whether one of the ascending positions lies in sight of a window."""
-    for _, windows in places:
-        for low, high in windows:
-            at = bisect_left(positions, low - _SIGHT)
-            if at < len(positions) and positions[at] < high + _SIGHT:
-                return True
-    return False
+def _touched(text: str, places: Iterable[tuple[int, Windows]]) -> bool:
+    """Whether a character that folding changes stands in sight of a window."""
+    return any(
+        HARMLESS_CHARACTER.search(text, max(0, low - _SIGHT), high + _SIGHT)
+        for _, windows in places
+        for low, high in windows
+    )
 
 
 def _by_end(place: tuple[int, Sequence[int]]) -> int:

@@ -467,6 +467,7 @@ class _Commit:
         placement: Placement | None,
     ) -> None:
         deciding = self._deciding
+        first = not job.decisions or decision is job.decisions[0]
         record = records.decision(
             decision_id,
             signal,
@@ -478,6 +479,7 @@ class _Commit:
             deciding.analyst,
             deciding.gallery,
             self._now,
+            records.unowned(analysis, job.decisions) if first else (),
         )
         self._work.record(decision.subscriber_id or job.row.signal_ref.hex(), record)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -68,6 +69,7 @@ def decision(
     analyst: Analyst,
     gallery: Gallery,
     now: datetime,
+    unowned_hits: Sequence[log.UnownedHits] = (),
 ) -> log.LogRecord:
     """A decision, with the detail of its kind."""
     face = found.kind is MatchKind.FACE
@@ -81,6 +83,7 @@ def decision(
         discover_time=stamp(signal.discover_time),
         decide_time=stamp(now),
         rule_version=analyst.face_rule_version if face else analyst.text_rule_version,
+        unowned_hits=unowned_hits,
     )
     if face:
         body.face_match_decision_log.CopyFrom(_face_detail(found, placement, analysis, analyst, gallery))
@@ -95,6 +98,14 @@ def decision(
         occur_time=stamp(now),
         match_decision_log=body,
     )
+
+
+def unowned(analysis: Analysis, decisions: Sequence[Decision]) -> list[log.UnownedHits]:
+    """What of a signal's personal data belongs to no subscriber, by kind; what is set aside as not personal is none."""
+    owned = {id(each.hit) for decision in decisions for each in decision.watched}
+    kinds = Counter(identifier_kind(hit) for hit in analysis.hits if hit.personal and id(hit) not in owned)
+    counted = sorted(kinds.items())
+    return [log.UnownedHits(kind=common.IdentifierKind.ValueType(kind), count=count) for kind, count in counted]
 
 
 def _face_detail(

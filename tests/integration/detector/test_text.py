@@ -53,6 +53,18 @@ async def test_every_decision_leaves_one_record_and_nobody_leaves_none(world):
     assert ("text.0", True, MOBILE) == (hit.field, hit.watched, hit.kind)
 
 
+async def test_what_belongs_to_nobody_is_counted_once_by_kind(world):
+    for number in (NUMBER, "010-3456-7890"):
+        await world.watched(await world.register(), MOBILE, number)
+    await world.submit(world.signal(f"{NUMBER}, 010-3456-7890, 010-9999-8888, a@example.com, 사업자 104-86-56659"))
+    await world.submit(world.signal("연락처 010-9999-8888 주민번호 900101-1234567"))
+    await world.decide()
+    records = await world.records("match_decision_log")
+    counted = [[(each.kind, each.count) for each in record.unowned_hits] for record in records]
+    resident = common.IDENTIFIER_KIND_RESIDENT_NUMBER
+    assert [[], [(MOBILE, 1), (EMAIL, 1)], [(MOBILE, 1), (resident, 1)]] == sorted(counted)
+
+
 async def test_a_repost_with_other_spacing_joins_the_cluster_and_another_text_does_not(world):
     who = await world.register()
     await world.watched(who, MOBILE, NUMBER)

@@ -68,14 +68,15 @@ _UNIT: Final = (
     r"(?:-\d{1,4})?[ ]?호(?!선)|\d{1,4}-\d{1,4}(?![0-9-]))"
 )
 _DETAIL: Final = rf"(?:[ ]{{0,2}},?[ ]{{0,2}}(?:\([^()\n]{{1,40}}\)|{_UNIT}|{_BUILDING})){{0,6}}"
-_ZIP: Final = r"(?:(?<![0-9])(?:[(\[]?(?:우[ ]?편?번?호?[ ]?[:)]?[ ]?)?\d{5}[)\]]?,?[ ]{1,2}))?"
+_ZIP: Final = r"(?:(?<![0-9])(?:[(\[]?(?:우[ ]?편?번?호?[ ]?[:)]?[ ]?)?\d{5}[)\]]?,?[ ]{1,2}))"
 _HOME: Final = Context(near=r"주소|거주|배송|사는|살고|집|자택|이사|우편|택배|거처|수령|address", against="")
 
 KR = Recogniser(
     rule_id="address.kr",
     kind=Kind.ADDRESS,
     pattern=re.compile(
-        f"(?=[{_FIRST}0-9(\\[우]){_ZIP}(?<![가-힣])(?:{_PROVINCE}(?=[ 가-힣]){_DISTRICT}|{_KNOWN}"
+        f"(?=[{_FIRST}(\\[우]|[0-9]{{5}})(?:{_ZIP}(?<![가-힣])|(?<![가-힣]))"
+        f"(?:{_PROVINCE}(?=[ 가-힣]){_DISTRICT}|{_KNOWN}"
         f"(?=[ 가-힣]){_DISTRICT}){_TOWN}[ ]{{0,2}}"
         rf"(?:{_ROAD}{_NUMBER}(?:[ ]?번지)?|{_LOT}{_LOT_STOP}){_DETAIL}"
     ),
@@ -131,6 +132,7 @@ KR_UNIT = Recogniser(
     ),
     anchors=(r"[0-9][ ]?호(?:[^선]|$)",),
     reach=260,
+    ahead=6,
     source="as address.kr without province and district, made exact by building and unit",
     examples=Examples(
         valid=(

@@ -184,6 +184,7 @@ NANP = Recogniser(
     anchors=(r"\d{3}\)?[. -]{1,2}\d{3}[. -]\d{4}", r"\)\d{3}[. -]\d{4}"),
     reach=48,
     many_digits=True,
+    ahead=18,
     source="North American Numbering Plan, ATIS-0300051",
     examples=Examples(
         valid=(
@@ -212,6 +213,7 @@ TOLL_FREE = Recogniser(
     anchors=(r"8[0-8]{2}\)?[. -]{1,2}\d{3}[. -]",),
     reach=32,
     many_digits=True,
+    ahead=14,
     source="North American toll-free codes: lines of businesses",
     examples=Examples(valid=("⟦1-800-123-4567⟧", "⟦(888) 123-4567⟧"), invalid=("order 1-800-123-4567",)),
     context=_PHONE,
@@ -229,7 +231,7 @@ LABELLED = Recogniser(
     rule_id="phone.labelled",
     kind=Kind.PHONE,
     pattern=re.compile(
-        rf"{_LABEL}(?:[ ]?\d{{1,2}}[).:][ ]{{0,2}}+)?"
+        rf"(?=[전연휴핸폰모팩tpmcfdw]){_LABEL}(?:[ ]?\d{{1,2}}[).:][ ]{{0,2}}+)?"
         rf"(?:[^\d\n\w(+]|\s){{0,6}}+(?:(?:은|는|이|가|is|was)\s{{1,2}}+)?[^\d\n\w"
         rf"(+]{{0,3}}+(?P<v>{_LOOSE})(?![0-9A-Za-z])(?!-\d)",
         re.IGNORECASE,
@@ -270,6 +272,7 @@ LABEL_AFTER = Recogniser(
         r"[0-9][ \t]{0,2}[)]?[ ]?(?:으로|로)[ ]?(?:[가-힣]{1,4}[ ]){0,2}(?:전화|연락|문자|문의|콜|톡)",
     ),
     many_digits=True,
+    ahead=6,
     source="as phone.labelled, with the label behind the number",
     examples=Examples(
         valid=("⟦085 175 7641⟧-Office", "⟦01234 567 890⟧으로 전화해", "⟦28-64-66-98⟧ office"),
@@ -323,15 +326,17 @@ _KOREAN_APPS: Final = (
 _LATIN_APPS: Final = (
     "kakao ?talk|kakao|line|telegram|wechat|instagram|insta|discord|skype|whatsapp|facebook|twitter|tiktok|snapchat|ig"
 )
+_APP_STARTS: Final = "".join(sorted({name[0] for name in f"{_KOREAN_APPS}|{_LATIN_APPS}".split("|")}))
 _APPS: Final = rf"{_KOREAN_APPS}|(?<![A-Za-z])(?:{_LATIN_APPS})"
 MESSENGER = Recogniser(
     rule_id="messenger.labelled",
     kind=Kind.MESSENGER,
     pattern=re.compile(
-        rf"(?:{_APPS})[ ]?(?:(?:아이디|계정|id|handle|account)[ ]?(?:은|는|is)?[ ]?[:=]?|[:=]|(?=[ ]?@))[ ]?"
+        rf"(?=[{_APP_STARTS}])"
+        rf"(?:(?:{_APPS})[ ]?(?:(?:아이디|계정|id|handle|account)[ ]?(?:은|는|is)?[ ]?[:=]?|[:=]|(?=[ ]?@))[ ]?"
         r"(?P<v>@?[A-Za-z0-9][A-Za-z0-9._-]{3,29}+)(?![@A-Za-z0-9])(?!://)"
         "|(?:카톡|카카오톡|텔레그램|텔레|라인|위챗)[ ](?P<w>"
-        "(?=[A-Za-z._-]{1,20}+[0-9])[A-Za-z][A-Za-z0-9._-]{3,29}+)(?![@A-Za-z0-9])",
+        "(?=[A-Za-z._-]{1,20}+[0-9])[A-Za-z][A-Za-z0-9._-]{3,29}+)(?![@A-Za-z0-9]))",
         re.IGNORECASE,
     ),
     anchors=(
@@ -381,6 +386,7 @@ IPV4 = Recogniser(
     pattern=re.compile(rf"(?<![0-9A-Za-z.])(?:{_OCTET}\.){{3}}{_OCTET}(?![0-9A-Za-z])(?!\.[0-9])"),
     anchors=(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",),
     reach=20,
+    ahead=10,
     source="RFC 791 dotted quad; special-purpose ranges of RFC 6890 refuted",
     examples=Examples(
         valid=("IP ⟦36.160.14.148⟧ 차단",),

@@ -48,6 +48,7 @@ KR_LABELLED = Recogniser(
     rule_id="person.kr_labelled",
     kind=Kind.PERSON,
     pattern=re.compile(
+        r"(?=[이성본실수받보발예고회신입구주환담작계명피가당대])"
         rf"(?<![가-힣]){_LABEL}[ ]?(?:[:=|/)][ \t]{{0,3}}{_NO_NAME}(?P<v>{_NAME})(?:{_AFTER_NAME})"
         rf"|(?:은|는)[ ]{{0,2}}{_NO_NAME}(?P<w>{_NAME})(?={_COPULA})"
         f"|[ ]{{1,3}}{_NO_NAME}(?P<x>[{_FAMILY}]"
@@ -57,7 +58,7 @@ KR_LABELLED = Recogniser(
     anchors=(
         rf"(?:이름|성명|성함|본명|실명|수신인|수신자|수신|수취인|수령인|(?:받는|보내는)[^가-힣]?(?:사람|분|이)|발신인|예금주|고객명"
         rf"|회원명|신청인|신청자|(?:입금|구매|주문|담당|작성|대표)자명?|환자명|계약자|명의자?|피해자|가해자|당사자)"
-        rf"(?:[ ]?[:=|/][ \t]{{0,3}}[{_FAMILY}{_FIRST_OF_TWO}]"
+        rf"(?:[ ]?[:=|/)][ \t]{{0,3}}[{_FAMILY}{_FIRST_OF_TWO}]"
         rf"|(?:은|는)[ ]{{0,2}}[가-힣][ ]?[가-힣]{{1,3}}{_COPULA_ANCHOR}"
         rf"|[ ]{{1,3}}[{_FAMILY}][가-힣]{{2}}(?:[ ]?[,/|\n(]|$"
         r"|[ ]{1,2}(?:전화|연락|휴대|핸드|생년|주소|나이|주민|성별|[0-9])))",
@@ -93,6 +94,7 @@ KR_BESIDE_NUMBER = Recogniser(
     ),
     reach=60,
     many_digits=True,
+    ahead=28,
     source="a name directly before a mobile number, as in dumps and doxing posts",
     examples=Examples(
         valid=("⟦홍길동⟧ 010-2345-6789", "⟦김민수⟧/01023456789/서울", "⟦이서연⟧ (010-2345-6789)"),
@@ -143,6 +145,7 @@ PLATE = Recogniser(
     ),
     anchors=(r"[0-9][ ]?[가-힣][ ]?[0-9]{4}",),
     reach=32,
+    ahead=14,
     source="Rules on motor vehicle registration plates: 2 or 3 digits, one of 40 letters, 4 digits",
     examples=Examples(
         valid=("⟦12가 3456⟧", "차량번호 ⟦123하4567⟧", "⟦서울12가3456⟧ 차주", "번호판 ⟦30도 2500⟧"),

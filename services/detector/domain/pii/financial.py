@@ -68,6 +68,7 @@ _BANKS: Final = words(
     "제일 SC제일 씨티 한국씨티 대구 부산 광주 전북 경남 제주 산업 KB국민 IBK기업 NH농협 "
     "아이엠 외환 KDB KEB하나 KEB 카뱅 케뱅 KB NH IBK IM SC"
 )
+_BANK_STARTS: Final = "".join(sorted({name[0] for name in _BANKS.split("|")}))
 _FULL_BANK: Final = r"은행|뱅크|카뱅|케뱅|농협|수협|신협|새마을금고|우체국"
 _ACCOUNT_NEAR: Final = rf"{_FULL_BANK}|계좌|입금|송금|이체|예금주|통장|후원|bank|account|a/c|acct"
 _ACCOUNT_WORDS: Final = Context(
@@ -112,10 +113,10 @@ ACCOUNT_BESIDE_BANK = Recogniser(
     rule_id="account.beside_bank",
     kind=Kind.ACCOUNT,
     pattern=re.compile(
-        rf"(?<![가-힣A-Za-z])(?:{_BANKS})(?:은행|뱅크)?[ ]?(?:계좌)?[^\w\n]{{0,3}}+"
+        rf"(?=[{_BANK_STARTS}0-9])(?:(?<![가-힣A-Za-z])(?:{_BANKS})(?:은행|뱅크)?[ ]?(?:계좌)?[^\w\n]{{0,3}}+"
         f"(?P<v>{_NUMBER})(?![0-9A-Za-z])(?![-.,][0-9])"
         rf"|(?<![0-9A-Za-z])(?<![0-9][-.,])(?P<w>{_NUMBER})[^\w\n]{{1,2}}+(?:{_BANKS})(?:은행"
-        "|뱅크)?(?![가-힣A-Za-z])"
+        "|뱅크)?(?![가-힣A-Za-z]))"
     ),
     anchors=(
         rf"(?:{_BANKS})(?:은행|뱅크)?[ ]?(?:계좌)?[^\w\n]{{0,3}}[0-9](?:[- ]?[0-9]){{9}}",
@@ -123,6 +124,7 @@ ACCOUNT_BESIDE_BANK = Recogniser(
     ),
     reach=64,
     many_digits=True,
+    ahead=48,
     source="as account.kr, with the bank's short name directly beside the number",
     examples=Examples(
         valid=(
@@ -144,7 +146,7 @@ _IBAN: Final = "|".join(
 IBAN = Recogniser(
     rule_id="account.iban",
     kind=Kind.ACCOUNT,
-    pattern=re.compile(rf"(?<![A-Za-z0-9])(?:{_IBAN})(?![A-Za-z0-9])", re.IGNORECASE),
+    pattern=re.compile(rf"(?=[A-Z]{{2}}\d\d[ -]?[A-Z0-9]{{2}})(?<![A-Z0-9])(?:{_IBAN})(?![A-Z0-9])", re.IGNORECASE),
     anchors=(r"[a-z]{2}[0-9]{2}[ -]?[a-z0-9]{2}",),
     source="ISO 13616, SWIFT IBAN registry",
     examples=Examples(

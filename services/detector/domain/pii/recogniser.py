@@ -40,7 +40,7 @@ class Context:
     def __post_init__(self) -> None:
         for name, alternatives in (("_near", self.near), ("_against", self.against)):
             if alternatives:
-                object.__setattr__(self, name, re.compile(alternatives, re.ASCII))
+                object.__setattr__(self, name, re.compile(_guarded(alternatives), re.ASCII))
 
     def verdict(self, text: str, start: int, end: int) -> Nearby:
         """What stands before [start, end), else what stands after it on the same line."""
@@ -56,6 +56,49 @@ class Context:
         if self._near is not None and self._near.search(seen, end - shift, end - shift + self.after):
             return Nearby.NEAR
         return Nearby.ALONE
+
+
+def _guarded(alternatives: str) -> str:
+    """The expression behind a look at the next character: most places fail there, and cheaply."""
+    starts = _starts(alternatives)
+    return f"(?=[{re.escape(''.join(sorted(starts)))}])(?:{alternatives})" if starts else alternatives
+
+
+def _starts(alternatives: str) -> frozenset[str]:
+    """The characters that a match may begin with; empty where that is not plain to see."""
+    found: set[str] = set()
+    for alternative in _split(alternatives):
+        plain = re.sub(r"^(?:\\b|\(\?<![^)]*\))+", "", alternative)
+        if plain.startswith("(?:"):
+            inner = _starts(plain[3 : _closing(plain)])
+            if not inner or plain[_closing(plain) + 1 : _closing(plain) + 2] in set("?*{"):
+                return frozenset()
+            found |= inner
+        elif not plain or plain[0] in "[(.^$\\" or plain[1:2] in set("?*{"):
+            return frozenset()
+        else:
+            found.add(plain[0])
+    return frozenset(found)
+
+
+def _split(alternatives: str) -> list[str]:
+    depth, parts = 0, [""]
+    for char in alternatives:
+        depth += (char == "(") - (char == ")")
+        if char == "|" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def _closing(group: str) -> int:
+    depth = 0
+    for at, char in enumerate(group):
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return at
+    raise ValueError("unbalanced expression")
 
 
 def _last(pattern: re.Pattern[str] | None, text: str, low: int, high: int) -> int:
