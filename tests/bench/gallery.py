@@ -201,9 +201,9 @@ def _same(expected: Sequence[Sequence[object]], found: Sequence[Sequence[object]
 
 
 def _one_by_one(gallery: FaissGallery, probes: Floats) -> Iterator[Sequence[object]]:
-    """By the SQ8 index, which larger batches pass by."""
-    for at in range(0, len(probes), 4):
-        yield from gallery.search(probes[at : at + 4], K)
+    """By the SQ8 index, which batches pass by."""
+    for at in range(len(probes)):
+        yield from gallery.search(probes[at : at + 1], K)
 
 
 def _cost(gallery: FaissGallery, probes: Floats, batch: int) -> float:
@@ -234,6 +234,9 @@ def large(runs: int, say: Say) -> list[Result]:
     recall = Result("SQ8 recall@1", "", f"{count} probes of 10^6 templates", 0.999)
     found = [row[0].template_id for row in _one_by_one(gallery, probes)]
     recall.note(float(np.mean([a == b for a, b in zip(nearest, found, strict=True)])), say)
+    same = Result(f"SQ8, batch of {BATCH} = single searches", "", f"{BATCH} probes, {K} subscribers each", 1.0)
+    singles = list(_one_by_one(gallery, probes[:BATCH]))
+    same.note(_same(singles, gallery.search(probes[:BATCH], K)), say)
     single = Result("SQ8, one probe", " ms", "10^6 templates, processor time")
     gain = Result(f"SQ8, batch of {BATCH} ÷ single searches", "", "10^6 templates, probes a processor second", 5.0)
     gone = Result("removal from 10^6", " ms", "one template, wall time")
@@ -243,7 +246,7 @@ def large(runs: int, say: Say) -> list[Result]:
         single.note(1e3 * alone, say)
         gain.note(alone / together, say)
         gone.note(_removal(gallery, last.pop()), say)
-    return [recall, single, gain, gone, *swapped(gallery, probes, say)]
+    return [recall, same, single, gain, gone, *swapped(gallery, probes, say)]
 
 
 def _with_nearest(seed: int, count: int) -> tuple[Floats, list[str]]:

@@ -35,6 +35,8 @@ _FIRST_ROWS = 4096
 _MOST_KEPT = 1 << 19
 """Pairs of probe and template held at once. A search that needs more (a very deep one) is left to FAISS."""
 _ROWS_AT_ONCE = 8192
+_PROBES_AT_ONCE = 64
+"""Their products with a segment's 65,536 rows take 48 MiB."""
 # ONNX, opset 13: MatMulInteger(a: uint8 [n,d], b: int8 [d,m]) → y: int32 [n,m]. ONNX Runtime uses VNNI and AMX for it;
 # numpy multiplies integers without BLAS.
 _PRODUCT = base64.b64decode(
@@ -145,8 +147,15 @@ def nearest(parts: Sequence[tuple[int, Codes]], probes: Floats, depth: int) -> F
     label; label −1 where there are not so many. Each part comes with the label of its first row. None: the search is
     too deep for this.
     """
-    kept = _near(parts, probes, depth)
-    return None if kept is None else _ranked(kept, _scores(parts, probes, kept), len(probes), depth)
+    found = []
+    for at in range(0, len(probes), _PROBES_AT_ONCE):
+        some = probes[at : at + _PROBES_AT_ONCE]
+        kept = _near(parts, some, depth)
+        if kept is None:
+            return None
+        found.append(_ranked(kept, _scores(parts, some, kept), len(some), depth))
+    scores, labels = (np.concatenate(each) for each in zip(*found, strict=True))
+    return scores, labels
 
 
 def _near(parts: Sequence[tuple[int, Codes]], probes: Floats, depth: int) -> _Kept | None:
