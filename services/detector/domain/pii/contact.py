@@ -14,6 +14,7 @@ _GAP: Final = r"(?:[^\w\n+@#]|_){0,3}+"
 _SIGNS: Final = r"(?:[^\w\n+@#]|_){1,3}+"
 _START: Final = r"(?<![0-9A-Za-z])(?<![0-9][-.,])"
 _STOP: Final = r"(?![0-9])(?!-[0-9])"
+_OPEN: Final = r"(?:[(](?=[+0-9 -]{1,8}[)]))?"  # a bracket that closes behind the code, not behind the number
 _PHONE_WORDS: Final = (
     r"전화|연락처|휴대폰|휴대전화|핸드폰|폰번|폰\s?번호|모바일|(?<![가-힣])번호|전번|문자"
     "|문의|긴급|연락|통화|팩스|직통|내선|"
@@ -27,7 +28,7 @@ KR_MOBILE = Recogniser(
     rule_id="phone.kr_mobile",
     kind=Kind.PHONE,
     pattern=re.compile(
-        rf"{_START}[(]?(?:{_COUNTRY}1|0[ ]?1)[ ]?[016789](?:{_SIGNS}\d{{3,4}}{_GAP}\d{{4}}"
+        rf"{_START}{_OPEN}(?:{_COUNTRY}1|0[ ]?1)[ ]?[016789](?:{_SIGNS}\d{{3,4}}{_GAP}\d{{4}}"
         rf"|{_GAP}\d{{3,4}}{_SIGNS}\d{{4}}"
         rf"|(?!\d{{8}})(?:[ .-]{{0,2}}+\d){{8}}){_STOP}"
         rf"|(?<![0-9])(?:\+|00)82{_GAP}(?:\(?0\)?)?1[016789]\d{{7,8}}{_STOP}"
@@ -48,6 +49,7 @@ KR_MOBILE = Recogniser(
             "⟦+821023456789⟧",
             "⟦010.2345.6789⟧입니다",
             "⟦(010) 2345-6789⟧",
+            "담당 (⟦010-2345-6789⟧)",
             "⟦０１０－２３４５－６７８９⟧",
             "⟦공일공-이삼사오-육칠팔구⟧입니다",
             "⟦010★2345★6789⟧",
@@ -100,7 +102,7 @@ KR_LANDLINE = Recogniser(
     rule_id="phone.kr_landline",
     kind=Kind.PHONE,
     pattern=re.compile(
-        rf"{_START}[(]?(?:{_COUNTRY}|0){_AREA}(?:[ ]?[)]{_GAP}|{_SIGNS})\d{{3,4}}{_SIGNS}\d{{4}}{_STOP}"
+        rf"{_START}{_OPEN}(?:{_COUNTRY}|0){_AREA}(?:[ ]?[)]{_GAP}|{_SIGNS})\d{{3,4}}{_SIGNS}\d{{4}}{_STOP}"
         rf"|(?<![0-9])(?:\+|00)82{_GAP}{_AREA}{_GAP}\d{{3,4}}{_GAP}\d{{4}}{_STOP}"
     ),
     anchors=(
