@@ -104,14 +104,14 @@ async def subscriber_show(home: Home, options: argparse.Namespace) -> int:
         watched = await stub.list_watched_identifiers(
             detector_api.ListWatchedIdentifiersRequest(subscriber_id=options.subscriber)
         )
-    rows = [["FACE", f.template_id, f"{f.pictures} pictures", _state_of(f)] for f in faces.templates]
+    asked = {template_id: ", NEEDS_REVIEW" for template_id in faces.needs_review_ids}
+    rows = [
+        ["FACE", f.template_id, f"{f.pictures} pictures", _name(f.state) + asked.get(f.template_id, "")]
+        for f in faces.templates
+    ]
     rows += [[_name(w.kind), w.watch_id, w.masked_value, _name(w.state)] for w in watched.identifiers]
     _print(options, rows, ["kind", "id", "what", "state"], rows)
     return 0
-
-
-def _state_of(template: detector_api.FaceTemplate) -> str:
-    return f"{_name(template.state)}, NEEDS_REVIEW" if template.needs_review else _name(template.state)
 
 
 async def watch_add(home: Home, options: argparse.Namespace) -> int:

@@ -211,10 +211,11 @@ class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
         """See the contract."""
         size = _page_size(request.page_size)
         who = _subscriber(request.subscriber_id)
-        found = await self._enrolling.templates(who, _after(request.page_token), size)
+        found, asked = await self._enrolling.templates(who, _after(request.page_token), size)
         return enrolment.ListFaceTemplatesResponse(
             templates=[template_message(each) for each in found],
             next_page_token=_token(found[-1].template_id) if len(found) == size else "",
+            needs_review_ids=asked,
         )
 
     async def EraseFaceTemplate(

@@ -129,7 +129,6 @@ def template_message(template: FaceTemplate) -> enrolment.FaceTemplate:
         model_ids=template.model_ids,
         source=enrolment.TemplateSource.ValueType(template.source),
         liveness=enrolment.Liveness.ValueType(template.liveness),
-        needs_review=template.needs_review,
     )
 
 

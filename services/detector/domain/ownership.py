@@ -85,8 +85,6 @@ class FaceTemplate:
     liveness: Liveness = Liveness.NOT_CHECKED
     device_ref: bytes = b""
     """Keyed hash of the device it was proved on; empty where none was named."""
-    needs_review: bool = False
-    """Whether people are asked about it; told where templates are listed, and not stored with it."""
 
     @property
     def kind(self) -> str:

@@ -168,11 +168,12 @@ class Enrolling:
         """Runs what is heavy beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, heavy)
 
-    async def templates(self, subscriber_id: str, after: str, most: int) -> list[FaceTemplate]:
-        """A page of templates, oldest first."""
+    async def templates(self, subscriber_id: str, after: str, most: int) -> tuple[list[FaceTemplate], list[str]]:
+        """A page of templates, oldest first, and the ids of those about which people are asked."""
         async with self.begin() as work:
             found = await work.templates.of_subscriber(subscriber_id, after, most)
-            return [replace(each, needs_review=await self._needs_review(work, each)) for each in found]
+            asked = [each.template_id for each in found if await self._needs_review(work, each)]
+        return found, asked
 
     async def _needs_review(self, work: Work, template: FaceTemplate) -> bool:
         if template.state is not OwnershipState.PENDING:
