@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ from services.detector.adapters.rules import Rules, mask_value, read_rules, refu
 from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
+from services.detector.adapters.uploads_look import PictureRedactor, QuickEye, TextReader
 from services.detector.consumer import case_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
@@ -55,8 +58,10 @@ from services.detector.handlers.following import Following
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
+from services.detector.handlers.uploading import NO_ANSWER, PURGE_CHECK, PURGE_RESULT, Checking, Linking, UploadLane
+from services.detector.handlers.uploading_answers import Answering
 from services.detector.sealing import References, Vault
-from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
+from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer, UploadServicer
 
 log = logger(__name__)
 
@@ -66,6 +71,8 @@ LARGEST_MESSAGE = 24 * MIB
 FOLLOW_SECONDS = 0.5
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
+_NICE = 10
+"""How far collected content steps back behind uploads: a tenth of their share where both want the processor."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,13 @@ class Tuning:
     """What works out the models that gain by it: one of engines.ENGINES."""
     spool_bytes: int = 2048 * MIB
     """Sealed content that may wait."""
+    uploads: int = 2
+    """Uploads that are looked at at once, each in a thread of its own; more are refused."""
 
     @classmethod
     def from_env(cls) -> Tuning:
-        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE and _SPOOL_MIB. Raises ConfigError."""
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB and _UPLOADS. Raises
+        ConfigError."""
         number = integer(1, 64)
         return cls(
             workers=setting(os.environ, "JIKIMI_DETECTOR_WORKERS", cls.workers, number),
@@ -94,7 +104,18 @@ class Tuning:
             engine=setting(os.environ, "JIKIMI_DETECTOR_ENGINE", cls.engine, known_engine),
             spool_bytes=MIB
             * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
+            uploads=setting(os.environ, "JIKIMI_DETECTOR_UPLOADS", cls.uploads, number),
         )
+
+
+@dataclass(frozen=True)
+class UploadParts:
+    """What uploads have for themselves, so that nothing else delays them."""
+
+    executor: Executor
+    places: int
+    scanner: Scanner
+    reader: TextReader | None = None
 
 
 @dataclass(frozen=True)
@@ -114,16 +135,16 @@ class Detector:
     signals: SignalServicer
     enrolment: EnrollmentServicer
     channels: ChannelServicer
+    uploads: UploadServicer
+    answering: Answering
+    lane: UploadLane
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Adds the servicers; the methods of UploadService answer UNIMPLEMENTED from their generated base."""
+        """Adds the servicers."""
         signal_service_pb2_grpc.add_SignalServiceServicer_to_server(self.signals, server)
         enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(self.enrolment, server)
         channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(self.channels, server)
-        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(
-            upload_service_pb2_grpc.UploadServiceServicer(),  # type: ignore[abstract] # as below
-            server,
-        )
+        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(self.uploads, server)
 
     async def start(self) -> None:
         """What must be there before the first call: channels, freed leases. The gallery comes by `follow`."""
@@ -161,6 +182,9 @@ class Detector:
             EXPIRE_TEMPLATE: lambda item: self.enrolling.expire_template(item.entity_id),
             EXPIRE_WATCH: lambda item: self.enrolling.expire_watch(item.entity_id),
             DECIDE_SIGNAL: lambda item: self.deciding.free(item.entity_id),
+            NO_ANSWER: lambda item: self.answering.no_answer(item.entity_id),
+            PURGE_CHECK: lambda item: self.answering.purge_check(item.entity_id, item.due_time),
+            PURGE_RESULT: lambda item: self.answering.purge_result(item.entity_id, item.due_time),
         }
 
 
@@ -190,8 +214,12 @@ def wire(
     executor: Executor,
     spool_bytes: int = Tuning.spool_bytes,
     embedders_ready: Callable[[], bool] = lambda: True,
+    uploads: UploadParts | None = None,
 ) -> Detector:
-    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool."""
+    """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool.
+
+    Without `uploads`, uploads share threads with everything else, and have a scanner made for them here.
+    """
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
@@ -239,6 +267,15 @@ def wire(
         config.listen,
         lambda lane: lane.pictures and not embedders_ready(),
     )
+    parts = uploads or UploadParts(executor, Tuning.uploads, rules.scanner())
+    lane = UploadLane(parts.executor, parts.places)
+    linking = Linking(store.begin, vault, clock, references, rules.uploads)
+    eye = QuickEye(models, enrolled, rules.faces, parts.scanner, rules.uploads, parts.reader)
+    checking = Checking(
+        store.begin, vault, clock, references, rules.uploads, eye, lane, lambda: enrolled.loaded.is_set()
+    )
+    redactor = PictureRedactor(models, rules.redaction, parts.reader)
+    answering = Answering(store.begin, vault, keys, clock, references, rules.uploads, redactor, lane, linking)
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
@@ -250,7 +287,10 @@ def wire(
         feed=feed,
         enrolling=enrolling,
         reembedding=Reembedding(enrolling),
-        following=Following(enrolling, keys, clock, deciding.memory.forget),
+        following=Following(enrolling, keys, clock, deciding.memory.forget, answering),
+        uploads=UploadServicer(linking, checking, answering, clock),
+        answering=answering,
+        lane=lane,
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
         signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
@@ -271,6 +311,8 @@ def _dimension(embedder: Embedder) -> int:
 
 async def serve() -> None:
     """Runs the service until SIGTERM."""
+    # A core file would hold what must never be written: uploads, keys, vectors.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
     tuning = Tuning.from_env()
     rules = read_rules(config.rules_dir)
@@ -278,7 +320,10 @@ async def serve() -> None:
     runtime = await Runtime.open(config)
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
-    with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
+    with (
+        ThreadPoolExecutor(tuning.threads, "heavy", initializer=_step_back) as executor,
+        ThreadPoolExecutor(tuning.uploads, "upload") as for_uploads,
+    ):
         detector = wire(
             config,
             rules,
@@ -291,6 +336,7 @@ async def serve() -> None:
             executor,
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
+            UploadParts(for_uploads, tuning.uploads, rules.scanner()),
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))
@@ -304,6 +350,13 @@ async def serve() -> None:
             return detector.ready() and (remote is None or remote.ready())
 
         await runtime.serve(detector.register, ready=ready, index_version=detector.index_version)
+
+
+def _step_back() -> None:
+    """Lets a thread that works on collected content yield the processor to uploads: somebody waits for those."""
+    if sys.platform == "linux":
+        # Niceness belongs to a thread on Linux (setpriority(2)).
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:
@@ -337,12 +390,13 @@ async def migrate_database() -> None:
 
 def evaluate(arguments: list[str]) -> int:
     """Measures one part against data; 2 for an unknown part."""
-    from services.detector import evaluate_dedup, evaluate_faces, evaluate_pii
+    from services.detector import evaluate_dedup, evaluate_faces, evaluate_pii, evaluate_redaction
 
     parts: dict[str, Callable[[list[str]], int]] = {
         "faces": evaluate_faces.run,
         "dedup": evaluate_dedup.run,
         "pii": evaluate_pii.run,
+        "redaction": evaluate_redaction.run,
     }
     if not arguments or arguments[0] not in parts:
         print(f"usage: python -m services.detector eval {'|'.join(parts)} …", file=sys.stderr)

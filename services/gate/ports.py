@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 from services.gate.domain.report import Report
+from services.gate.domain.user_actions import UploadWarning
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Records(Protocol):
 
     async def notifications(self, since: datetime, until: datetime) -> Sequence[NotificationFacts]:
         """Notifications made in the window, with all that is known of them since."""
+
+    async def upload_warnings(self, start: datetime, end: datetime) -> Sequence[UploadWarning]:
+        """Warnings before uploads that were shown from `start` to before `end`."""
+
+    async def upload_choices(self, start: datetime) -> Mapping[str, str]:
+        """Upload check → what was chosen, since a time."""
 
     async def counts_by_type(self) -> Mapping[str, int]:
         """Records by type."""

@@ -27,6 +27,7 @@ from misuse.detector.v1 import (
     channel_service_pb2_grpc,
     enrollment_service_pb2_grpc,
     signal_service_pb2_grpc,
+    upload_service_pb2_grpc,
 )
 from misuse.detector.v1 import (
     enrollment_service_pb2 as enrolment,
@@ -48,11 +49,12 @@ from services.chassis.outbox import Outbox
 from services.chassis.server import build_server
 from services.chassis.tokens import Issuer, create_key_pair
 from services.console.embedded import Postgres
-from services.detector.__main__ import LARGEST_MESSAGE, MIGRATIONS, Detector, wire
+from services.detector.__main__ import LARGEST_MESSAGE, MIGRATIONS, Detector, UploadParts, wire
 from services.detector.adapters.models import FaceModels, open_models
 from services.detector.adapters.rules import Rules, read_rules
 from services.detector.adapters.tables import Base
-from services.detector.domain.pii import Scanner
+from services.detector.adapters.uploads_look import TextReader
+from services.detector.domain.pii import Scanner, WholeText
 from services.detector.handlers.deciding import PICTURES, TEXTS
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -66,6 +68,8 @@ _TYPES: dict[str, type[Message]] = {
     "template_erased": events.TemplateErased,
     "erasure_completed": events.ErasureCompleted,
     "channel_switched": events.ChannelSwitched,
+    "upload_warned": events.UploadWarned,
+    "upload_resolved": events.UploadResolved,
     "recorded": LogRecord,
 }
 
@@ -102,6 +106,10 @@ class World:
     @property
     def channels(self) -> Any:
         return channel_service_pb2_grpc.ChannelServiceStub(self.channel)
+
+    @property
+    def uploads(self) -> Any:
+        return upload_service_pb2_grpc.UploadServiceStub(self.channel)
 
     @property
     def collector(self) -> list[tuple[str, str]]:
@@ -257,6 +265,7 @@ class Heavy:
     rules: Rules
     models: FaceModels
     scanner: Scanner
+    upload_scanner: Scanner
 
 
 @pytest.fixture(scope="session")
@@ -265,7 +274,8 @@ def heavy() -> Heavy:
     if not (MODELS / "models.json").exists():
         pytest.skip("the model files are not prepared: run `make setup`")
     rules = read_rules()
-    return Heavy(rules, open_models(MODELS), rules.scanner())
+    scanner = rules.scanner()
+    return Heavy(rules, open_models(MODELS), scanner, Scanner(scanner.rules, WholeText()))
 
 
 @pytest.fixture(scope="session")
@@ -297,7 +307,9 @@ async def world(empty_url: str, tmp_path: Path, heavy: Heavy) -> AsyncIterator[W
 
 
 @asynccontextmanager
-async def running(url: str, home: Path, heavy: Heavy, clock: ManualClock | None = None) -> AsyncIterator[World]:
+async def running(
+    url: str, home: Path, heavy: Heavy, clock: ManualClock | None = None, reader: TextReader | None = None
+) -> AsyncIterator[World]:
     """A detector on a migrated database, empty or used."""
     master = home / "keys" / "master.key"
     create_master_key(master)
@@ -318,9 +330,20 @@ async def running(url: str, home: Path, heavy: Heavy, clock: ManualClock | None 
     database = Database(url)
     keys = FileKeyStore(config.keys_dir, master)
     time = clock or ManualClock(START)
-    with ThreadPoolExecutor(2) as executor:
+    with ThreadPoolExecutor(2) as executor, ThreadPoolExecutor(2) as for_uploads:
         outbox = Outbox("detector", 4, b"k" * 32)
-        detector = wire(config, heavy.rules, database, outbox, keys, time, heavy.models, heavy.scanner, executor)
+        detector = wire(
+            config,
+            heavy.rules,
+            database,
+            outbox,
+            keys,
+            time,
+            heavy.models,
+            heavy.scanner,
+            executor,
+            uploads=UploadParts(for_uploads, 2, heavy.upload_scanner, reader),
+        )
         await detector.start()
         await detector.feed.refresh()
         server, port = build_server(config, detector.register)
