@@ -72,7 +72,7 @@ FOLLOW_SECONDS = 0.5
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
 _NICE = 10
-"""How far collected content steps back behind uploads: a tenth of their share where both want the processor."""
+"""How far collected content steps back behind uploads: to a tenth of their share where both want the processor."""
 
 
 @dataclass(frozen=True)
@@ -356,7 +356,8 @@ def _step_back() -> None:
     """Lets a thread that works on collected content yield the processor to uploads: somebody waits for those."""
     if sys.platform == "linux":
         # Niceness belongs to a thread on Linux (setpriority(2)).
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        mine = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, mine, os.getpriority(os.PRIO_PROCESS, mine) + _NICE)
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:

@@ -35,6 +35,7 @@ class RedactionRules:
     face_top: float = 0.4
     face_bottom: float = 0.2
     line_margin: float = 0.2
+    solid_below: int = 64
     quality: int = 90
 
     @classmethod
@@ -112,17 +113,23 @@ def of_line(box: Region, rules: RedactionRules = STANDARD) -> Region:
     return Region(box.left - margin, box.top - margin, box.right + margin, box.bottom + margin)
 
 
-def masks_over(regions: Iterable[Region], method: Method, width: int, height: int) -> list[Mask]:
-    """Masks for regions of a picture of this size."""
+def masks_over(
+    regions: Iterable[Region], method: Method, width: int, height: int, rules: RedactionRules = STANDARD
+) -> list[Mask]:
+    """Masks for regions of a picture of this size; a mosaic too small to hide anything becomes one colour."""
     places = (region.within(width, height) for region in regions)
-    return [Mask(*place, method) for place in places if place is not None]
+    return [Mask(*place, _method(place, method, rules)) for place in places if place is not None]
+
+
+def _method(place: tuple[int, int, int, int], wanted: Method, rules: RedactionRules) -> Method:
+    return Method.SOLID if max(place[2:]) < rules.solid_below else wanted
 
 
 def hide(rgb: Pixels, regions: Iterable[Region], rules: RedactionRules = STANDARD) -> Pixels:
     """A copy of uint8 [H,W,3] with each region replaced by a few flat cells; what was there cannot be
     computed back.
     """
-    return cover(rgb, masks_over(regions, Method.MOSAIC, rgb.shape[1], rgb.shape[0]), rules)
+    return cover(rgb, masks_over(regions, Method.MOSAIC, rgb.shape[1], rgb.shape[0], rules), rules)
 
 
 def cover(rgb: Pixels, masks: Iterable[Mask], rules: RedactionRules = STANDARD) -> Pixels:

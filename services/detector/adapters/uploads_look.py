@@ -294,7 +294,8 @@ class PictureRedactor:
         lines = [of_line(_region(each), self._rules) for each in found if each.kind is not None]
         return list(
             dict.fromkeys(
-                masks_over(faces, Method.MOSAIC, width, height) + masks_over(lines, Method.SOLID, width, height)
+                masks_over(faces, Method.MOSAIC, width, height, self._rules)
+                + masks_over(lines, Method.SOLID, width, height, self._rules)
             )
         )
 
