@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from betterproto import which_one_of
+
 from jikimi_client.misuse.case import v1 as case_api
 from jikimi_client.misuse.detector import v1 as detector_api
 from jikimi_client.misuse.gate import v1 as gate_api
@@ -186,5 +188,5 @@ async def _blurs(services: Connections, case_id: str) -> Sequence[log_api.BlurAp
         answer = await stub.list_case_log(request)
         return answer.entries, answer.next_page_token
 
-    records = [entry.record for entry in await everything(page) if entry.record is not None]
-    return [record.blur_apply_log for record in records if record.blur_apply_log.upload_check_id]
+    bodies = [which_one_of(entry.record, "body")[1] for entry in await everything(page) if entry.record is not None]
+    return [body for body in bodies if isinstance(body, log_api.BlurApplyLog)]
