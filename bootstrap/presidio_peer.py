@@ -1,8 +1,8 @@
 """What does Presidio find in texts, and how fast? Run by its own environment's Python (`make presidio`).
 
 Rows of JSON lines with `id` and `text` come in on standard input; rows with `id` and `entities` go out, then one line
-with the set-up and the processor seconds that the analysis took. Its Korean set-up: the five Korean recognisers, and for
-language "ko" those for e-mail, cards, IBAN, IP addresses and phones of region KR; no language model.
+with the set-up and the processor seconds that the analysis took. Its Korean set-up: the five Korean recognisers, and
+for language "ko" those for e-mail, cards, IBAN, IP addresses and phones of region KR; no language model.
 """
 
 from __future__ import annotations

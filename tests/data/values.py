@@ -1,8 +1,8 @@
 """Which fictional values do generated posts hold? Nothing here belongs to anybody.
 
 Mobile numbers 010-0000 to 010-1999 were never allotted; resident numbers carry a wrong check digit; cards are the
-schemes' published test numbers; mail hosts are reserved (RFC 2606) or a provider's name with a random local part; names,
-streets and numbers are drawn independently of each other.
+schemes' published test numbers; mail hosts are reserved (RFC 2606) or a provider's name with a random local part;
+names, streets and numbers are drawn independently of each other.
 """
 
 from __future__ import annotations

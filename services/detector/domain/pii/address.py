@@ -184,8 +184,8 @@ EN_STREET = Recogniser(
         rf"(?:[,]?[ \n]{{1,2}}{_SECONDARY}){{0,2}}{_PLACE}"
     ),
     anchors=(
-        "[0-9][a-z]?[ ][a-zÀ-ɏ'’. ]+[ ](?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|way|place"
-        "|pl|crescent|cres|square|sq|terrace|highway|hwy|parkway|pkwy|circle|cir|trail|alley|row|close|quay|heights|loop|plaza)"
+        "[0-9][a-z]?[ ][a-zÀ-ɏ'’. ]+[ ](?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|way"
+        "|place|pl|crescent|cres|square|sq|terrace|highway|hwy|parkway|pkwy|circle|cir|trail|alley|row|close|quay|heights|loop|plaza)"
         "(?:[^a-z0-9_]|$)",
     ),
     reach=300,
