@@ -115,7 +115,6 @@ class UploadParts:
     executor: Executor
     places: int
     scanner: Scanner
-    reader: TextReader | None = None
 
 
 @dataclass(frozen=True)
@@ -214,11 +213,13 @@ def wire(
     executor: Executor,
     spool_bytes: int = Tuning.spool_bytes,
     embedders_ready: Callable[[], bool] = lambda: True,
+    reader: TextReader | None = None,
     uploads: UploadParts | None = None,
 ) -> Detector:
     """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool.
 
-    Without `uploads`, uploads share threads with everything else, and have a scanner made for them here.
+    Without a reader, what stands written in pictures is not looked for. Without `uploads`, uploads share threads with
+    everything else, and have a scanner made for them here.
     """
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
@@ -270,11 +271,11 @@ def wire(
     parts = uploads or UploadParts(executor, Tuning.uploads, rules.scanner())
     lane = UploadLane(parts.executor, parts.places)
     linking = Linking(store.begin, vault, clock, references, rules.uploads)
-    eye = QuickEye(models, enrolled, rules.faces, parts.scanner, rules.uploads, parts.reader)
+    eye = QuickEye(models, enrolled, rules.faces, parts.scanner, rules.uploads, reader)
     checking = Checking(
         store.begin, vault, clock, references, rules.uploads, eye, lane, lambda: enrolled.loaded.is_set()
     )
-    redactor = PictureRedactor(models, rules.redaction, parts.reader)
+    redactor = PictureRedactor(models, rules.redaction, reader)
     answering = Answering(store.begin, vault, keys, clock, references, rules.uploads, redactor, lane, linking)
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
@@ -336,7 +337,7 @@ async def serve() -> None:
             executor,
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
-            UploadParts(for_uploads, tuning.uploads, rules.scanner()),
+            uploads=UploadParts(for_uploads, tuning.uploads, rules.scanner()),
         )
         await detector.start()
         runtime.consume("case", case_handlers(detector.following, detector.store.within))

@@ -649,8 +649,13 @@ class UploadLook(Protocol):
     def find_faces(self, own: Collection[str]) -> None:
         """Adds faces to `seen`; `own` are the subscriber's own templates whose proof holds. Heavy."""
 
-    def read_text(self) -> None:
-        """Reads text in the picture and adds what it holds to `seen`. Heavy and slow."""
+    def read_text(self, seconds: float) -> None:
+        """Reads text in the picture and adds what it holds to `seen`; after `seconds` no further line is read. Heavy
+        and slow."""
+
+    @property
+    def all_read(self) -> bool:
+        """Whether text in the picture was read, and all of it."""
 
     def forget(self) -> None:
         """Overwrites decoded pixels and drops the rest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -60,24 +60,53 @@ _MOST_BYTES = 20 * 1024 * 1024
 _FORMATS: dict[str, Format] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "GIF": "PNG"}
 
 
-@dataclass(frozen=True)
-class TextLine:
-    """A line of text in a picture; `repr` shows where, not what."""
+class Place(Protocol):
+    """Where a line stands."""
 
-    region: Region
-    """Pixels of the picture that was read."""
-    text: str = field(repr=False)
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) in pixels of the picture that was read, right and bottom exclusive."""
+
+
+class TextLine(Protocol):
+    """A line of text in a picture."""
+
+    @property
+    def quad(self) -> Place: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+class Written(Protocol):
+    """What stands in a picture."""
+
+    @property
+    def lines(self) -> Sequence[TextLine]:
+        """In reading order."""
+
+
+class Reading(Protocol):
+    """What was read in a picture."""
+
+    @property
+    def written(self) -> Written: ...
+
+    @property
+    def complete(self) -> bool:
+        """False where a bound left something unread."""
 
 
 class TextReader(Protocol):
     """Reads text in pictures."""
 
     @property
-    def name(self) -> str:
+    def reader_id(self) -> str:
         """What reads, with its version; recorded."""
 
-    def read(self, rgb: Pixels) -> Sequence[TextLine]:
-        """Lines in uint8 [H,W,3] RGB, from the top. Heavy; several threads may call it at once."""
+    def read(self, rgb: Pixels, sharper: None = None, seconds: float | None = None) -> Reading:
+        """The lines of uint8 [H,W,3] RGB; after `seconds` no further one is read. Heavy; several threads may call it at
+        once."""
 
 
 class LooksLikeChild(Protocol):
@@ -153,7 +182,8 @@ class QuickEye:
         found = []
         for hit in hits:
             for line, start, end in zip(lines, starts, ends, strict=True):
-                place = line.region.scaled(scale).within(*size) if hit.start < end and start < hit.end else None
+                region = Region(*line.quad.bounds).scaled(scale)
+                place = region.within(*size) if hit.start < end and start < hit.end else None
                 if place is not None:
                     found.append(Finding(Subject.DATA, IMAGE, place, identifier_kind(hit)))
         return list(dict.fromkeys(found)), doxing
@@ -216,6 +246,7 @@ class UploadSeen:
         self._eye = eye
         self._picture = picture
         self.seen = seen
+        self.all_read = False
 
     @property
     def reads(self) -> bool:
@@ -229,19 +260,20 @@ class UploadSeen:
         names = (*self._eye.face_models, *self.seen.model_ids)
         self.seen = replace(self.seen, findings=(*self.seen.findings, *found), model_ids=names)
 
-    def read_text(self) -> None:
+    def read_text(self, seconds: float) -> None:
         """See the port."""
         picture, reader = self._picture, self._eye.reader
         if picture is None or reader is None:
             return
-        findings, doxing = self._eye.in_lines(
-            reader.read(picture.pixels), picture.reduction, (picture.full_width, picture.full_height)
-        )
+        reading = reader.read(picture.pixels, seconds=seconds)
+        size = picture.full_width, picture.full_height
+        findings, doxing = self._eye.in_lines(reading.written.lines, picture.reduction, size)
+        self.all_read = reading.complete
         self.seen = replace(
             self.seen,
             findings=(*self.seen.findings, *findings),
             doxing=self.seen.doxing or doxing,
-            model_ids=(*self.seen.model_ids, reader.name),
+            model_ids=(*self.seen.model_ids, reader.reader_id),
         )
 
     def forget(self) -> None:
@@ -348,8 +380,9 @@ class PictureRedactor:
         solid = [mask for mask in masks if mask.method is Method.SOLID]
         if self._reader is None or not solid:
             return RedactionCheck("NO_TEXT_IN_MASKS", None)
-        lines = [line.region for line in self._reader.read(rgb) if any(char.isalnum() for char in line.text)]
-        read = sum(any(_share_inside(line, mask) > 0.5 for line in lines) for mask in solid)
+        lines = [line for line in self._reader.read(rgb).written.lines if any(char.isalnum() for char in line.text)]
+        places = [Region(*line.quad.bounds) for line in lines]
+        read = sum(any(_share_inside(place, mask) > 0.5 for place in places) for mask in solid)
         return RedactionCheck("NO_TEXT_IN_MASKS", not read, f"{read} of {len(solid)}")
 
 

@@ -282,9 +282,10 @@ class Checking:
         if not request.image:
             return look.seen
         skipped = [] if await self._step("upload_faces", place, lambda: look.find_faces(asked.own), ends) else [FACES]
-        in_time = ends - time.monotonic() >= self.rules.reading_ms / 1000
-        if not (look.reads and in_time and await self._step("upload_read", place, look.read_text, ends)):
-            skipped.append(TEXT_IN_PICTURE)
+        left = ends - time.monotonic()
+        if look.reads and left >= self.rules.reading_ms / 1000:
+            await self._step("upload_read", place, lambda: look.read_text(left), ends)
+        skipped += [] if look.all_read else [TEXT_IN_PICTURE]
         seen = replace(look.seen, skipped=tuple(skipped))
         if place.idle:
             await place.run(look.forget)

@@ -342,7 +342,8 @@ async def running(
             heavy.models,
             heavy.scanner,
             executor,
-            uploads=UploadParts(for_uploads, 2, heavy.upload_scanner, reader),
+            reader=reader,
+            uploads=UploadParts(for_uploads, 2, heavy.upload_scanner),
         )
         await detector.start()
         await detector.feed.refresh()

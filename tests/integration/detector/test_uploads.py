@@ -7,7 +7,7 @@ import io
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -26,8 +26,7 @@ from services.chassis.ids import uuid7
 from services.chassis.rpc import unwrap
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.images import read_picture
-from services.detector.adapters.redaction import Region
-from services.detector.adapters.uploads_look import TextLine, metadata_of
+from services.detector.adapters.uploads_look import metadata_of
 from services.detector.domain.uploads import Severity
 from tests.integration.detector.conftest import World, pictures_named, running
 
@@ -245,20 +244,42 @@ async def test_what_cannot_be_looked_at_is_refused_by_reason(world: World, conte
         await check(world, who, account, **content)
 
 
+@dataclass(frozen=True)
+class Bounds:
+    bounds: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    quad: Bounds
+    text: str
+
+
+@dataclass(frozen=True)
+class Lines:
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True)
+class Read:
+    written: Lines
+    complete: bool = True
+
+
 class Paper:
     """A reader that finds these lines in every picture, slowly where it is told to."""
 
-    name = "paper-1"
+    reader_id = "paper-1"
 
     def __init__(self, *lines: str, wait: threading.Event | None = None) -> None:
         self._lines = lines
         self._wait = wait
 
-    def read(self, rgb: np.ndarray) -> Sequence[TextLine]:
+    def read(self, rgb: np.ndarray, sharper: None = None, seconds: float | None = None) -> Any:
         if self._wait is not None:
             self._wait.wait(10)
-        height = 20
-        return [TextLine(Region(10, 10 + height * n, 210, 30 + height * n), text) for n, text in enumerate(self._lines)]
+        lines = [Line(Bounds((10, 10 + 20 * n, 210, 30 + 20 * n)), text) for n, text in enumerate(self._lines)]
+        return Read(Lines(lines))
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from services.detector.adapters.models import Box
-from services.detector.adapters.redaction import Region
-from services.detector.adapters.uploads_look import TextLine, metadata_of, mostly_inside, zero
+from services.detector.adapters.uploads_look import metadata_of, mostly_inside, zero
 from services.detector.domain.uploads import Mask, Method
 
 
@@ -27,10 +26,6 @@ def test_decoded_pixels_are_overwritten_where_they_can_be() -> None:
     borrowed: NDArray[np.uint8] = np.frombuffer(b"\x07" * 60, np.uint8).reshape(4, 5, 3)
     assert 60 == zero([mine, borrowed])
     assert (0, 7) == (int(mine.max()), int(borrowed.max()))
-
-
-def test_a_line_shows_where_it_is_and_not_what_it_says() -> None:
-    assert "010" not in repr(TextLine(Region(0, 0, 10, 10), "010-2345-6789"))
 
 
 def exif() -> bytes:
