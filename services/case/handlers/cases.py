@@ -12,6 +12,7 @@ from services.case.domain.cases import MOVES, Case, illegal
 from services.case.domain.chain import Head
 from services.case.domain.removals import RemovalState, follow
 from services.case.domain.rules import Rules
+from services.case.domain.uploads import RESOLUTIONS
 from services.case.domain.words import CaseState, Resolution, Rule, Verdict
 from services.case.handlers.intake import tell_merge
 from services.case.ports import CLOSE, GIVE_UP, PACK, SYSTEM, Alias, Unit, Who
@@ -43,7 +44,11 @@ async def lock_root(unit: Unit, case_id: str, owner: str = "") -> Case:
 async def close(
     unit: Unit, case_id: str, resolution: Resolution, version: int, now: datetime, who: Who
 ) -> str:
-    """Closes a case. Returns the root's id. Raises NotFound, Aborted VERSION_CHANGED, FailedPrecondition."""
+    """Closes a case. Returns the root's id. Raises NotFound, Aborted VERSION_CHANGED, FailedPrecondition, InvalidInput
+    RESOLUTION_RESERVED for an end that only the answer to a warning before an upload gives."""
+    if resolution in RESOLUTIONS.values():
+        bad = [("resolution", "RESOLUTION_RESERVED")]
+        raise InvalidInput("RESOLUTION_RESERVED", "Only the subscriber's own answer ends a case so.", violations=bad)
     root = await lock_root(unit, case_id)
     if version and version != root.version:
         raise Aborted("VERSION_CHANGED", "The case has changed since it was read.")

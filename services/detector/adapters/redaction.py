@@ -30,7 +30,6 @@ class RedactionRules:
     version: int = 1
     cells: int = 6
     levels: int = 8
-    blur: float = 0.0
     face_side: float = 0.25
     face_top: float = 0.4
     face_bottom: float = 0.2
@@ -44,7 +43,7 @@ class RedactionRules:
         if set(raw) != {each.name for each in fields(cls)}:
             raise ValueError("redaction: fields differ")
         rules = cls(**raw)
-        margins = (rules.blur, rules.face_side, rules.face_top, rules.face_bottom, rules.line_margin)
+        margins = (rules.face_side, rules.face_top, rules.face_bottom, rules.line_margin)
         if not (2 <= rules.cells <= 16 and 2 <= rules.levels <= 64 and min(margins) >= 0 and 1 <= rules.quality <= 100):
             raise ValueError("redaction: a value is out of bounds")
         return rules
@@ -147,11 +146,7 @@ def _cells(part: Pixels, rules: RedactionRules) -> Pixels:
     """A grid of flat cells in few colours: averaging alone can be undone by trying candidates (Hill et al. 2016)."""
     height, width = part.shape[:2]
     flat = _stepped(cv2.resize(part, _grid(height, width, rules), interpolation=cv2.INTER_AREA), rules)
-    large = cv2.resize(flat, (width, height), interpolation=cv2.INTER_NEAREST)
-    if rules.blur > 0:
-        sigma = max(0.5, rules.blur * max(height, width) / rules.cells)
-        large = cv2.GaussianBlur(large, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(large, np.uint8)
+    return np.asarray(cv2.resize(flat, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _grid(height: int, width: int, rules: RedactionRules) -> tuple[int, int]:

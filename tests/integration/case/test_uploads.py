@@ -11,7 +11,7 @@ from misuse.common.v1.signal_pb2 import CASE_KIND_PRE_UPLOAD, CASE_KIND_REDACTIO
 from misuse.detector.v1.events_pb2 import UploadResolved, UploadWarned
 from misuse.log.v1.record_pb2 import BlurApplyLog, LogRecord, PreUploadWarningLog
 from services.chassis.ids import uuid7
-from tests.integration.case.world import World
+from tests.integration.case.world import World, refused
 
 
 def warning(world: World, who: str, **changes: str) -> UploadWarned:
@@ -68,6 +68,16 @@ async def test_an_answer_to_a_warning_that_opened_nothing_is_left_alone(world: W
     warned = warning(world, await world.person())
     await world.feed(answer(warned, "CANCEL"))
     assert [] == await world.events(told.CaseClosed)
+
+
+async def test_nobody_else_gives_the_subscribers_answer(world: World) -> None:
+    warned = warning(world, await world.person())
+    await world.feed(warned)
+    request = case_service_pb2.CloseCaseRequest(
+        case_id=warned.case_id, request_id=uuid7(), resolution=case_pb2.RESOLUTION_REDACTED
+    )
+    with refused("RESOLUTION_RESERVED"):
+        await world.cases.CloseCase(request, metadata=world.operator)
 
 
 async def test_a_case_that_somebody_else_has_is_not_taken(world: World) -> None:
