@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-faces bench-ocr chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
+.PHONY: bench bench-faces bench-ocr bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,10 +49,10 @@ lint: protos ## ruff, mypy strict, import contracts, buf lint and breaking
 demo: setup ## Run the whole way once on pictures and posts (DEMO_EXIT=1 stops it after; IMAGES=folder, POSTS=file)
 	@DEMO_EXIT="$(DEMO_EXIT)" IMAGES="$(IMAGES)" POSTS="$(POSTS)" $(VENV)/python -m services.console.demo
 
-eval: setup ## Measure faces, personal data and near duplicates on labelled data (DATA=folder with faces, pii, neardup)
+eval: setup ## Measure faces, personal data, near duplicates, redaction on labelled data (DATA=folder with faces, pii, neardup)
 	@if [ -z "$(DATA)" ]; then echo "Name the data: make eval DATA=folder" >&2; exit 2; fi
 	@$(VENV)/jikimi eval faces --data "$(DATA)/faces" && $(VENV)/jikimi eval pii --data "$(DATA)/pii" && \
-		$(VENV)/jikimi eval dedup --data "$(DATA)"
+		$(VENV)/jikimi eval dedup --data "$(DATA)" && $(VENV)/jikimi eval redaction --data "$(DATA)/faces"
 
 bench: setup ## Measure a whole system on this machine: pictures, texts, matches a second (var/bench/bench.json)
 	@$(VENV)/python -m tests.bench
@@ -74,6 +74,9 @@ eval-pii: presidio ## Score the scan beside Presidio on generated Korean posts a
 
 presidio: setup ## Install Presidio beside the project, to compare with (.presidio)
 	@$(PYTHON) bootstrap/environments.py presidio
+
+bench-uploads: setup ## Measure the warning before an upload beside the bare models, and under twice its load
+	@$(VENV)/python -m tests.bench.uploads
 
 triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
 	@$(PYTHON) bootstrap/environments.py triton

@@ -10,16 +10,16 @@ from typing import TypeAlias, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from misuse.detector.v1.events_pb2 import ReviewNeeded, SignalMatched
+from misuse.detector.v1.events_pb2 import ReviewNeeded, SignalMatched, UploadResolved, UploadWarned
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.removal.v1 import events_pb2 as removal
 from services.case.domain.removals import RemovalState
 from services.case.domain.rules import Rules
 from services.case.domain.words import Band
-from services.case.handlers import cases, intake, review
+from services.case.handlers import cases, intake, review, uploads
 from services.case.handlers.caselog import Arrival, append_records
 from services.case.ports import Unit
-from services.case.translate import facts_of
+from services.case.translate import facts_of, warning_of
 from services.chassis.bus import Event, Handler
 from services.chassis.errors import InvalidInput
 
@@ -51,7 +51,12 @@ class Following:
 
     def signals(self) -> Handlers:
         """The handlers for what the detector decided."""
-        return {SignalMatched: self.matched, ReviewNeeded: self.review_needed}
+        return {
+            SignalMatched: self.matched,
+            ReviewNeeded: self.review_needed,
+            UploadWarned: self.upload_warned,
+            UploadResolved: self.upload_resolved,
+        }
 
     def removals(self) -> Handlers:
         """The handlers for what becomes of removal requests."""
@@ -73,6 +78,18 @@ class Following:
             for message, trace in _of(ReviewNeeded, events)
         ]
         await review.ask_people(self.unit(session), asked, self.now())
+
+    async def upload_warned(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """A warning before an upload is a case, under the id that the detector gave it."""
+        for message, trace in _of(UploadWarned, events):
+            await uploads.adopt(self.unit(session), warning_of(message, trace), self.now())
+
+    async def upload_resolved(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """What the subscriber chose ends the case."""
+        for message, _ in _of(UploadResolved, events):
+            await uploads.conclude(
+                self.unit(session), message.case_id, message.upload_check_id, message.choice, self.now()
+            )
 
     async def recorded(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Records go into the case log."""

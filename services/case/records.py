@@ -63,6 +63,24 @@ def lifecycle(
     return _record([case.case_id], "case", case.case_id, case.version, now, who, facts, case_lifecycle_log=body)
 
 
+def upload(
+    case: Case, transition: str, from_state: str, upload_check_id: str, now: datetime, *, reason: str = ""
+) -> LogRecord:
+    """A warning before an upload opened a case, or was dropped; its check stands for the decision."""
+    body = CaseLifecycleLog(
+        transition=transition, from_state=from_state, kind=kind_number(case.kinds[0]), reason=reason
+    )
+    opened = transition == "OPENED"
+    if opened:
+        body.to_state = case.state.name
+        body.discover_time.FromDatetime(case.discover_time)
+        body.latency_ms = case.latency_ms
+    entity = ("case", case.case_id) if opened else ("decision", upload_check_id)
+    record = _record([case.case_id] if opened else [], *entity, case.version, now, SYSTEM, case_lifecycle_log=body)
+    record.decision_id = upload_check_id
+    return record
+
+
 def dropped(facts: Facts, reason: str, now: datetime) -> LogRecord:
     """Facts that opened nothing, because their subscriber is not processed."""
     body = CaseLifecycleLog(transition="DROPPED", kind=kind_number(facts.kind), reason=reason)

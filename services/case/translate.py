@@ -9,16 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from misuse.case.v1 import case_pb2, subscriber_service_pb2
 from misuse.common.v1.signal_pb2 import IdentifierKind
-from misuse.detector.v1.events_pb2 import MatchFacts
+from misuse.detector.v1.events_pb2 import MatchFacts, UploadWarned
 from misuse.detector.v1.signal_service_pb2 import Capture
 from services.case.domain.cases import Case
 from services.case.domain.evidence import Json
 from services.case.domain.incidents import Facts, Key
 from services.case.domain.people import Consent, Profile, Subscriber
+from services.case.domain.uploads import UploadWarning
 from services.case.domain.words import Band, CaseKind, KeyKind
 from services.case.ports import Attachments, PackSummary, Sighting
 from services.case.records import kind_number
 from services.chassis.errors import InvalidInput
+from services.chassis.ids import parse_uuid
 
 _IDS_AT_MOST = 32
 
@@ -43,6 +45,20 @@ def facts_of(message: MatchFacts, band: Band, traceparent: str) -> Facts:
         keys=_keys(message),
         band=band,
         traceparent=traceparent,
+    )
+
+
+def warning_of(message: UploadWarned, traceparent: str) -> UploadWarning:
+    """The facts of a warning before an upload. Raises InvalidInput FACTS_MALFORMED."""
+    for name in ("upload_check_id", "case_id", "subscriber_id"):
+        try:
+            parse_uuid(getattr(message, name), name)
+        except InvalidInput:
+            raise _malformed(name) from None
+    if not message.HasField("occur_time"):
+        raise _malformed("occur_time")
+    return UploadWarning(
+        message.upload_check_id, message.case_id, message.subscriber_id, moment_of(message.occur_time), traceparent
     )
 
 

@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import grpclib
 
-from services.console import commands
+from services.console import commands, upload_commands
 from services.console.client import reason_of
 from services.console.home import Home, HomeUnusable
+from services.console.output import CannotDo
 
 HANDED_OVER = {
     ("eval",): ("services.detector", "eval"),
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except grpclib.GRPCError as error:
         print(f"Refused: {reason_of(error)}. {error.message or ''}".rstrip(), file=sys.stderr)
         return 1
-    except (HomeUnusable, commands.CannotDo) as error:
+    except (HomeUnusable, CannotDo) as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
@@ -65,12 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, status; eval faces|pii|dedup|ocr, model add|lay, scan (detector); "
+        epilog="Also: up, down, status; eval faces|pii|dedup|ocr|redaction, model add|lay, scan (detector); "
         "evidence verify (case); removal lint (removal).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")
     _people(nouns)
     _signals(nouns)
+    _uploads(nouns)
     _cases(nouns)
     _operations(nouns)
     return parser
@@ -132,6 +134,40 @@ def _signals(nouns: Nouns) -> None:
     status.add_argument("id")
     verbs = _noun(nouns, "channel", "where is looked")
     _verb(verbs, "list", commands.channel_list, "the channels")
+
+
+def _uploads(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "account", "accounts whose uploads are checked")
+    add = _verb(verbs, "link", upload_commands.account_link, "link an account on a platform")
+    add.add_argument("subscriber")
+    add.add_argument("platform", help="such as meta")
+    add.add_argument("name", help="the account's name there")
+    add.add_argument("--others", action="store_true", help="warn about other people's faces as well")
+    listing = _verb(verbs, "list", upload_commands.account_list, "the linked accounts, names masked")
+    listing.add_argument("subscriber")
+    unlink = _verb(verbs, "unlink", upload_commands.account_unlink, "unlink an account")
+    unlink.add_argument("subscriber")
+    unlink.add_argument("account")
+
+    verbs = _noun(nouns, "upload", "warnings before an upload")
+    check = _verb(verbs, "check", upload_commands.upload_check, "what a picture or text would show")
+    check.add_argument("subscriber")
+    check.add_argument("account")
+    check.add_argument("picture", nargs="?", default="")
+    check.add_argument("--text", default="")
+    resolve = _verb(verbs, "resolve", upload_commands.upload_resolve, "blur (same content again), cancel or proceed")
+    resolve.add_argument("subscriber")
+    resolve.add_argument("check")
+    resolve.add_argument("choice", choices=("blur", "cancel", "proceed"))
+    resolve.add_argument("picture", nargs="?", default="")
+    resolve.add_argument("--text", default="")
+    resolve.add_argument("--out", default="redacted.jpg", help="file for the redacted picture")
+    report = _verb(verbs, "report", upload_commands.upload_report, "UserActionOutcomeReport: what was chosen")
+    report.add_argument("--days", type=int, default=30)
+
+    verbs = _noun(nouns, "redaction", "what was blurred")
+    audit = _verb(verbs, "audit", upload_commands.redaction_audit, "RedactionAuditReport of a case; exit 1: broken")
+    audit.add_argument("case")
 
 
 def _cases(nouns: Nouns) -> None:

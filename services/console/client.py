@@ -6,7 +6,8 @@ implementation of the contract than the services' own, so each use is a test of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from misuse.common.v1.access_pb2 import Purpose, Role
 from services.chassis.tokens import Issuer
 from services.console.home import Home, HomeUnusable
 
+T = TypeVar("T")
 Stub = TypeVar("Stub", bound=ServiceStub)
 
 CALL_SECONDS = 30.0
@@ -100,3 +102,15 @@ def reason_of(error: grpclib.GRPCError) -> str:
         if isinstance(detail, error_details_pb2.ErrorInfo):
             return str(detail.reason)
     return error.status.name
+
+
+async def once_consented(call: Callable[[], Awaitable[T]]) -> T:
+    """A consent travels to the detector as an event: within a moment of recording it the detector may not know."""
+    for _ in range(100):
+        try:
+            return await call()
+        except grpclib.GRPCError as error:
+            if reason_of(error) not in {"CONSENT_MISSING", "SUBSCRIBER_UNKNOWN"}:
+                raise
+            await asyncio.sleep(0.1)
+    return await call()

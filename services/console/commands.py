@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ import grpclib
 from grpclib.exceptions import StreamTerminatedError
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from jikimi_client.misuse.case import v1 as case_api
 from jikimi_client.misuse.common import v1 as common
@@ -27,17 +26,19 @@ from jikimi_client.misuse.notify import v1 as notify_api
 from jikimi_client.misuse.ops import v1 as ops_api
 from jikimi_client.misuse.removal import v1 as removal_api
 from services.chassis.tokens import Issuer
-from services.console.client import Connections, connections, device, reason_of, staff, subscriber
+from services.console.client import Connections, connections, device, once_consented, staff, subscriber
 from services.console.home import SERVICES, Home
+from services.console.output import PAGE, Row, everything
+from services.console.output import name_of as _name
+from services.console.output import present as _present
+from services.console.output import print_rows as _print
+from services.console.output import read_file as _read
+from services.console.output import time_of as _time
 from services.console.provider import TestProvider
 
 Command = Callable[[Home, argparse.Namespace], Coroutine[Any, Any, int]]
-Row = Sequence[object]
 T = TypeVar("T")
 
-PAGE = 200
-PAGES = 50
-"""Pages that one command reads at most: 10,000 rows."""
 KINDS = {
     "mobile": common.IdentifierKind.from_string("MOBILE_PHONE"),
     "landline": common.IdentifierKind.from_string("LANDLINE"),
@@ -50,15 +51,10 @@ VERDICTS = {
     "not-me": case_api.SubscriberVerdict.from_string("NOT_ME"),
     "unsure": case_api.SubscriberVerdict.from_string("UNSURE"),
 }
-IDS = frozenset({"case", "request", "id", "template", "subscriber", "decision", "signal_id"})
-CONSENTS = ("SERVICE", "FACE_TEMPLATE", "TEMPLATE_CROP", "WATCHED_IDENTIFIER", "REMOVAL")
+CONSENTS = ("SERVICE", "FACE_TEMPLATE", "TEMPLATE_CROP", "WATCHED_IDENTIFIER", "REMOVAL", "LINKED_ACCOUNT")
 GATE_STATUS = {"PASSED": 0, "FAILED": 1, "INCONCLUSIVE": 2, "ERROR": 3}
 PASSING = (grpclib.GRPCError, StreamTerminatedError, OSError, TimeoutError)
 """What a call raises while a service restarts."""
-
-
-class CannotDo(Exception):
-    """What was asked cannot be done; the text says why."""
 
 
 # --- people ---
@@ -140,7 +136,7 @@ async def watch(
     request = detector_api.WatchIdentifierRequest(
         subscriber_id=subscriber_id, request_id=request_id or secrets.token_hex(16), kind=kind, value=value
     )
-    watched = _present((await _once_consented(lambda: stub.watch_identifier(request))).identifier)
+    watched = _present((await once_consented(lambda: stub.watch_identifier(request))).identifier)
     if watched.state == detector_api.OwnershipState.PENDING:
         claims, signature = provider.assertion(subscriber_id, watched.watch_id, value)
         await stub.verify_ownership(
@@ -182,7 +178,7 @@ async def enrol(
     request = detector_api.EnrollFaceRequest(
         subscriber_id=subscriber_id, request_id=request_id or secrets.token_hex(16), pictures=list(pictures)
     )
-    template = _present((await _once_consented(lambda: stub.enroll_face(request))).template)
+    template = _present((await once_consented(lambda: stub.enroll_face(request))).template)
     if template.state != detector_api.OwnershipState.PENDING:
         return Enrolled(template.template_id, _name(template.state))
     claims, signature = provider.assertion(subscriber_id, template.template_id, "")
@@ -192,18 +188,6 @@ async def enrol(
         )
     )
     return Enrolled(template.template_id, _name(proof.state), proof.reason)
-
-
-async def _once_consented(call: Callable[[], Awaitable[T]]) -> T:
-    """A consent travels to the detector as an event: within a moment of recording it the detector may not know."""
-    for _ in range(100):
-        try:
-            return await call()
-        except grpclib.GRPCError as error:
-            if reason_of(error) not in {"CONSENT_MISSING", "SUBSCRIBER_UNKNOWN"}:
-                raise
-            await asyncio.sleep(0.1)
-    return await call()
 
 
 async def inbox_list(home: Home, options: argparse.Namespace) -> int:
@@ -277,7 +261,7 @@ async def add_device(services: Connections, subscriber_id: str, device_id: str) 
     """Registers a device; again is harmless. The subscriber travels to notify as an event, hence the patience."""
     stub = services.stub("notify", notify_api.NotifyServiceStub, subscriber(subscriber_id))
     request = notify_api.RegisterDeviceRequest(subscriber_id=subscriber_id, device_id=device_id, os="web")
-    await _once_consented(lambda: stub.register_device(request))
+    await once_consented(lambda: stub.register_device(request))
 
 
 # --- signals ---
@@ -477,7 +461,7 @@ async def mandate(services: Connections, subscriber_id: str, request_id: str) ->
         document_sha256=hashlib.sha256(b"local mandate").digest(),
         expire_time=datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC),
     )
-    await _once_consented(lambda: stub.grant_mandate(request))
+    await once_consented(lambda: stub.grant_mandate(request))
 
 
 async def all_removals(services: Connections, case_id: str = "") -> list[removal_api.RemovalRequest]:
@@ -640,50 +624,3 @@ async def token_issue(home: Home, options: argparse.Namespace) -> int:
 
 
 # --- for all ---
-
-
-async def everything(page: Callable[[str], Awaitable[tuple[list[T], str]]]) -> list[T]:
-    """All rows of a paged list, at most PAGES pages."""
-    rows, token = await page("")
-    found = list(rows)
-    for _ in range(PAGES):
-        if not token:
-            break
-        rows, token = await page(token)
-        found += rows
-    return found
-
-
-def _print(options: argparse.Namespace, facts: object, headings: Sequence[str], rows: Sequence[Row]) -> None:
-    if options.json:
-        print(json.dumps(facts, ensure_ascii=False, default=str))
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        # An id that is cut cannot be copied into the next command.
-        table.add_column(heading, no_wrap=heading in IDS, min_width=36 if heading in IDS else None)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    Console().print(table if rows else "Nothing there.")
-
-
-def _name(value: Any) -> str:
-    """An enum's name without the prefix of its type."""
-    return str(getattr(value, "name", value) or "")
-
-
-def _time(value: datetime | None) -> str:
-    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S") if value else ""
-
-
-def _present(value: T | None) -> T:
-    if value is None:
-        raise CannotDo("The service's answer is incomplete.")
-    return value
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CannotDo(f"{file} cannot be read ({type(error).__name__}).") from None

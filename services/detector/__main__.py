@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import os
 import random
+import resource
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,6 +52,7 @@ from services.detector.adapters.rules import Rules, mask_value, read_rules, refu
 from services.detector.adapters.spool import SPOOL_TOPIC
 from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
+from services.detector.adapters.uploads_look import PictureRedactor, QuickEye
 from services.detector.consumer import case_handlers, label_handlers, notify_handlers
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
@@ -60,9 +63,11 @@ from services.detector.handlers.freshness import Reporting
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.serving import Looking, Sweeping, Watching
+from services.detector.handlers.uploading import NO_ANSWER, PURGE_CHECK, PURGE_RESULT, Checking, Linking, UploadLane
+from services.detector.handlers.uploading_answers import Answering
 from services.detector.ports import TextReader
 from services.detector.sealing import References, Vault
-from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer
+from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer, UploadServicer
 
 log = logger(__name__)
 
@@ -76,6 +81,8 @@ SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
 REEMBED_RETRY_SECONDS, REEMBED_MOST_RETRY_SECONDS = 2.0, 60.0
 READY_SECONDS = 1.0
+_NICE = 10
+"""How far collected content steps back behind uploads: to a tenth of their share where both want the processor."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +101,12 @@ class Tuning:
     """Sealed content that may wait."""
     ocr: str = AUTO
     """Whether texts in pictures are read: one of ocr.MODES."""
+    uploads: int = 2
+    """Uploads that are looked at at once, each in a thread of its own; more are refused."""
 
     @classmethod
     def from_env(cls) -> Tuning:
-        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB and JIKIMI_OCR. Raises
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB, _UPLOADS and JIKIMI_OCR. Raises
         ConfigError."""
         number = integer(1, 64)
         return cls(
@@ -108,7 +117,18 @@ class Tuning:
             spool_bytes=MIB
             * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
             ocr=setting(os.environ, "JIKIMI_OCR", cls.ocr, known_mode),
+            uploads=setting(os.environ, "JIKIMI_DETECTOR_UPLOADS", cls.uploads, number),
         )
+
+
+@dataclass(frozen=True)
+class UploadParts:
+    """What uploads have for themselves, so that nothing else delays them."""
+
+    executor: Executor
+    places: int
+    scanner: Scanner
+    reader: TextReader | None = None
 
 
 @dataclass(frozen=True)
@@ -132,16 +152,16 @@ class Detector:
     enrolment: EnrollmentServicer
     channels: ChannelServicer
     embedders_ready: Callable[[], bool]
+    uploads: UploadServicer
+    answering: Answering
+    lane: UploadLane
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Adds the servicers; the methods of UploadService answer UNIMPLEMENTED from their generated base."""
+        """Adds the servicers."""
         signal_service_pb2_grpc.add_SignalServiceServicer_to_server(self.signals, server)
         enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(self.enrolment, server)
         channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(self.channels, server)
-        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(
-            upload_service_pb2_grpc.UploadServiceServicer(),  # type: ignore[abstract] # as below
-            server,
-        )
+        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(self.uploads, server)
 
     async def start(self) -> None:
         """What must be there before the first call: channels, freed leases. The gallery comes by `follow`."""
@@ -179,6 +199,9 @@ class Detector:
             EXPIRE_TEMPLATE: lambda item: self.enrolling.expire_template(item.entity_id),
             EXPIRE_WATCH: lambda item: self.enrolling.expire_watch(item.entity_id),
             DECIDE_SIGNAL: lambda item: self.deciding.free(item.entity_id),
+            NO_ANSWER: lambda item: self.answering.no_answer(item.entity_id),
+            PURGE_CHECK: lambda item: self.answering.purge_check(item.entity_id, item.due_time),
+            PURGE_RESULT: lambda item: self.answering.purge_result(item.entity_id, item.due_time),
         }
 
 
@@ -235,9 +258,13 @@ def wire(
     spool_bytes: int = Tuning.spool_bytes,
     embedders_ready: Callable[[], bool] = lambda: True,
     reader: TextReader | None = None,
+    uploads: UploadParts | None = None,
 ) -> Detector:
     """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool. Without
-    a reader, what stands written in pictures is not looked for."""
+    a reader, what stands written in pictures is not looked for.
+
+    Without `uploads`, uploads share threads with everything else, and have a scanner made for them here.
+    """
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
@@ -286,6 +313,15 @@ def wire(
         lambda lane: lane.pictures and not embedders_ready(),
     )
     devices = Devices(enrolling)
+    parts = uploads or UploadParts(executor, Tuning.uploads, rules.scanner())
+    lane = UploadLane(parts.executor, parts.places)
+    linking = Linking(store.begin, vault, clock, references, rules.uploads)
+    eye = QuickEye(models, enrolled, rules.faces, parts.scanner, rules.uploads, reader)
+    checking = Checking(
+        store.begin, vault, clock, references, rules.uploads, eye, lane, lambda: enrolled.loaded.is_set()
+    )
+    redactor = PictureRedactor(models, rules.redaction, reader)
+    answering = Answering(store.begin, vault, keys, clock, references, rules.uploads, redactor, lane, linking)
     source_types = frozenset(SourceType.values()) - {0}
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
@@ -302,7 +338,10 @@ def wire(
         reembedding=Reembedding(enrolling),
         devices=devices,
         resolving=Resolving(enrolling),
-        following=Following(enrolling, keys, clock, deciding.memory.forget),
+        following=Following(enrolling, keys, clock, deciding.memory.forget, answering),
+        uploads=UploadServicer(linking, checking, answering, clock),
+        answering=answering,
+        lane=lane,
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
         signals=SignalServicer(Counter(intake), Looking(store.quietly, vault, references)),
@@ -329,6 +368,8 @@ def _dimension(embedder: Embedder) -> int:
 
 async def serve() -> None:
     """Runs the service until SIGTERM."""
+    # A core file would hold what must never be written: uploads, keys, vectors.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
     tuning = Tuning.from_env()
     rules = read_rules(config.rules_dir)
@@ -337,7 +378,10 @@ async def serve() -> None:
     remote = await _on_triton(config, models)
     models = remote.models if remote else models
     reader = text_reader(config.models_dir, tuning, rules)
-    with ThreadPoolExecutor(tuning.threads, "heavy") as executor:
+    with (
+        ThreadPoolExecutor(tuning.threads, "heavy", initializer=_step_back) as executor,
+        ThreadPoolExecutor(tuning.uploads, "upload") as for_uploads,
+    ):
         detector = wire(
             config,
             rules,
@@ -351,6 +395,7 @@ async def serve() -> None:
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
             reader,
+            UploadParts(for_uploads, tuning.uploads, rules.scanner()),
         )
         await detector.start()
         following = runtime.consume("case", case_handlers(detector.following, detector.store.within))
@@ -381,6 +426,14 @@ def _open(config: Config, tuning: Tuning, rules: Rules) -> FaceModels:
         raise ConfigError("JIKIMI_MODELS_DIR", str(problem)) from None
     except UnusableEngine as problem:
         raise ConfigError("JIKIMI_DETECTOR_ENGINE", str(problem)) from None
+
+
+def _step_back() -> None:
+    """Lets a thread that works on collected content yield the processor to uploads: somebody waits for those."""
+    if sys.platform == "linux":
+        # Niceness belongs to a thread on Linux (setpriority(2)).
+        mine = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, mine, os.getpriority(os.PRIO_PROCESS, mine) + _NICE)
 
 
 async def _on_triton(config: Config, models: FaceModels) -> TritonEmbedders | None:
@@ -428,13 +481,14 @@ async def migrate_database() -> None:
 
 def evaluate(arguments: list[str]) -> int:
     """Measures one part against data; 2 for an unknown part."""
-    from services.detector import evaluate_dedup, evaluate_faces, evaluate_ocr, evaluate_pii
+    from services.detector import evaluate_dedup, evaluate_faces, evaluate_ocr, evaluate_pii, evaluate_redaction
 
     parts: dict[str, Callable[[list[str]], int]] = {
         "faces": evaluate_faces.run,
         "dedup": evaluate_dedup.run,
         "pii": evaluate_pii.run,
         "ocr": evaluate_ocr.run,
+        "redaction": evaluate_redaction.run,
     }
     if not arguments or arguments[0] not in parts:
         print(f"usage: python -m services.detector eval {'|'.join(parts)} …", file=sys.stderr)

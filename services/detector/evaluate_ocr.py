@@ -109,7 +109,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"{problem.reason}: {problem}", file=sys.stderr)
         return 2
     labels = read_labels(arguments.data)[: arguments.most]
-    report = evaluate(labels, reader, rules.scanner(), rules.ocr.mask_margin)
+    report = evaluate(labels, reader, rules.scanner(), rules.redaction.line_margin)
     print(json.dumps(report, indent=2, ensure_ascii=False) if arguments.json else _table(report))
     return 0
 

@@ -21,6 +21,7 @@ from services.detector.domain.ownership import Challenge, Duplicate, FaceTemplat
 from services.detector.domain.picture_text import Quad, Written
 from services.detector.domain.pii import Hit
 from services.detector.domain.signals import Signal
+from services.detector.domain.uploads import Finding, LinkedAccount, Mask, RedactionCheck, Seen, UploadCheck
 
 # --- what a transaction can read and write ---
 
@@ -333,6 +334,84 @@ class Proving(Protocol):
         """Stores one, new or changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class SealedAccount:
+    """A linked account with its sealed name."""
+
+    account: LinkedAccount
+    handle: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedCheck:
+    """A check with its sealed findings."""
+
+    check: UploadCheck
+    findings: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedResult:
+    """What a BLUR made, sealed under a key of its own; None where there was no such part."""
+
+    upload_check_id: str
+    subscriber_id: str
+    image: bytes | None = field(repr=False)
+    text: bytes | None = field(repr=False)
+
+
+class Uploads(Protocol):
+    """Linked accounts, checks before uploads, redacted results. Holds nothing of what was checked."""
+
+    async def add_account(self, account: SealedAccount) -> None:
+        """Stores a new account."""
+
+    async def account(self, account_id: str) -> SealedAccount | None:
+        """One account, locked until the transaction ends."""
+
+    async def account_named(self, handle_ref: bytes) -> SealedAccount | None:
+        """The account with this keyed hash of its name, locked."""
+
+    async def change_account(self, account: LinkedAccount) -> None:
+        """Stores choice and version."""
+
+    async def accounts(self, subscriber_id: str, after: str, most: int) -> list[SealedAccount]:
+        """A subscriber's accounts, oldest first."""
+
+    async def count_accounts(self, subscriber_id: str) -> int:
+        """How many accounts a subscriber has linked."""
+
+    async def remove_account(self, account_id: str) -> None:
+        """Deletes an account."""
+
+    async def add_check(self, check: SealedCheck) -> None:
+        """Stores a new check."""
+
+    async def check(self, upload_check_id: str) -> SealedCheck | None:
+        """One check, locked until the transaction ends."""
+
+    async def change_check(self, check: UploadCheck) -> None:
+        """Stores state, time and version."""
+
+    async def checks_since(self, subscriber_id: str, since: datetime) -> int:
+        """How many checks a subscriber has asked for."""
+
+    async def checks(self, subscriber_id: str, after: str, most: int) -> list[str]:
+        """Ids of a subscriber's checks, oldest first."""
+
+    async def remove_check(self, upload_check_id: str) -> None:
+        """Deletes a check."""
+
+    async def add_result(self, result: SealedResult, now: datetime) -> None:
+        """Stores a result."""
+
+    async def result(self, upload_check_id: str) -> SealedResult | None:
+        """The result of a check."""
+
+    async def remove_result(self, upload_check_id: str) -> bool:
+        """Deletes a result; False where there was none."""
+
+
 class Work(Protocol):
     """One transaction: all of it is committed, or nothing."""
 
@@ -359,6 +438,9 @@ class Work(Protocol):
 
     @property
     def proving(self) -> Proving: ...
+
+    @property
+    def uploads(self) -> Uploads: ...
 
     async def one_at_a_time(self, what: bytes) -> None:
         """Waits until no other transaction, of whatever replica, holds this; holds it to the end. Call it first."""
@@ -610,3 +692,77 @@ class TextReader(Protocol):
     ) -> Reading:
         """What its lines say. `sharper` gives the same picture with more pixels, asked only when there are lines to
         read. After `seconds`, or once `stopped` says so, no further line is read."""
+
+# --- what looks at uploads ---
+
+
+class UnreadableUpload(Exception):
+    """A picture that cannot be looked at; `reason` is UPPER_SNAKE."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UploadLook(Protocol):
+    """What one upload shows, as far as it was looked at. Holds its content until `forget`."""
+
+    @property
+    def seen(self) -> Seen:
+        """What was found so far."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is a picture, and something that can read text in it."""
+
+    def find_faces(self, own: Collection[str]) -> None:
+        """Adds faces to `seen`; `own` are the subscriber's own templates whose proof holds. Heavy."""
+
+    def read_text(self, seconds: float) -> None:
+        """Reads text in the picture and adds what it holds to `seen`; after `seconds` no further line is read. Heavy
+        and slow."""
+
+    @property
+    def all_read(self) -> bool:
+        """Whether text in the picture was read, and all of it."""
+
+    def forget(self) -> None:
+        """Overwrites decoded pixels and drops the rest."""
+
+
+class UploadEye(Protocol):
+    """Looks at uploads. All of it is heavy: runs beside the event loop."""
+
+    def look(self, image: bytes, text: str) -> UploadLook:
+        """Opens an upload, and sees data in its text and in what its picture's file says. Raises UnreadableUpload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """What a BLUR made, and everything that is needed to make it again."""
+
+    image: bytes = field(repr=False)
+    """Empty where there was no picture."""
+    text: str = field(repr=False)
+    spans: tuple[tuple[int, int], ...]
+    masks: tuple[Mask, ...]
+    size: tuple[int, int]
+    """Width and height; 0, 0 without a picture."""
+    format: str
+    algorithm: str
+    rule_version: str
+    parameters: tuple[tuple[str, str], ...]
+    model_ids: tuple[str, ...]
+    zeroed_bytes: int
+    """Decoded pixels that were overwritten."""
+
+
+class Redactor(Protocol):
+    """Covers what findings name, and proves later that it is covered. Heavy: runs beside the event loop."""
+
+    def redact(self, image: bytes, text: str, findings: Sequence[Finding]) -> Redacted:
+        """Raises UnreadableUpload."""
+
+    def prove(self, made: Redacted) -> Sequence[RedactionCheck]:
+        """Looks at a stored result again: `made` is what its record says, with the stored bytes in `image` and
+        `text`."""

@@ -68,6 +68,14 @@ class References:
         """32 bytes for the enrolment of a template."""
         return keyed_hash(self.pepper, "enrolment", template_id)
 
+    def handle(self, subscriber_id: str, platform: str, handle: str) -> bytes:
+        """32 bytes for a subscriber's account; the same name of another has another reference."""
+        return keyed_hash(self.pepper, "handle", subscriber_id, platform, handle)
+
+    def upload(self, upload_check_id: str, part: str, sha256: bytes) -> bytes:
+        """32 bytes for what was checked; the same content in another check has another reference."""
+        return keyed_hash(self.pepper, "upload", upload_check_id, part, sha256)
+
     def actor(self, subject: str) -> str:
         """16 hexadecimal digits for whoever acted."""
         return keyed_hash(self.pepper, "actor", subject).hex()[:16]

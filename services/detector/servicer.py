@@ -16,6 +16,9 @@ from misuse.detector.v1 import enrollment_service_pb2 as enrolment
 from misuse.detector.v1 import enrollment_service_pb2_grpc as enrolment_grpc
 from misuse.detector.v1 import signal_service_pb2 as signals
 from misuse.detector.v1 import signal_service_pb2_grpc as signals_grpc
+from misuse.detector.v1 import upload_service_pb2 as uploads
+from misuse.detector.v1 import upload_service_pb2_grpc as uploads_grpc
+from services.chassis.clock import Clock
 from services.chassis.errors import AlreadyExists, FailedPrecondition, InvalidInput, ResourceExhausted, ServiceError
 from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
@@ -25,6 +28,8 @@ from services.detector.handlers.enrolling import Enrolling
 from services.detector.handlers.intake import Counter, Incoming, Outcome
 from services.detector.handlers.proving import Challenging, Devices
 from services.detector.handlers.serving import Looking, Watching
+from services.detector.handlers.uploading import Checking, Linking
+from services.detector.handlers.uploading_answers import Answering
 from services.detector.translate import (
     challenge_message,
     channel_message,
@@ -34,6 +39,7 @@ from services.detector.translate import (
     template_message,
     watch_message,
 )
+from services.detector.translate_uploads import account_message, audit_message, check_message
 
 MOST_IN_FLIGHT = 256
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
@@ -336,6 +342,63 @@ class ChannelServicer(channels_grpc.ChannelServiceServicer):
         """See the contract."""
         stored = await self._watching.pause(_channel_id(request.channel), request.paused, request.reason)
         return channels.PauseChannelResponse(channel=channel_message(stored))
+
+
+class UploadServicer(uploads_grpc.UploadServiceServicer):
+    """UploadService."""
+
+    def __init__(self, linking: Linking, checking: Checking, answering: Answering, clock: Clock) -> None:
+        self._linking = linking
+        self._checking = checking
+        self._answering = answering
+        self._clock = clock
+
+    async def LinkAccount(self, request: uploads.LinkAccountRequest, context: Any) -> uploads.LinkAccountResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        return uploads.LinkAccountResponse(account=account_message(*await self._linking.link(request)))
+
+    async def ListLinkedAccounts(
+        self, request: uploads.ListLinkedAccountsRequest, context: Any
+    ) -> uploads.ListLinkedAccountsResponse:
+        """See the contract."""
+        size = _page_size(request.page_size)
+        who = _subscriber(request.subscriber_id)
+        found = await self._linking.page(who, _after(request.page_token), size)
+        return uploads.ListLinkedAccountsResponse(
+            accounts=[account_message(*each) for each in found],
+            next_page_token=_token(found[-1][0].account_id) if len(found) == size else "",
+        )
+
+    async def UnlinkAccount(self, request: uploads.UnlinkAccountRequest, context: Any) -> uploads.UnlinkAccountResponse:
+        """See the contract."""
+        who = _subscriber(request.subscriber_id)
+        await self._linking.unlink(who, parse_uuid(request.account_id, "account_id"))
+        return uploads.UnlinkAccountResponse()
+
+    async def CheckUpload(self, request: uploads.CheckUploadRequest, context: Any) -> uploads.CheckUploadResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        parse_uuid(request.account_id, "account_id")
+        return check_message(*await self._checking.check(request, context.time_remaining()))
+
+    async def ResolveUpload(self, request: uploads.ResolveUploadRequest, context: Any) -> uploads.ResolveUploadResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        parse_uuid(request.upload_check_id, "upload_check_id")
+        answered = await self._answering.resolve(request)
+        return uploads.ResolveUploadResponse(
+            redacted_image=answered.image,
+            redacted_text=answered.text,
+            choice=uploads.UploadChoice.ValueType(answered.choice),
+        )
+
+    async def AuditRedaction(
+        self, request: uploads.AuditRedactionRequest, context: Any
+    ) -> uploads.AuditRedactionResponse:
+        """See the contract."""
+        checks = await self._answering.audit(request.record)
+        return audit_message(request.record.upload_check_id, checks, self._clock.now())
 
 
 def _channel_id(text: str) -> str:

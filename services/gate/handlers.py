@@ -16,6 +16,7 @@ from services.gate.domain.junit import read_junit
 from services.gate.domain.kpis import Gates, IndexRule, Kpi, Outcome, Stage, TestKind, TestRun, test_outcome, worst
 from services.gate.domain.measures import Measurement, case_latency, notification_reliability
 from services.gate.domain.report import Occasion, Report, make_report
+from services.gate.domain.user_actions import ActionCounts, user_actions
 from services.gate.ports import Command, Decision, RecordedRun, Records, Shelves, Views
 
 log = logger(__name__)
@@ -178,6 +179,17 @@ class Gatekeeper:
         """Reports, newest first, without documents."""
         async with self.shelves() as shelf:
             return await shelf.reports(name, before, limit)
+
+    async def user_actions(
+        self, start: datetime, end: datetime
+    ) -> tuple[ActionCounts, Sequence[ActionCounts], Mapping[str, int]]:
+        """UserActionOutcomeReport of a period: total, rows, and up to where records were read."""
+        async with self.views() as records:
+            cut_off = await records.cut_off()
+            total, rows = user_actions(
+                await records.upload_warnings(start, end), await records.upload_choices(start)
+            )
+        return total, rows, cut_off
 
     async def list_gates(self, start: int, limit: int) -> tuple[Sequence[Kpi], Mapping[str, Report]]:
         """Gates in the order of their file from a number on, with the last report of each."""

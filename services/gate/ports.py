@@ -14,6 +14,7 @@ from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 from services.gate.domain.report import Report
+from services.gate.domain.user_actions import UploadWarning
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ class Records(Protocol):
 
     async def replicas(self, index: str, since: datetime, until: datetime) -> Sequence[ReplicaFacts]:
         """What each replica said of an index, each replica once."""
+
+    async def upload_warnings(self, start: datetime, end: datetime) -> Sequence[UploadWarning]:
+        """Warnings before uploads that were shown from `start` to before `end`."""
+
+    async def upload_choices(self, start: datetime) -> Mapping[str, str]:
+        """Upload check → what was chosen, since a time."""
 
     async def counts_by_type(self) -> Mapping[str, int]:
         """Records by type."""

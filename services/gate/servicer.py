@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
@@ -19,11 +19,13 @@ from services.chassis.ids import parse_uuid
 from services.chassis.tokens import current_actor
 from services.gate.domain.kpis import Gates, Kpi, Outcome, TestKind
 from services.gate.domain.report import Report
+from services.gate.domain.user_actions import ActionCounts
 from services.gate.handlers import Gatekeeper
 from services.gate.ports import Command, Decision, Render
 
 _RELEASE = re.compile(r"[A-Za-z0-9._+-]{1,128}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
+_LONGEST_PERIOD = timedelta(days=366)
 _NAME = re.compile(r"[A-Za-z0-9_]{0,64}")
 
 
@@ -98,6 +100,21 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
             response.next_page_token = _token(str(start + size))
         return response
 
+    async def ReportUserActions(
+        self, request: pb.ReportUserActionsRequest, context: Any
+    ) -> pb.ReportUserActionsResponse:
+        """See the contract."""
+        there = request.HasField("start_time") and request.HasField("end_time")
+        _check(there, "start_time", "PERIOD_MALFORMED")
+        start, end = (_moment(each) for each in (request.start_time, request.end_time))
+        _check(timedelta(0) < end - start <= _LONGEST_PERIOD, "end_time", "PERIOD_MALFORMED")
+        total, rows, cut_off = await self._gatekeeper.user_actions(start, end)
+        return pb.ReportUserActionsResponse(
+            total=_counts(total),
+            rows=[_counts(row) for row in rows],
+            cut_off=[f"{place}={position}" for place, position in cut_off.items()],
+        )
+
     def _gate(self, kpi: Kpi, last: Mapping[str, Report]) -> pb.Gate:
         report = last.get(kpi.report)
         return pb.Gate(
@@ -169,6 +186,26 @@ def _summary(report: Report) -> pb.ReportSummary:
         create_time=_stamp(report.create_time),
         release=report.release,
     )
+
+
+def _counts(counts: ActionCounts) -> pb.UserActionCounts:
+    return pb.UserActionCounts(
+        dimension=counts.dimension,
+        name=counts.name,
+        shown=counts.shown,
+        blurred=counts.blurred,
+        cancelled=counts.cancelled,
+        went_on=counts.went_on,
+        no_answer=counts.no_answer,
+        open=counts.open,
+    )
+
+
+def _moment(value: Timestamp) -> datetime:
+    try:
+        return value.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput("PERIOD_MALFORMED", "The period is not one that a calendar holds.") from None
 
 
 def _outcome(outcome: Outcome) -> pb.Outcome.ValueType:

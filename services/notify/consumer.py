@@ -89,7 +89,7 @@ class _CaseEvents:
                 for e in live
             ]
         )
-        await self._telling.tell(unit, [_case_notice(e, Subject.CASE_OPENED, "OPEN", "1") for e in live])
+        await self._telling.tell(unit, [_case_notice(e, _opening(e.kind), "OPEN", "1") for e in live])
 
     async def reopened(self, unit: Unit, events: Sequence[case_events.CaseReopened]) -> None:
         for event in events:
@@ -104,10 +104,9 @@ class _CaseEvents:
         await self._telling.tell(
             unit,
             [
-                _case_notice(
-                    e, Subject.CASE_CLOSED, _resolution(e.resolution), str(reopenings[e.case_id] + 1)
-                )
+                _case_notice(e, _closing(e.resolution), _resolution(e.resolution), str(reopenings[e.case_id] + 1))
                 for e in events
+                if e.resolution not in _KNOWN_TO_THE_SUBSCRIBER
             ],
         )
 
@@ -133,6 +132,20 @@ def _removal_notice(facts: removal_events.RemovalFacts, subject: Subject) -> Not
         occurrence=f"{facts.removal_request_id}.{facts.attempt}",
         facts=Facts(platform=facts.platform),
     )
+
+
+_KNOWN_TO_THE_SUBSCRIBER = frozenset(
+    {case_pb2.RESOLUTION_UPLOAD_CANCELLED, case_pb2.RESOLUTION_UPLOADED, case_pb2.RESOLUTION_NOT_ANSWERED}
+)
+"""Ends that the subscriber brought about a moment ago, or did not care for: no news."""
+
+
+def _opening(kind: signal_pb2.CaseKind.ValueType) -> Subject:
+    return Subject.UPLOAD_WARNED if kind == signal_pb2.CASE_KIND_PRE_UPLOAD else Subject.CASE_OPENED
+
+
+def _closing(resolution: case_pb2.Resolution.ValueType) -> Subject:
+    return Subject.UPLOAD_REDACTED if resolution == case_pb2.RESOLUTION_REDACTED else Subject.CASE_CLOSED
 
 
 def _kind(kind: signal_pb2.CaseKind.ValueType) -> str:

@@ -16,9 +16,14 @@ NO_PICTURE = {
     "body",
     "claims",
     "document_sha256",
+    "input_ref",
+    "input_sha256",
     "junit",
     "nonce",
+    "output_sha256",
     "signature",
+    "text_output_sha256",
+    "text_ref",
     "tls_peer_sha256",
 }
 """Bytes of requests that hold no picture and no vector; all others may."""
@@ -28,13 +33,19 @@ ANSWERS_TO_PICTURES = {
     "AnswerLivenessChallenge": {"passed", "reason"},
     # "you" is the caller; of others it says only that they are others.
     "CheckUpload": {
+        "answer_by_time",
         "case_id",
         "findings",
         "findings.another_person",
+        "findings.child",
         "findings.field",
         "findings.kind",
         "findings.region",
+        "findings.severity",
         "findings.you",
+        "severity",
+        "skipped",
+        "suggested_action",
         "upload_check_id",
     },
     "EnrollFace": {
@@ -49,7 +60,7 @@ ANSWERS_TO_PICTURES = {
         "template.state",
         "template.template_id",
     },
-    "ResolveUpload": {"redacted_image"},
+    "ResolveUpload": {"choice", "redacted_image", "redacted_text"},
     "SubmitSignal": {"duplicate", "state"},
     "SubmitSignals": {"duplicate", "refusal", "refusal.field", "refusal.reason", "sequence", "signal_id", "state"},
 }

@@ -36,6 +36,10 @@ class Resolution(IntEnum):
     FALSE_POSITIVE = 4
     WITHDRAWN = 5
     UNRESOLVED = 6
+    REDACTED = 7
+    UPLOAD_CANCELLED = 8
+    UPLOADED = 9
+    NOT_ANSWERED = 10
 
 
 class Verdict(IntEnum):

@@ -12,6 +12,7 @@ from services.case.domain.cases import MOVES, Case, illegal
 from services.case.domain.chain import Head
 from services.case.domain.removals import RemovalState, follow
 from services.case.domain.rules import Rules
+from services.case.domain.uploads import RESOLUTIONS
 from services.case.domain.words import CaseState, Resolution, Rule, Verdict
 from services.case.handlers.intake import tell_merge
 from services.case.ports import CLOSE, GIVE_UP, PACK, SYSTEM, Alias, Unit, Who
@@ -43,15 +44,20 @@ async def lock_root(unit: Unit, case_id: str, owner: str = "") -> Case:
 async def close(
     unit: Unit, case_id: str, resolution: Resolution, version: int, now: datetime, who: Who
 ) -> str:
-    """Closes a case. Returns the root's id. Raises NotFound, Aborted VERSION_CHANGED, FailedPrecondition."""
+    """Closes a case. Returns the root's id. Raises NotFound, Aborted VERSION_CHANGED, FailedPrecondition, InvalidInput
+    RESOLUTION_RESERVED for an end that only the answer to a warning before an upload gives."""
+    if resolution in RESOLUTIONS.values():
+        bad = [("resolution", "RESOLUTION_RESERVED")]
+        raise InvalidInput("RESOLUTION_RESERVED", "Only the subscriber's own answer ends a case so.", violations=bad)
     root = await lock_root(unit, case_id)
     if version and version != root.version:
         raise Aborted("VERSION_CHANGED", "The case has changed since it was read.")
-    await _close(unit, root, resolution, now, who)
+    await finish(unit, root, resolution, now, who)
     return root.case_id
 
 
-async def _close(unit: Unit, root: Case, resolution: Resolution, now: datetime, who: Who) -> None:
+async def finish(unit: Unit, root: Case, resolution: Resolution, now: datetime, who: Who) -> None:
+    """Closes a locked root, tells of it and records it. Raises FailedPrecondition ILLEGAL_TRANSITION."""
     before = root.state.name
     root.move(CaseState.CLOSED, now, resolution)
     root.due_time = None
@@ -71,7 +77,7 @@ async def close_when_due(unit: Unit, case_id: str, now: datetime) -> None:
     """Closes a case that has been resolved for long enough; anything else happened meanwhile: leaves it."""
     root = await lock_root(unit, case_id)
     if root.state is CaseState.RESOLVED and root.due_time is not None and root.due_time <= now:
-        await _close(unit, root, root.resolution, now, SYSTEM)
+        await finish(unit, root, root.resolution, now, SYSTEM)
 
 
 async def give_up_when_due(unit: Unit, case_id: str, rules: Rules, now: datetime) -> None:
@@ -211,7 +217,7 @@ async def take_verdict(
     record = records.label("SUBSCRIBER", verdict.name, now, who, case_ids=[root.case_id])
     unit.record(subscriber_id, record)
     if verdict is Verdict.NOT_ME and CaseState.CLOSED in MOVES[root.state]:
-        await _close(unit, root, Resolution.FALSE_POSITIVE, now, who)
+        await finish(unit, root, Resolution.FALSE_POSITIVE, now, who)
     else:
         await unit.cases.update([root])
     return root.case_id

@@ -26,6 +26,7 @@ from services.console.demo.devices import Phone
 from services.console.demo.feed import CALIBRATION, Fed, Feed
 from services.console.demo.truth import Seen, Truth
 from services.console.home import Home, HomeUnusable
+from services.console.output import CannotDo
 from services.console.provider import TestProvider
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -231,7 +232,7 @@ def main() -> int:
     except grpclib.GRPCError as error:
         say.print(f"The demo could not run: a service refused with {reason_of(error)}.")
         return DEMO_CANNOT
-    except (ValueError, OSError, TimeoutError, commands.CannotDo, HomeUnusable) as error:
+    except (ValueError, OSError, TimeoutError, CannotDo, HomeUnusable) as error:
         say.print(f"The demo could not run: {type(error).__name__}: {error}")
         return DEMO_CANNOT
     (out / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

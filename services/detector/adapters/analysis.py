@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -29,6 +28,9 @@ from services.detector.domain.text_similarity import signature
 from services.detector.ports import Content, Kept, Reading, TextReader
 
 log = logger(__name__)
+
+Sharper = Callable[[], Pixels]
+"""Gives a picture once more, with more pixels."""
 
 ENOUGH_PIXELS = 960
 """Long side that detection needs; JPEGs twice as large are decoded at a fraction of their size. Measured on the sample
@@ -136,7 +138,7 @@ class SignalAnalysis:
         boxes = [shown.faces[index].box for index in here]
         regions = [Region(box.left, box.top, box.right, box.bottom) for box in boxes]
         kept = [here.index(each) for each in mine if each in here]
-        return thumbnail(shown.picture.frames[frame], [*regions, *self._hit_regions(shown, frame)], kept)
+        return thumbnail(shown.picture.frames[frame], regions, kept, self._hit_regions(shown, frame))
 
     def _first_with_hits(self, shown: _Shown) -> int:
         frames = range(len(shown.readings))
@@ -165,6 +167,41 @@ def larger_of(data: bytes, picture: images.Picture) -> Larger:
     return Larger(picture.full_height, picture.full_width, read)
 
 
+def sharper_of(data: bytes, picture: images.Picture) -> Sharper | None:
+    """The picture with as many pixels as reading its lines takes; None where it was not decoded smaller."""
+    if picture.reduction <= 1:
+        return None
+    short, long = sorted((picture.full_width, picture.full_height))
+    enough = round(READ_PIXELS * max(1.0, long / short / 2))
+
+    def read() -> Pixels:
+        try:
+            return images.read_picture(data, enough).pixels
+        except images.UnreadableImage:  # as above
+            return picture.pixels
+
+    return read
+
+
+def written_in(
+    reader: TextReader, picture: images.Picture, sharper: Sharper | None, until: float
+) -> tuple[Reading, ...]:
+    """What stands in each frame; no line is begun after `until`, by the monotonic clock."""
+    readings = []
+    started = time.monotonic()
+    for frame in picture.frames:
+        left = until - time.monotonic()
+        readings.append(reader.read(frame, sharper, left) if left > 0 else Reading(Written(), False))
+        sharper = None
+    observe_stage("read_texts", time.monotonic() - started)
+    return tuple(readings)
+
+
+def name_of_reader(reader: TextReader) -> str:
+    """Rules, models and runtime that read, as records name them."""
+    return f"{reader.rule_version}/{reader.reader_id}"
+
+
 class SignalAnalyst:
     """See the port Analyst.
 
@@ -190,7 +227,7 @@ class SignalAnalyst:
         self._scanning = threading.Lock()
         self.model_id = engine.model_id
         self.engine_id = engine.engine_id
-        self.reader_id = f"{reader.rule_version}/{reader.reader_id}" if reader else ""
+        self.reader_id = name_of_reader(reader) if reader else ""
         self.face_rule_version = face_rules.name
         self.text_rule_version = f"pii-{scanner.rules.version}"
 
@@ -229,24 +266,10 @@ class SignalAnalyst:
                 picture,
                 tuple(face for face, _ in faces),
                 tuple(frame for _, frame in faces),
-                self._written(data, picture, until),
+                written_in(self._reader, picture, sharper_of(data, picture), until) if self._reader else (),
             )
             shown[at].append(each)
         return shown, unreadable
-
-    def _written(self, data: bytes, picture: images.Picture, until: float) -> tuple[Reading, ...]:
-        """What stands in each frame; lines are cut from the full picture where it was decoded smaller."""
-        if self._reader is None:
-            return ()
-        sharper = partial(_sharper, data, picture) if picture.reduction > 1 else None
-        readings = []
-        started = time.monotonic()
-        for frame in picture.frames:
-            left = until - time.monotonic()
-            readings.append(self._reader.read(frame, sharper, left) if left > 0 else Reading(Written(), False))
-            sharper = None
-        observe_stage("read_texts", time.monotonic() - started)
-        return tuple(readings)
 
     def _find(self, signals: Sequence[Signal], shown: Sequence[Sequence[_Shown]]) -> list[list[FaceFinding]]:
         """Every face against the gallery: one search for all; pose and a second look for those that need it."""
@@ -300,15 +323,6 @@ class SignalAnalyst:
             return results[0]
         together = dict.fromkeys(combination for each in results for combination in each.combinations)
         return ScanResult(tuple(hit for each in results for hit in each.hits), tuple(together))
-
-
-def _sharper(data: bytes, picture: images.Picture) -> images.Pixels:
-    """The first frame with the pixels that reading needs; as it is where the file breaks off on the way to them."""
-    short, long = sorted((picture.full_width, picture.full_height))
-    try:
-        return images.read_picture(data, round(READ_PIXELS * max(1.0, long / short / 2))).pixels
-    except images.UnreadableImage:
-        return picture.pixels
 
 
 def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:

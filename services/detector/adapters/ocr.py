@@ -66,7 +66,6 @@ class OcrRules:
     most_lines: int
     least_height: float
     most_height: float
-    mask_margin: float
     seconds: float
     latin_from: float
     read_from: float
@@ -88,7 +87,6 @@ class OcrRules:
             most_lines=int(raw["most_lines"]),
             least_height=float(raw["least_height"]),
             most_height=float(raw["most_height"]),
-            mask_margin=float(raw["mask_margin"]),
             seconds=float(raw["seconds"]),
             latin_from=float(raw["latin_from"]),
             read_from=float(raw["read_from"]),

@@ -16,6 +16,7 @@ from services.detector.adapters.fingerprints import read_rules as read_dedup_rul
 from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.ocr import OcrRules
 from services.detector.adapters.pii_hyperscan import build_scanner
+from services.detector.adapters.redaction import RedactionRules
 from services.detector.adapters.tiles import TileRules
 from services.detector.domain import pii
 from services.detector.domain.channels import Channel, read_channels
@@ -23,6 +24,7 @@ from services.detector.domain.decisions import IdentifierKind, ReviewRules, scan
 from services.detector.domain.faces import FaceRules, rules_from
 from services.detector.domain.ownership import OwnershipRules
 from services.detector.domain.text_similarity import TextDedupRule
+from services.detector.domain.uploads import UploadRules
 
 RULES = Path(__file__).parents[1] / "rules"
 _REASONS = {
@@ -48,6 +50,8 @@ class Rules:
     texts: TextDedupRule
     ocr: OcrRules
     pii_file: Path
+    uploads: UploadRules
+    redaction: RedactionRules
 
     def scanner(self) -> pii.Scanner:
         """A scanner by these rules; takes a second to make and serves one thread at a time."""
@@ -63,6 +67,7 @@ def read_rules(folder: Path | None = None) -> Rules:
     def load(name: str) -> Any:
         return yaml.safe_load(chosen[name].read_text(encoding="utf-8"))
 
+    uploads = load("uploads.yaml")
     return Rules(
         channels=read_channels(load("channels.yaml"), _source_types()),
         ownership=OwnershipRules.read(load("ownership.yaml")),
@@ -74,6 +79,8 @@ def read_rules(folder: Path | None = None) -> Rules:
         texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
         ocr=OcrRules.read(load("ocr.yaml")),
         pii_file=chosen["pii.yaml"],
+        uploads=UploadRules.read(uploads),
+        redaction=RedactionRules.read(uploads["redaction"]),
     )
 
 

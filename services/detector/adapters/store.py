@@ -21,6 +21,7 @@ from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
 from services.detector.adapters import tables
 from services.detector.adapters.spool import SqlSpool
+from services.detector.adapters.uploads import SqlUploads
 from services.detector.domain.channels import Channel, ChannelLevel
 from services.detector.domain.clusters import Medium
 from services.detector.domain.decisions import Band, IdentifierKind, MatchKind
@@ -128,6 +129,9 @@ class SqlSubscribers:
             tables.KnownDeviceRow,
             tables.LivenessChallengeRow,
             tables.DuplicateFaceRow,
+            tables.LinkedAccountRow,
+            tables.UploadCheckRow,
+            tables.RedactionRow,
             tables.SubscriberRow,
         ):
             mine = delete(row).where(row.subscriber_id == subscriber_id)
@@ -588,6 +592,7 @@ class SqlWork:
         self.contents = SqlContents(session)
         self.decisions = SqlDecisions(session)
         self.proving = SqlProving(session)
+        self.uploads = SqlUploads(session)
 
     async def one_at_a_time(self, what: bytes) -> None:
         """See the port. A hash collision only makes somebody wait."""

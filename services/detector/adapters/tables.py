@@ -251,5 +251,62 @@ class DecisionRow(Base):
     create_time: Mapped[datetime] = mapped_column(_TIME, index=True, comment="business time")
 
 
+class LinkedAccountRow(Base):
+    """Accounts on platforms whose uploads are checked."""
+
+    __tablename__ = "linked_account"
+
+    account_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="whose account")
+    platform: Mapped[str] = mapped_column(Text, comment="platform id")
+    handle_ref: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of subscriber, platform and name")
+    handle: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: name of the account there")
+    warn_about_others: Mapped[bool] = mapped_column(comment="other people's faces are warned about as well")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+
+    __table_args__ = (
+        Index("ix_linked_account_subscriber", "subscriber_id", "account_id"),
+        Index("uq_linked_account_handle_ref", "handle_ref", unique=True),
+    )
+
+
+class UploadCheckRow(Base):
+    """Checks before uploads: what was found, never what was checked."""
+
+    __tablename__ = "upload_check"
+
+    upload_check_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="whose upload")
+    account_id: Mapped[str] = mapped_column(Text, comment="linked account it goes to")
+    case_id: Mapped[str] = mapped_column(Text, comment="case of the warning; empty where nothing was found")
+    state: Mapped[int] = mapped_column(SmallInteger, comment="CheckState")
+    image_ref: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of check and picture; may be empty")
+    text_ref: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of check and text; may be empty")
+    skipped: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="what was not looked at")
+    findings: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: kinds, places, severity")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    answer_by: Mapped[datetime | None] = mapped_column(_TIME, comment="end of the time to answer")
+    resolve_time: Mapped[datetime | None] = mapped_column(_TIME, comment="business time of the answer")
+    version: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+
+    __table_args__ = (
+        Index("ix_upload_check_subscriber", "subscriber_id", "upload_check_id"),
+        Index("ix_upload_check_recent", "subscriber_id", "create_time"),
+    )
+
+
+class RedactionRow(Base):
+    """Redacted uploads, each sealed under a key of its own that goes with the row."""
+
+    __tablename__ = "redaction"
+
+    upload_check_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="check it belongs to")
+    subscriber_id: Mapped[str] = mapped_column(Text, index=True, comment="whose upload")
+    image: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: the redacted picture")
+    text: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: the masked text")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+
+
 chassis_tables(Base.metadata)
 request_memory_table(Base.metadata)

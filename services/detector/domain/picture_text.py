@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
@@ -129,15 +129,21 @@ class Written:
         Places inside a line are reckoned by the width of its characters, so each region is larger by one character at
         both ends, and by a sixth of the line's height above and below.
         """
-        found = []
+        return [_part(line, *inside) for line, inside in self._within(start, end)]
+
+    def whole_regions(self, start: int, end: int) -> list[Quad]:
+        """The whole lines in which the characters from `start` to `end` of the text stand."""
+        return [line.quad for line, _ in self._within(start, end)]
+
+    def _within(self, start: int, end: int) -> Iterator[tuple[TextLine, tuple[int, int]]]:
+        """The lines that have some of these characters, and which of their own these are."""
         for at in range(max(0, bisect_right(self.starts, start) - 1), len(self.lines)):
             line, first = self.lines[at], self.starts[at]
             if first >= end:
                 break
             inside = (max(0, start - first), min(len(line.text), end - first))
             if inside[0] < inside[1]:
-                found.append(_part(line, *inside))
-        return found
+                yield line, inside
 
 
 def _part(line: TextLine, start: int, end: int) -> Quad:

@@ -11,6 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.keys import KeyStore
 from services.detector.domain.ownership import OwnershipState
 from services.detector.handlers.enrolling import Enrolling
+from services.detector.handlers.uploading_answers import Answering
 from services.detector.ports import SealedTemplate, SealedWatch, Subscriber, Work
 
 PAGE = 100
@@ -25,6 +26,7 @@ class Following:
     clock: Clock
     forget: Callable[[str], None]
     """Drops what is held of a subscriber in memory."""
+    uploads: Answering
 
     async def registered(self, work: Work, subscriber_id: str, minor: bool) -> None:
         """Knows a subscriber from now on."""
@@ -48,6 +50,8 @@ class Following:
             await self._each_template(work, subscriber_id, self._erase_template("CONSENT_WITHDRAWN"))
         if scope in (consents.CONSENT_SCOPE_WATCHED_IDENTIFIER, consents.CONSENT_SCOPE_SERVICE):
             await self._each_watch(work, subscriber_id, self._erase_watch("CONSENT_WITHDRAWN"))
+        if scope in (consents.CONSENT_SCOPE_LINKED_ACCOUNT, consents.CONSENT_SCOPE_SERVICE):
+            await self.uploads.forget(work, subscriber_id, "CONSENT_WITHDRAWN")
         if scope == consents.CONSENT_SCOPE_TEMPLATE_CROP:
             await work.templates.drop_crops(subscriber_id)
 
@@ -108,6 +112,7 @@ class Following:
         self.keys.destroy(subscriber_id)
         await self._each_template(work, subscriber_id, self._erase_template("SUBSCRIBER_ERASED"))
         await self._each_watch(work, subscriber_id, self._erase_watch("SUBSCRIBER_ERASED"))
+        await self.uploads.forget(work, subscriber_id, "SUBSCRIBER_ERASED")
         await work.subscribers.remove(subscriber_id)
         self.forget(subscriber_id)
         work.event(subscriber_id, events.ErasureCompleted(subscriber_id=subscriber_id))

@@ -11,19 +11,21 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from misuse.common.v1.signal_pb2 import Band, MatchKind
-from misuse.log.v1.record_pb2 import LogRecord
+from misuse.common.v1.signal_pb2 import Band, IdentifierKind, MatchKind, UploadSeverity
+from misuse.log.v1.record_pb2 import LogRecord, PreUploadWarningLog
 from services.chassis.bus import CURSOR, Event
 from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.errors import InvalidInput
 from services.gate.adapters.tables import LogRecordRow
 from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.measures import MatchDecision, NotificationFacts
+from services.gate.domain.user_actions import CHOICES, UploadWarning
 
 _ROWS = table_of(LogRecordRow)
 _COMMITS = ("OPENED", "SIGHTED", "REOPENED")
 """Transitions that commit a case or a sighting; REVIEW_OPENED does not."""
 _FETCH = 5_000
+_WARNED = tuple(name.removeprefix("UPLOAD_SEVERITY_") for name, number in UploadSeverity.items() if number)
 
 
 async def keep_records(session: AsyncSession, events: Sequence[Event]) -> None:
@@ -63,6 +65,10 @@ def _facet(record: LogRecord, body: str) -> str:
             return record.notification_delivery_log.action
         case "evidence_pack_log":
             return record.evidence_pack_log.action
+        case "pre_upload_warning_log":
+            return UploadSeverity.Name(record.pre_upload_warning_log.severity).removeprefix("UPLOAD_SEVERITY_")
+        case "user_action_outcome_log":
+            return record.user_action_outcome_log.choice
         case "removal_request_log":
             return record.removal_request_log.to_state
         case "index_version_log":
@@ -162,6 +168,26 @@ class SqlRecords:
             found[log.replica] = ReplicaFacts(log.replica, longest, log.version, log.head_version)
         return list(found.values())
 
+    async def upload_warnings(self, start: datetime, end: datetime) -> Sequence[UploadWarning]:
+        """See Records."""
+        found: dict[str, UploadWarning] = {}
+        async for record in self._read("pre_upload_warning_log", _WARNED, start, end):
+            log = record.pre_upload_warning_log
+            # Periods follow each other: the end of one is the start of the next.
+            if record.occur_time.ToDatetime(UTC) < end:
+                found[log.upload_check_id] = UploadWarning(
+                    log.upload_check_id, _found(log), UploadSeverity.Name(log.severity).removeprefix("UPLOAD_SEVERITY_")
+                )
+        return list(found.values())
+
+    async def upload_choices(self, start: datetime) -> Mapping[str, str]:
+        """See Records."""
+        found: dict[str, str] = {}
+        async for record in self._read("user_action_outcome_log", CHOICES, start, None):
+            log = record.user_action_outcome_log
+            found[log.upload_check_id] = log.choice
+        return found
+
     async def counts_by_type(self) -> Mapping[str, int]:
         """See Records."""
         query = select(_ROWS.c.type, func.count()).group_by(_ROWS.c.type)
@@ -178,6 +204,12 @@ class SqlRecords:
         result = await self._session.stream(query.execution_options(yield_per=_FETCH))
         async for payload in result.scalars():
             yield LogRecord.FromString(payload)
+
+
+def _found(log: PreUploadWarningLog) -> frozenset[str]:
+    names = {IdentifierKind.Name(kind).removeprefix("IDENTIFIER_KIND_") for kind in log.kinds}
+    names |= {"FACE_OWN"} if log.own_faces else set()
+    return frozenset(names | ({"FACE_OTHER"} if log.other_faces else set()))
 
 
 def _apply(facts: NotificationFacts, record: LogRecord) -> None:

@@ -74,7 +74,7 @@ _REACHED = text(
     """
 )
 """What was handed over and what acknowledged, each once per root case: a merge makes two tellings one."""
-_OF_THE_CASE = (Subject.CASE_OPENED, Subject.CASE_REOPENED, Subject.CASE_CLOSED)
+_OF_THE_CASE = (Subject.CASE_OPENED, Subject.CASE_REOPENED, Subject.CASE_CLOSED, Subject.UPLOAD_WARNED)
 
 
 class SqlStore:

@@ -27,6 +27,7 @@ from misuse.detector.v1 import (
     channel_service_pb2_grpc,
     enrollment_service_pb2_grpc,
     signal_service_pb2_grpc,
+    upload_service_pb2_grpc,
 )
 from misuse.detector.v1 import (
     enrollment_service_pb2 as enrolment,
@@ -48,11 +49,11 @@ from services.chassis.outbox import Outbox
 from services.chassis.server import build_server
 from services.chassis.tokens import Issuer, create_key_pair
 from services.console.embedded import Postgres
-from services.detector.__main__ import LARGEST_MESSAGE, MIGRATIONS, Detector, wire
+from services.detector.__main__ import LARGEST_MESSAGE, MIGRATIONS, Detector, UploadParts, wire
 from services.detector.adapters.models import FaceModels, open_models
 from services.detector.adapters.rules import Rules, read_rules
 from services.detector.adapters.tables import Base
-from services.detector.domain.pii import Scanner
+from services.detector.domain.pii import Scanner, WholeText
 from services.detector.handlers.deciding import PICTURES, TEXTS
 from services.detector.ports import TextReader
 
@@ -67,6 +68,8 @@ _TYPES: dict[str, type[Message]] = {
     "template_erased": events.TemplateErased,
     "erasure_completed": events.ErasureCompleted,
     "channel_switched": events.ChannelSwitched,
+    "upload_warned": events.UploadWarned,
+    "upload_resolved": events.UploadResolved,
     "recorded": LogRecord,
 }
 
@@ -103,6 +106,10 @@ class World:
     @property
     def channels(self) -> Any:
         return channel_service_pb2_grpc.ChannelServiceStub(self.channel)
+
+    @property
+    def uploads(self) -> Any:
+        return upload_service_pb2_grpc.UploadServiceStub(self.channel)
 
     @property
     def collector(self) -> list[tuple[str, str]]:
@@ -258,6 +265,7 @@ class Heavy:
     rules: Rules
     models: FaceModels
     scanner: Scanner
+    upload_scanner: Scanner
 
 
 @pytest.fixture(scope="session")
@@ -266,7 +274,8 @@ def heavy() -> Heavy:
     if not (MODELS / "models.json").exists():
         pytest.skip("the model files are not prepared: run `make setup`")
     rules = read_rules()
-    return Heavy(rules, open_models(MODELS), rules.scanner())
+    scanner = rules.scanner()
+    return Heavy(rules, open_models(MODELS), scanner, Scanner(scanner.rules, WholeText()))
 
 
 @pytest.fixture(scope="session")
@@ -321,7 +330,7 @@ async def running(
     database = Database(url)
     keys = FileKeyStore(config.keys_dir, master)
     time = clock or ManualClock(START)
-    with ThreadPoolExecutor(2) as executor:
+    with ThreadPoolExecutor(2) as executor, ThreadPoolExecutor(2) as for_uploads:
         outbox = Outbox("detector", 4, b"k" * 32)
         detector = wire(
             config,
@@ -334,6 +343,7 @@ async def running(
             heavy.scanner,
             executor,
             reader=reader,
+            uploads=UploadParts(for_uploads, 2, heavy.upload_scanner),
         )
         await detector.start()
         await detector.feed.refresh()

@@ -23,7 +23,15 @@ from sqlalchemy import insert, select, text
 
 from misuse.case.v1.events_pb2 import LogHeadAdvanced, SubscriberErasureRequested
 from misuse.common.v1.access_pb2 import PURPOSE_RELEASE, ROLE_RELEASE_MANAGER
-from misuse.common.v1.signal_pb2 import BAND_MATCH, BAND_REVIEW, MATCH_KIND_FACE
+from misuse.common.v1.signal_pb2 import (
+    BAND_MATCH,
+    BAND_REVIEW,
+    IDENTIFIER_KIND_MOBILE_PHONE,
+    MATCH_KIND_FACE,
+    UPLOAD_SEVERITY_HIGH,
+    UPLOAD_SEVERITY_MEDIUM,
+    UPLOAD_SEVERITY_UNSPECIFIED,
+)
 from misuse.gate.v1 import gate_service_pb2 as pb
 from misuse.gate.v1 import gate_service_pb2_grpc
 from misuse.log.v1.record_pb2 import (
@@ -32,6 +40,8 @@ from misuse.log.v1.record_pb2 import (
     LogRecord,
     MatchDecisionLog,
     NotificationDeliveryLog,
+    PreUploadWarningLog,
+    UserActionOutcomeLog,
 )
 from services.chassis.bus import CURSOR, Event
 from services.chassis.clock import ManualClock
@@ -420,3 +430,58 @@ async def test_the_migrations_make_exactly_the_tables_of_the_code(world: World) 
             lambda sync: compare_metadata(MigrationContext.configure(sync), metadata())
         )
     assert [change for change in found if "alembic_version" not in str(change)] == []
+
+
+# --- UserActionOutcomeReport ---
+
+
+def warning(check_id: str, moment: datetime, severity: Any, own_faces: int = 0, *kinds: Any) -> LogRecord:
+    log = PreUploadWarningLog(upload_check_id=check_id, severity=severity, own_faces=own_faces, kinds=kinds)
+    return LogRecord(record_id=uuid7(), occur_time=stamp(moment), pre_upload_warning_log=log)
+
+
+def choice(check_id: str, moment: datetime, word: str) -> LogRecord:
+    log = UserActionOutcomeLog(upload_check_id=check_id, choice=word)
+    return LogRecord(record_id=uuid7(), occur_time=stamp(moment), user_action_outcome_log=log)
+
+
+async def test_what_subscribers_chose_is_counted_by_kind_and_severity(world: World) -> None:
+    day = timedelta(days=1)
+    before, inside, end = START - 3 * day, START - day, START
+    high, medium = UPLOAD_SEVERITY_HIGH, UPLOAD_SEVERITY_MEDIUM
+    warnings = [
+        warning("face", inside, medium, 1),
+        warning("both", inside, high, 1, IDENTIFIER_KIND_MOBILE_PHONE),
+        warning("phone", inside, high, 0, IDENTIFIER_KIND_MOBILE_PHONE),
+        warning("silent", inside, high, 0, IDENTIFIER_KIND_MOBILE_PHONE),
+        warning("waiting", inside, medium, 1),
+        warning("clean", inside, UPLOAD_SEVERITY_UNSPECIFIED),
+        warning("long ago", before, high, 1),
+        warning("next period", end, high, 1),
+    ]
+    words = {"face": "BLUR", "both": "CANCEL", "phone": "PROCEED", "silent": "NO_ANSWER", "long ago": "BLUR"}
+    # An answer may come after the period; it belongs to its warning all the same.
+    chosen = [choice(check_id, end + timedelta(hours=1), word) for check_id, word in words.items()]
+    await world.feed("detector", [*warnings, *chosen])
+    request = pb.ReportUserActionsRequest(start_time=stamp(inside - day / 2), end_time=stamp(end))
+    report = await world.stub.ReportUserActions(request, metadata=world.metadata())
+    assert (5, 1, 1, 1, 1, 1) == numbers(report.total)
+    rows = {(row.dimension, row.name): numbers(row) for row in report.rows}
+    assert {
+        ("kind", "FACE_OWN"): (3, 1, 1, 0, 0, 1),
+        ("kind", "MOBILE_PHONE"): (3, 0, 1, 1, 1, 0),
+        ("severity", "HIGH"): (3, 0, 1, 1, 1, 0),
+        ("severity", "MEDIUM"): (2, 1, 0, 0, 0, 1),
+    } == rows
+
+
+def numbers(counts: pb.UserActionCounts) -> tuple[int, ...]:
+    return (counts.shown, counts.blurred, counts.cancelled, counts.went_on, counts.no_answer, counts.open)
+
+
+@pytest.mark.parametrize("days", [0, -1, 400])
+async def test_a_period_that_is_none_is_refused(world: World, days: int) -> None:
+    request = pb.ReportUserActionsRequest(start_time=stamp(START), end_time=stamp(START + timedelta(days=days)))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.stub.ReportUserActions(request, metadata=world.metadata())
+    assert "PERIOD_MALFORMED" == unwrap(refused.value).reason

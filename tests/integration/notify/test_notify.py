@@ -30,7 +30,7 @@ from misuse.common.v1.access_pb2 import (
     ROLE_SRE,
     ROLE_SUBSCRIBER,
 )
-from misuse.common.v1.signal_pb2 import CASE_KIND_FACE
+from misuse.common.v1.signal_pb2 import CASE_KIND_FACE, CASE_KIND_PRE_UPLOAD
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.notify.v1 import notify_service_pb2 as pb
 from misuse.notify.v1 import notify_service_pb2_grpc
@@ -532,3 +532,24 @@ async def test_the_migrations_make_exactly_the_tables_of_the_code(world: World) 
             lambda sync: compare_metadata(MigrationContext.configure(sync), metadata())
         )
     assert [] == [change for change in found if "alembic_version" not in str(change)]
+
+
+async def test_a_warning_before_an_upload_and_its_blur_are_told_in_words_of_their_own(world: World) -> None:
+    who, case_id = await world.person("phone"), uuid7()
+    opened = case_events.CaseOpened(case_id=case_id, subscriber_id=who, kind=CASE_KIND_PRE_UPLOAD)
+    closed = case_events.CaseClosed(case_id=case_id, subscriber_id=who, resolution=case_pb2.RESOLUTION_REDACTED)
+    await world.feed(opened, opened, closed)
+    async with world.stream(who) as stream:
+        subjects = [(await anext(stream)).notification.subject for _ in range(2)]
+    assert {pb.NOTICE_SUBJECT_UPLOAD_WARNED, pb.NOTICE_SUBJECT_UPLOAD_REDACTED} == set(subjects)
+
+
+@pytest.mark.parametrize(
+    "resolution",
+    [case_pb2.RESOLUTION_UPLOAD_CANCELLED, case_pb2.RESOLUTION_UPLOADED, case_pb2.RESOLUTION_NOT_ANSWERED],
+)
+async def test_what_the_subscriber_chose_a_moment_ago_is_no_news(world: World, resolution: Any) -> None:
+    who = await world.person("phone")
+    await world.feed(case_events.CaseClosed(case_id=uuid7(), subscriber_id=who, resolution=resolution))
+    request = pb.ListInboxRequest(subscriber_id=who)
+    assert [] == list((await world.stub.ListInbox(request, metadata=world.subscriber(who))).items)

@@ -258,7 +258,7 @@ def test_cards_envelopes_and_chats_are_covered_and_read(
     write(tmp_path, some_pages)
     total, scanner = Tally(), RULES.scanner()
     for label in read_labels(tmp_path):
-        total.add(judge(label, reader, scanner, RULES.ocr.mask_margin))
+        total.add(judge(label, reader, scanner, RULES.redaction.line_margin))
     rates = total.rates()
     assert rates["overlap_recall"] >= 0.98
     assert rates["character_error_rate"] <= 0.1
@@ -295,7 +295,7 @@ def test_every_line_of_a_dense_page_is_found(reader: PictureReader, some_pages: 
     places = [(80, 60 + 24 * row) for row in range(66)]
     for number, place in enumerate(places):
         pen.text(place, f"{number}. 전화번호 010-1234-5678 주소 서울특별시 한별로 12", font=font, fill=(30, 30, 30))
-    mask = covering(reader.find(np.asarray(sheet, np.uint8)), (1754, 1240), RULES.ocr.mask_margin)
+    mask = covering(reader.find(np.asarray(sheet, np.uint8)), (1754, 1240), RULES.redaction.line_margin)
     assert [] == [place for place in places if not mask[place[1] + 9, 90:400].all()]
 
 
