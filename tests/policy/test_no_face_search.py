@@ -54,7 +54,6 @@ ANSWERS_TO_PICTURES = {
         "template.expire_time",
         "template.liveness",
         "template.model_ids",
-        "template.needs_review",
         "template.pictures",
         "template.source",
         "template.state",
