@@ -26,7 +26,7 @@ def picture(name: str) -> str:
 
 def test_the_gallery_is_shown_built_anew_and_judged(system: System) -> None:
     somebody = system.jikimi("subscriber", "add", "Gale Gallery", "--language", "en")["subscriber_id"]
-    assert system.jikimi("face", "add", somebody, picture("obama.jpg"))["state"] == "VERIFIED"
+    assert system.jikimi("face", "add", somebody, picture("astronaut.png"))["state"] == "VERIFIED"
     shown = system.jikimi("gallery", "status")
     assert shown["templates"] >= 1 and shown["version"] == shown["newest_version"] and shown["age_ms"] < 5000
     rebuilt = system.jikimi("gallery", "rebuild")

@@ -8,6 +8,7 @@ from datetime import datetime
 from misuse.case.v1 import events_pb2
 from misuse.case.v1.subscriber_service_pb2 import (
     CONSENT_SCOPE_FACE_TEMPLATE,
+    CONSENT_SCOPE_LINKED_ACCOUNT,
     CONSENT_SCOPE_REMOVAL,
     CONSENT_SCOPE_SERVICE,
     CONSENT_SCOPE_TEMPLATE_CROP,
@@ -34,6 +35,7 @@ _STANDS_ON_IT: Mapping[int, tuple[int, ...]] = {
         CONSENT_SCOPE_TEMPLATE_CROP,
         CONSENT_SCOPE_WATCHED_IDENTIFIER,
         CONSENT_SCOPE_REMOVAL,
+        CONSENT_SCOPE_LINKED_ACCOUNT,
     ),
     CONSENT_SCOPE_FACE_TEMPLATE: (CONSENT_SCOPE_TEMPLATE_CROP,),
 }
