@@ -98,7 +98,7 @@ def _decisions(models: Path, pictures: Path, runs: int, say: Callable[[str], obj
     matcher = FaceMatcher(engine, _gallery(engine, files[0]), read_face_rules())
 
     def decide(data: bytes) -> int:
-        return len(matcher.decide(engine.analyse(read_picture(data, ENOUGH_PIXELS).pixels)))
+        return len(matcher.match(engine.analyse(read_picture(data, ENOUGH_PIXELS).pixels)))
 
     if [decide(data) for data in files] != [1] * len(files):
         raise ValueError("a picture of the benchmark does not show exactly one face")

@@ -17,9 +17,6 @@ from datetime import datetime
 from services.case.domain.words import CaseKind, CaseState, Resolution, Verdict
 from services.chassis.errors import FailedPrecondition
 
-_LIVING = frozenset(
-    {CaseState.OPEN, CaseState.ACTION_STARTED, CaseState.WAITING_PLATFORM, CaseState.RESOLVED}
-)
 MOVES: dict[CaseState, frozenset[CaseState]] = {
     CaseState.OPEN: frozenset(
         {CaseState.ACTION_STARTED, CaseState.WAITING_PLATFORM, CaseState.RESOLVED, CaseState.CLOSED}
@@ -92,11 +89,6 @@ class Case:
     def order(self) -> tuple[datetime, str]:
         """The oldest root of an incident is the one with the least of these."""
         return self.create_time, self.case_id
-
-    @property
-    def is_living(self) -> bool:
-        """Whether there is still something to do or to watch."""
-        return self.state in _LIVING
 
     @property
     def is_false_positive(self) -> bool:

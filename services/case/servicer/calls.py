@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -38,12 +38,6 @@ class Needs:
         """The caller, as records show it."""
         actor = current_actor()
         return Who(actor.role, self.reference(actor.subject), actor.purpose)
-
-
-class Repeatable(Protocol):
-    """A request with an idempotency key."""
-
-    request_id: str
 
 
 def owner() -> str:

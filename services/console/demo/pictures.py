@@ -70,13 +70,6 @@ def as_webp(picture: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def as_png(picture: Image.Image) -> bytes:
-    """Saved as PNG."""
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
-
-
 REPOSTS: Mapping[str, Transform] = {
     "recompressed to 70": lambda p: jpeg(p, 70),
     "recompressed to 50": lambda p: jpeg(p, 50),

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-import numpy as np
-
 from services.chassis.telemetry import logger, observe_stage
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces
-from services.detector.adapters.faces import Face, FaceEngine, Larger, SecondLook, stacked
+from services.detector.adapters.faces import Face, FaceEngine, FaceMatcher, Larger, Matched
 from services.detector.adapters.fingerprints import fingerprint
 from services.detector.adapters.images import Pixels
 from services.detector.adapters.redaction import Region, encoded, thumbnail
@@ -40,8 +38,6 @@ READ_PIXELS = 2400
 shorter side more."""
 READING_SECONDS = 40.0
 """For the texts in all pictures of a batch together: a third of what its lease lasts (handlers/deciding.py)."""
-CANDIDATES = 4
-"""Subscribers nearest to a face that the decision looks at."""
 MOST_MASKED_CHARACTERS = 5_000
 """At most 16 KiB as UTF-8, three bytes for a Korean syllable."""
 _RADIUS = 80
@@ -219,8 +215,7 @@ class SignalAnalyst:
         reading_seconds: float = READING_SECONDS,
     ) -> None:
         self._engine = engine
-        self._enrolled = enrolled
-        self._face_rules = face_rules
+        self._matcher = FaceMatcher(engine, enrolled.gallery, face_rules)
         self._scanner = scanner
         self._reader = reader
         self._reading_seconds = reading_seconds
@@ -284,25 +279,9 @@ class SignalAnalyst:
             return findings
         faces = [face for pictures in shown for each in pictures for face in each.faces]
         groups = [signals[at].channel_group for at, *_ in places]
-        size, rules = len(self._enrolled), self._face_rules
-        candidates = self._enrolled.candidates(np.stack([face.vector for face in faces]), CANDIDATES)
-        near = [n for n, face in enumerate(faces) if rules_of_faces.is_near(candidates[n], face.quality, size, rules)]
-        for n, face in zip(near, self._engine.posed([faces[n] for n in near]), strict=True):
-            faces[n] = face
-        again = [
-            n
-            for n in near
-            if rules_of_faces.needs_second_look(candidates[n], faces[n].quality, size, rules, groups[n])
-        ]
-        for n, look in zip(again, self._look_again([faces[n] for n in again]), strict=True):
-            candidates[n] = self._enrolled.with_second_look(candidates[n], look, rules)
-        for n, (at, part, index) in enumerate(places):
-            verdict = rules_of_faces.decide(candidates[n], faces[n].quality, size, rules, groups[n])
-            findings[at].append(_finding(part, index, faces[n], candidates[n], verdict))
+        for (at, part, index), each in zip(places, self._matcher.match(faces, groups), strict=True):
+            findings[at].append(_finding(part, index, each))
         return findings
-
-    def _look_again(self, faces: Sequence[Face]) -> list[SecondLook]:
-        return self._engine.second_look(*stacked(faces)) if faces else []
 
     def _one(
         self,
@@ -353,13 +332,8 @@ def _portions(texts: Sequence[TextPart], most: int) -> Iterator[list[TextPart]]:
         yield portion
 
 
-def _finding(
-    part: int,
-    index: int,
-    face: Face,
-    candidates: Sequence[rules_of_faces.Candidate],
-    verdict: rules_of_faces.Decision,
-) -> FaceFinding:
+def _finding(part: int, index: int, matched: Matched) -> FaceFinding:
+    face, candidates, verdict = matched.face, matched.candidates, matched.decision
     ranked = sorted((_score(each) for each in candidates), reverse=True)
     return FaceFinding(
         part=part,

@@ -8,7 +8,6 @@ import json
 import struct
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,9 +18,8 @@ from services.chassis.errors import FailedPrecondition
 from services.chassis.keys import Unsealable, unseal
 from services.chassis.ops import IndexState
 from services.chassis.telemetry import logger
-from services.detector.adapters.faces import SecondLook
 from services.detector.adapters.gallery import Entry, FaissGallery, GalleryRules
-from services.detector.domain.faces import Candidate, FaceRules
+from services.detector.domain.faces import Candidate
 from services.detector.ports import Begin, GalleryFacts, TemplateChange
 from services.detector.sealing import Vault, place
 
@@ -106,25 +104,6 @@ class EnrolledFaces:
     def candidates(self, probes: Floats, k: int) -> list[list[Candidate]]:
         """For each row the k nearest subscribers, best first."""
         return self.gallery.search(probes, k)
-
-    def with_second_look(self, candidates: Sequence[Candidate], look: SecondLook, rules: FaceRules) -> list[Candidate]:
-        """The candidates with the fused second opinion, where their template has vectors of both models."""
-        return [replace(each, second=self._fused(each.template_id, look.vectors, rules)) for each in candidates]
-
-    def _fused(self, template_id: str, look: Mapping[str, Floats], rules: FaceRules) -> float | None:
-        held = self.gallery.entry(template_id)
-        if held is None or held.second is None:
-            return None
-        return fused(dict(zip(self._models, (held.vector, held.second), strict=True)), look, rules)
-
-
-def fused(a: Mapping[str, Floats], b: Mapping[str, Floats], rules: FaceRules) -> float | None:
-    """The fused cosine of two sets of vectors; None where one lacks a model."""
-    names = (rules.model_id, rules.second_model_id)
-    if any(name not in a or name not in b for name in names):
-        return None
-    first, second = (float(a[name] @ b[name]) for name in names)
-    return rules.fused(first, second)
 
 
 def vectors_to_bytes(vectors: Mapping[str, Floats]) -> bytes:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.detector.adapters import images
-from services.detector.adapters.enrolled import EnrolledFaces, fused, vectors_from_bytes, vectors_to_bytes
-from services.detector.adapters.faces import CROP, Face, FaceEngine, SecondLook, stacked
+from services.detector.adapters.enrolled import EnrolledFaces, vectors_from_bytes, vectors_to_bytes
+from services.detector.adapters.faces import CROP, Face, FaceEngine, SecondLook, fused, second_opinion, stacked
 from services.detector.adapters.gallery import MOST_CANDIDATES
 from services.detector.adapters.liveness import PassiveLiveness
 from services.detector.adapters.models import Pixels, PoseEstimator
@@ -195,7 +195,8 @@ class FaceEnroller:
         most = min(_NEAREST + len(apart), MOST_CANDIDATES)
         near = self._enrolled.candidates(mine[self.model_id][np.newaxis], most)[0]
         others = [each for each in near if each.subscriber_id != subscriber_id and each.subscriber_id not in apart]
-        looked = self._enrolled.with_second_look(others, SecondLook(mine), self._rules)
+        look = SecondLook(mine)
+        looked = [second_opinion(each, look, self._enrolled.gallery, self._rules) for each in others]
         scores = [each.score if each.second is None else each.second for each in looked]
         alike = [each for each, score in zip(looked, scores, strict=True) if score >= self._rules.second_review]
         return (alike[0].subscriber_id, alike[0].template_id) if alike else None

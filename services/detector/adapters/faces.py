@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -241,12 +241,23 @@ class FaceEngine:
         return [boxes[at] for at in kept], fine
 
 
+@dataclass(frozen=True)
+class Matched:
+    """A face with what decided about it."""
+
+    face: Face
+    """With its pose, where somebody is near."""
+    candidates: Sequence[Candidate]
+    decision: Decision
+
+
 class FaceMatcher:
-    """Which subscriber each face is: gallery search, a second look where the rules ask for it, the
+    """Which subscriber each face is: gallery search, pose and a second look where the rules ask for them, the
     decision.
     """
 
     CANDIDATES = 4
+    """Subscribers nearest to a face that the decision looks at."""
 
     def __init__(self, engine: FaceEngine, gallery: Gallery, rules: FaceRules) -> None:
         """Raises ValueError when engine, gallery and rules do not speak of the same models."""
@@ -255,26 +266,34 @@ class FaceMatcher:
             raise ValueError(f"engine, gallery and rules {rules.name} belong to different models")
         self._engine, self._gallery, self._rules = engine, gallery, rules
 
-    def decide(self, faces: Sequence[Face], group: str = "") -> list[Decision]:
-        """One decision for each face, in order; at most one search, one look at poses and one second look for
-        all of them. `group`: the channel group they come from.
+    def match(self, faces: Sequence[Face], groups: Sequence[str] = ()) -> list[Matched]:
+        """Every face, in order, against the whole gallery; one search for all. `groups`: for each the channel group
+        it comes from, where there are such.
         """
         if not faces:
             return []
-        faces, size = list(faces), len(self._gallery)
+        size = len(self._gallery)
         found = self._gallery.search(np.stack([face.vector for face in faces]), self.CANDIDATES)
-        near = [at for at, face in enumerate(faces) if is_near(found[at], face.quality, size, self._rules)]
-        for at, face in zip(near, self._engine.posed([faces[at] for at in near]), strict=True):
-            faces[at] = face
-        doubtful = [
-            at for at in near if needs_second_look(found[at], faces[at].quality, size, self._rules, group)
-        ]
-        if doubtful:
-            looks = self._engine.second_look(*stacked([faces[at] for at in doubtful]))
-            for at, look in zip(doubtful, looks, strict=True):
-                found[at] = [second_opinion(c, look, self._gallery, self._rules) for c in found[at]]
+        return self.judge(faces, found, size, groups)
+
+    def judge(
+        self, faces: Sequence[Face], found: Sequence[Sequence[Candidate]], size: int, groups: Sequence[str] = ()
+    ) -> list[Matched]:
+        """The same of candidates that were found among `size` templates; at most one look at poses and one second
+        look for all faces.
+        """
+        faces, found, rules = list(faces), list(found), self._rules
+        groups = groups or [""] * len(faces)
+        near = [n for n, face in enumerate(faces) if is_near(found[n], face.quality, size, rules)]
+        for n, face in zip(near, self._engine.posed([faces[n] for n in near]), strict=True):
+            faces[n] = face
+        again = [n for n in near if needs_second_look(found[n], faces[n].quality, size, rules, groups[n])]
+        looks = self._engine.second_look(*stacked([faces[n] for n in again])) if again else []
+        for n, look in zip(again, looks, strict=True):
+            found[n] = [second_opinion(each, look, self._gallery, rules) for each in found[n]]
         return [
-            decide(near, face.quality, size, self._rules, group) for face, near in zip(faces, found, strict=True)
+            Matched(face, found[n], decide(found[n], face.quality, size, rules, groups[n]))
+            for n, face in enumerate(faces)
         ]
 
 
@@ -284,13 +303,21 @@ def stacked(faces: Sequence[Face]) -> tuple[Pixels, Floats]:
 
 
 def second_opinion(candidate: Candidate, look: SecondLook, gallery: Gallery, rules: FaceRules) -> Candidate:
-    """The candidate with its fused score; unchanged when its template lacks the second vector or is gone."""
+    """The candidate with its fused score; unchanged when a vector is missing on either side or its template is gone."""
     entry = gallery.entry(candidate.template_id)
     if entry is None or entry.second is None:
         return candidate
-    first = float(entry.vector @ look.vectors[rules.model_id])
-    second = float(entry.second @ look.vectors[rules.second_model_id])
-    return replace(candidate, second=rules.fused(first, second))
+    held = {rules.model_id: entry.vector, rules.second_model_id: entry.second}
+    return replace(candidate, second=fused(held, look.vectors, rules))
+
+
+def fused(a: Mapping[str, Floats], b: Mapping[str, Floats], rules: FaceRules) -> float | None:
+    """The fused cosine of two sets of vectors; None where one lacks a model."""
+    names = (rules.model_id, rules.second_model_id)
+    if any(name not in a or name not in b for name in names):
+        return None
+    first, second = (float(a[name] @ b[name]) for name in names)
+    return rules.fused(first, second)
 
 
 def read_face_rules(path: Path = RULES_FILE) -> FaceRules:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,7 @@ from PIL import Image
 from services.detector.adapters import images
 from services.detector.adapters.analysis import ENOUGH_PIXELS, Sharper, name_of_reader, sharper_of, written_in
 from services.detector.adapters.enrolled import EnrolledFaces
-from services.detector.adapters.faces import DetectionPlan, Face, FaceEngine, stacked
+from services.detector.adapters.faces import DetectionPlan, Face, FaceEngine, FaceMatcher
 from services.detector.adapters.models import Box, FaceModels, Pixels
 from services.detector.adapters.redaction import (
     ALGORITHM,
@@ -29,9 +28,8 @@ from services.detector.adapters.redaction import (
     of_line,
     uncovered,
 )
-from services.detector.domain import faces as rules_of_faces
 from services.detector.domain.decisions import IdentifierKind, identifier_kind
-from services.detector.domain.faces import Candidate, FaceRules
+from services.detector.domain.faces import Band, Candidate, FaceRules
 from services.detector.domain.picture_text import Quad, Written
 from services.detector.domain.pii import Hit, Scanner, TextPart
 from services.detector.domain.uploads import (
@@ -61,13 +59,6 @@ _MOST_BYTES = 20 * 1024 * 1024
 _FORMATS: dict[str, Format] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "GIF": "PNG"}
 
 
-class LooksLikeChild(Protocol):
-    """Guesses which faces are children's."""
-
-    def __call__(self, crops: Pixels) -> Sequence[bool]:
-        """uint8 [N,112,112,3] RGB, aligned → one answer each."""
-
-
 class QuickEye:
     """See the port UploadEye."""
 
@@ -79,16 +70,14 @@ class QuickEye:
         scanner: Scanner,
         rules: UploadRules,
         reader: TextReader | None = None,
-        children: LooksLikeChild | None = None,
     ) -> None:
         """`scanner` is used by nobody else: one scan at a time."""
         self._engine = FaceEngine(models, QUICK_PLAN)
         self._enrolled = enrolled
-        self._face_rules = face_rules
+        self._matcher = FaceMatcher(self._engine, enrolled.gallery, face_rules)
         self._scanner = scanner
         self._scanning = threading.Lock()
         self._rules = rules
-        self._children = children
         self.reader = reader
         looking = (models.quick.name, models.thorough.name, models.embedder.model_id, models.second_embedder.model_id)
         self.face_models = looking
@@ -147,16 +136,10 @@ class QuickEye:
         return found
 
     def _subjects(self, faces: Sequence[Face], own: Collection[str]) -> list[Subject]:
-        """Whose each face is: the subscriber's own, a child's, another person's. Compared with the subscriber's own
+        """Whose each face is: the subscriber's own, or another person's. Compared with the subscriber's own
         templates and no others."""
         mine = self._mine(faces, own)
-        strangers = [at for at in range(len(faces)) if at not in mine]
-        subjects = [Subject.YOU if at in mine else Subject.ANOTHER_PERSON for at in range(len(faces))]
-        if self._children is not None and strangers:
-            guessed = self._children(np.stack([faces[at].crop for at in strangers]))
-            for at, child in zip(strangers, guessed, strict=True):
-                subjects[at] = Subject.CHILD if child else subjects[at]
-        return subjects
+        return [Subject.YOU if at in mine else Subject.ANOTHER_PERSON for at in range(len(faces))]
 
     def _mine(self, faces: Sequence[Face], own: Collection[str]) -> set[int]:
         """The faces that are the subscriber's own. What a case would leave to a person counts: the subscriber looks
@@ -170,18 +153,8 @@ class QuickEye:
             [Candidate(entries[k].subscriber_id, entries[k].template_id, float(scores[n, k]))]
             for n, k in enumerate(best)
         ]
-        rules, size, faces = self._face_rules, len(entries), list(faces)
-        near = [n for n, face in enumerate(faces) if rules_of_faces.is_near(candidates[n], face.quality, size, rules)]
-        for n, face in zip(near, self._engine.posed([faces[n] for n in near]), strict=True):
-            faces[n] = face
-        again = [n for n in near if rules_of_faces.needs_second_look(candidates[n], faces[n].quality, size, rules)]
-        looks = self._engine.second_look(*stacked([faces[n] for n in again])) if again else []
-        for n, look in zip(again, looks, strict=True):
-            candidates[n] = self._enrolled.with_second_look(candidates[n], look, rules)
-        decided = (
-            rules_of_faces.decide(candidates[n], face.quality, size, rules) for n, face in enumerate(faces)
-        )
-        return {n for n, each in enumerate(decided) if each.band is not rules_of_faces.Band.NONE}
+        judged = self._matcher.judge(faces, candidates, len(entries))
+        return {n for n, each in enumerate(judged) if each.decision.band is not Band.NONE}
 
 
 class UploadSeen:

@@ -201,9 +201,9 @@ def test_subscribers_are_matched_and_strangers_are_nobody(engine: FaceEngine, ev
     matcher = FaceMatcher(engine, enrolled(engine, enrolled_people), RULES)
     right = wrong = 0
     for name, rgb in portraits(evaluation, "probe", 24).items():
-        for decision in matcher.decide(engine.analyse(rgb)[:1]):
-            right += decision.band is not Band.NONE and decision.subscriber_id == name
-            wrong += decision.band is Band.MATCH and decision.subscriber_id != name
+        for each in matcher.match(engine.analyse(rgb)[:1]):
+            right += each.decision.band is not Band.NONE and each.decision.subscriber_id == name
+            wrong += each.decision.band is Band.MATCH and each.decision.subscriber_id != name
     assert right >= 6
     assert wrong == 0
 
@@ -217,9 +217,9 @@ def test_a_president_is_recognised_in_other_photos_and_strangers_are_not(engine:
 
     people = {"obama": faces_of("obama.jpg"), "biden": faces_of("biden.jpg")}
     matcher = FaceMatcher(engine, enrolled(engine, people), RULES)
-    others = [matcher.decide(engine.analyse(faces_of(f"obama{n}.jpg"))[:1])[0] for n in (2, 3)]
+    others = [matcher.match(engine.analyse(faces_of(f"obama{n}.jpg"))[:1])[0].decision for n in (2, 3)]
     assert [(d.band, d.subscriber_id) for d in others] == [(Band.MATCH, "obama")] * 2
-    strangers = [d for n in (1, 3, 5) for d in matcher.decide(engine.analyse(faces_of(f"sample{n}.jpg")))]
+    strangers = [m.decision for n in (1, 3, 5) for m in matcher.match(engine.analyse(faces_of(f"sample{n}.jpg")))]
     assert strangers and {d.band for d in strangers} == {Band.NONE}
 
 
