@@ -25,6 +25,7 @@ from services.chassis.database import TABLES, Database, is_transient
 from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput
 from services.chassis.leases import Leases
 from services.chassis.outbox import event_name, lanes
+from services.chassis.tasks import end
 from services.chassis.telemetry import inject_traceparent, logger, meter, span_from
 
 log = logger(__name__)
@@ -137,7 +138,7 @@ class Consumer:
                     for partition in taken:
                         readers[partition] = asyncio.create_task(self._read_partition(partition))
                     for partition in surplus:
-                        await _end(readers.pop(partition))
+                        await end(readers.pop(partition))
                         await leases.give_back(partition)
                     for task in readers.values():
                         if task.done():
@@ -147,8 +148,7 @@ class Consumer:
                     else:
                         await asyncio.sleep(REBALANCE_SECONDS)
             finally:
-                for task in readers.values():
-                    await _end(task)
+                await end(*readers.values())
 
     async def _read_partition(self, partition: int) -> None:
         reader = self._readers[partition] = _PartitionReader(self, partition)
@@ -438,8 +438,3 @@ async def until_calm(consumer: Consumer, seconds: float) -> None:
 
 def _runs(events: Sequence[Event]) -> list[list[Event]]:
     return [list(run) for _, run in groupby(events, key=lambda event: event.type_name)]
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.chassis import dead_letters
 from services.chassis.clock import Clock
 from services.chassis.database import TABLES, Database, insert_rows, is_transient, wake_after_commit
+from services.chassis.tasks import end
 from services.chassis.telemetry import inject_traceparent, logger, span_from
 
 log = logger(__name__)
@@ -192,8 +193,7 @@ class DueWorker:
                 for item in items:
                     group.create_task(self._run_one(item)).add_done_callback(partial(_drop, waiting, item))
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            await end(keeping)
 
     async def _keep(self, items: set[DueItem]) -> None:
         while True:

@@ -29,6 +29,7 @@ from services.chassis.ops import Index, OpsServicer
 from services.chassis.outbox import Outbox, Relay, republish
 from services.chassis.rpc import Peers, unwrap
 from services.chassis.server import Background, serve
+from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
 from services.chassis.tokens import Issuer
 
@@ -167,8 +168,6 @@ def until_halted(loop: Loop) -> Background:
             if work.done():
                 work.result()
         finally:
-            for task in (work, waiting):
-                task.cancel()
-            await asyncio.gather(work, waiting, return_exceptions=True)
+            await end(work, waiting)
 
     return background

@@ -37,6 +37,7 @@ from services.chassis.access import authorise, is_exempt, rule_of
 from services.chassis.config import Config, ConfigError
 from services.chassis.database import is_transient
 from services.chassis.errors import ServiceError
+from services.chassis.tasks import end
 from services.chassis.telemetry import STAGE_EDGES_S, Telemetry, logger, meter, span_from
 from services.chassis.tokens import Actor, Verifier, acting
 
@@ -199,8 +200,7 @@ async def _finish(loops: Sequence[asyncio.Task[None]], seconds: float) -> None:
     if not loops:
         return
     _, late = await asyncio.wait(loops, timeout=seconds)
-    for task in late:
-        task.cancel()
+    await end(*late)
     for result in await asyncio.gather(*loops, return_exceptions=True):
         if isinstance(result, Exception):
             log.error("background_failed", error=result)

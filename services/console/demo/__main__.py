@@ -19,6 +19,7 @@ import grpclib
 from rich.console import Console
 from rich.table import Table
 
+from services.chassis.tasks import end
 from services.console import commands
 from services.console.client import Connections, connections, reason_of
 from services.console.demo.corpus import Corpus, Person, own, shipped
@@ -62,9 +63,7 @@ class Demo:
                 self._explain(truth, fed, seen)
                 await self._judge(services)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end(*tasks)
         return summary
 
     async def _enrol(self, services: Connections, people: Sequence[Person]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from services.chassis.errors import FailedPrecondition
 from services.chassis.keys import Unsealable, unseal
 from services.chassis.ops import IndexState
+from services.chassis.tasks import end
 from services.chassis.telemetry import logger
 from services.detector.adapters.gallery import Entry, FaissGallery, GalleryRules
 from services.detector.domain.faces import Candidate
@@ -260,8 +261,7 @@ class DatabaseFeed:
                 reached(version)
                 page = await coming
             finally:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+                await end(coming)
             if time.monotonic() - said_at > _PROGRESS_SECONDS:
                 said_at = time.monotonic()
                 log.info("gallery_reading", templates=len(gallery), version=version, of_version=head)

@@ -23,6 +23,7 @@ from services.chassis.database import Database, chassis_tables
 from services.chassis.errors import FailedPrecondition
 from services.chassis.ops import OpsServicer
 from services.chassis.outbox import Outbox, Relay, republish
+from services.chassis.tasks import end
 
 PARTITIONS = 2
 METADATA = MetaData()
@@ -106,11 +107,6 @@ class Bus:
         return self.start(Relay(self.publisher, self.broker, "case", PARTITIONS).run)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 @asynccontextmanager
 async def _bus(database_url: Callable[[str], str], nats_url: str) -> AsyncIterator[Bus]:
     publisher, subscriber = Database(database_url("case")), Database(database_url("notify"))
@@ -126,8 +122,7 @@ async def _bus(database_url: Callable[[str], str], nats_url: str) -> AsyncIterat
         try:
             yield bus
         finally:
-            for task in bus.tasks:
-                await _end(task)
+            await end(*bus.tasks)
 
 
 @pytest.fixture
@@ -214,7 +209,7 @@ async def test_a_deleted_stream_loses_nothing(bus: Bus) -> None:
     consumer = bus.start(bus.consumer().run)
     await bus.opened(*(f"before-{n}" for n in range(20)))
     await bus.until_seen(20)
-    await _end(consumer)
+    await end(consumer)
     await bus.opened(*(f"unread-{n}" for n in range(20)))
     await asyncio.sleep(0.5)
     await _delete_stream(bus)
@@ -225,12 +220,13 @@ async def test_a_deleted_stream_loses_nothing(bus: Bus) -> None:
     assert sorted(seen) == sorted(f"{when}-{n}" for when in ("before", "unread", "after") for n in range(20))
 
 
+@pytest.mark.slow
 async def test_a_stream_deleted_while_idle_is_made_anew_and_its_tail_is_asked_for(bus: Bus) -> None:
     bus.start_relay()
     consumer = bus.start(bus.consumer().run)
     await bus.opened("first", subscriber="a")
     await bus.until_seen(1)
-    await _end(consumer)
+    await end(consumer)
     await bus.opened("tail", subscriber="a")
     await asyncio.sleep(0.5)
     await _delete_stream(bus)
@@ -249,7 +245,7 @@ async def test_a_restarted_consumer_goes_on_where_it_committed(bus: Bus) -> None
         consumer = bus.start(bus.consumer().run)
         await bus.opened(*(f"{round_number}-{n}" for n in range(30)), subscriber="a")
         await bus.until_seen(round_number * 30 + 5)
-        await _end(consumer)
+        await end(consumer)
     bus.start(bus.consumer().run)
     expected = [f"{round_number}-{n}" for round_number in range(5) for n in range(30)]
     assert await bus.until_seen(150) == expected
@@ -265,6 +261,7 @@ async def test_two_relays_do_not_publish_out_of_order(bus: Bus) -> None:
     assert await bus.until_seen(100) == expected
 
 
+@pytest.mark.slow
 async def test_two_instances_share_the_partitions(bus: Bus) -> None:
     bus.start_relay()
     first = bus.start(bus.consumer().run)
@@ -274,7 +271,7 @@ async def test_two_instances_share_the_partitions(bus: Bus) -> None:
     await asyncio.sleep(6)
     await bus.opened(*(f"b{n}" for n in range(20)))
     await bus.until_seen(40)
-    await _end(first)
+    await end(first)
     await bus.opened(*(f"c{n}" for n in range(20)))
     assert len(set(await bus.until_seen(60))) == 60
 

@@ -21,7 +21,8 @@ from services.chassis.errors import FailedPrecondition, OutOfRange, Unavailable
 from services.chassis.ids import uuid7
 from services.chassis.ops import OpsServicer
 from services.chassis.outbox import OUTBOX, _envelope, _stamped, partition_of, republish
-from tests.integration.chassis.test_bus import PARTITIONS, SEEN, Bus, _bus, _delete_stream, _end
+from services.chassis.tasks import end
+from tests.integration.chassis.test_bus import PARTITIONS, SEEN, Bus, _bus, _delete_stream
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ async def _published(bus: Bus, *case_ids: str, subscriber: str) -> None:
     relay = bus.start_relay()
     await bus.opened(*case_ids, subscriber=subscriber)
     await asyncio.sleep(1.0)
-    await _end(relay)
+    await end(relay)
 
 
 async def test_an_event_that_failed_for_a_moment_behind_a_rejected_one_is_applied_without_help(bus: Bus) -> None:
@@ -63,7 +64,7 @@ async def test_an_event_that_failed_for_a_moment_behind_a_rejected_one_is_applie
             row_key = _key_in(0, key)
             bus.outbox.event(session, row_key, CaseOpened(case_id=case_id, subscriber_id=row_key))
     await asyncio.sleep(1.0)
-    await _end(relay)
+    await end(relay)
     bus.start(consumer.run)
     assert await bus.until_seen(3) == ["first", "third", "fourth"]
 
@@ -72,6 +73,7 @@ def _key_in(partition: int, name: str) -> str:
     return next(k for n in range(100) if partition_of(k := f"{name}{n}", PARTITIONS) == partition)
 
 
+@pytest.mark.slow
 async def test_a_question_for_lost_events_that_failed_is_asked_again(bus: Bus) -> None:
     asked = list[int]()
 
@@ -86,7 +88,7 @@ async def test_a_question_for_lost_events_that_failed_is_asked_again(bus: Bus) -
     bus.broker._checked.clear()
     relay = bus.start_relay()
     await asyncio.sleep(1.0)
-    await _end(relay)
+    await end(relay)
     consumer = Consumer(
         bus.subscriber, bus.broker, "case", {CaseOpened: bus._apply}, ask, service="notify", partitions=PARTITIONS
     )
@@ -94,6 +96,7 @@ async def test_a_question_for_lost_events_that_failed_is_asked_again(bus: Bus) -
     assert await bus.until_seen(1) == ["lost"]
 
 
+@pytest.mark.slow
 async def test_live_events_among_the_repeated_ones_do_not_ask_for_all_again(bus: Bus) -> None:
     asked = list[int]()
 
@@ -113,7 +116,7 @@ async def test_live_events_among_the_repeated_ones_do_not_ask_for_all_again(bus:
     bus.broker._checked.clear()
     relay = bus.start_relay()
     await asyncio.sleep(1.0)
-    await _end(relay)
+    await end(relay)
     consumer = Consumer(
         bus.subscriber, bus.broker, "case", {CaseOpened: bus._apply}, ask, service="notify", partitions=PARTITIONS
     )

@@ -13,6 +13,7 @@ from services.chassis.clock import ManualClock
 from services.chassis.database import Database, chassis_tables
 from services.chassis.due import DUE, DueHandler, DueItem, DueWorker, cancel, schedule
 from services.chassis.errors import Unavailable
+from services.chassis.tasks import end
 
 METADATA = MetaData()
 chassis_tables(METADATA)
@@ -33,8 +34,7 @@ async def _run(database: Database, clock: ManualClock, handler: DueHandler, seco
     task = asyncio.ensure_future(worker.run())
     await asyncio.sleep(seconds)
     assert not task.done() or task.exception() is None
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end(task)
 
 
 async def _schedule(database: Database, entity: str, due_time: datetime) -> None:

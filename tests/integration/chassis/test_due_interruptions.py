@@ -12,6 +12,7 @@ from sqlalchemy import MetaData, func, select
 from services.chassis.clock import ManualClock
 from services.chassis.database import Database, chassis_tables
 from services.chassis.due import DUE, DueItem, DueWorker, cancel, schedule
+from services.chassis.tasks import end
 from services.console.embedded import Postgres
 
 METADATA = MetaData()
@@ -33,11 +34,6 @@ async def _left(database: Database) -> int:
         return await session.scalar(select(func.count()).select_from(DUE)) or 0
 
 
-async def _end(task: asyncio.Future[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 async def test_work_put_off_while_it_runs_is_not_lost(database: Database) -> None:
     async def handler(item: DueItem) -> None:
         async with database.begin() as session:
@@ -48,7 +44,7 @@ async def test_work_put_off_while_it_runs_is_not_lost(database: Database) -> Non
         await schedule(session, "PACK", "a", START)
     worker = asyncio.ensure_future(DueWorker(database, ManualClock(START), {"PACK": handler}, poll_ms=20).run())
     await asyncio.sleep(0.5)
-    await _end(worker)
+    await end(worker)
     assert await _left(database) == 1
 
 
@@ -67,7 +63,7 @@ async def test_a_worker_survives_connections_that_broke_while_its_handler_ran(
     worker = asyncio.ensure_future(DueWorker(database, ManualClock(START), {"PACK": handler}, poll_ms=20).run())
     await asyncio.sleep(1.5)
     ended = worker.done()
-    await _end(worker)
+    await end(worker)
     assert done[:1] == ["a"]
     assert not ended
 
@@ -90,6 +86,6 @@ async def test_a_handler_that_outlasts_the_lease_runs_alone(database: Database) 
     ]
     await asyncio.sleep(2.2)
     for worker in workers:
-        await _end(worker)
+        await end(worker)
     assert runs == ["a"]
     assert await _left(database) == 0

@@ -29,6 +29,7 @@ from services.chassis.ids import uuid7
 from services.chassis.keys import FileKeyStore, create_master_key
 from services.chassis.ops import OpsServicer
 from services.chassis.outbox import Outbox
+from services.chassis.tasks import end
 from services.detector.__main__ import FOLLOW_SECONDS, _workers
 from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness, vectors_to_bytes
 from services.detector.adapters.store import Store
@@ -114,8 +115,7 @@ async def following(feed: DatabaseFeed) -> AsyncIterator[None]:
 
     task = asyncio.create_task(loop())
     yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end(task)
 
 
 @pytest.fixture
@@ -258,9 +258,7 @@ async def test_nothing_is_decided_before_the_gallery_is_there(world: Any) -> Non
         while await world.count("spool"):
             await asyncio.sleep(0.05)
     assert world.detector.ready()
-    for worker in workers:
-        worker.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+    await end(*workers)
 
 
 async def test_freshness_is_measured(one: Replica) -> None:

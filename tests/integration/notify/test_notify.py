@@ -48,6 +48,7 @@ from services.chassis.migration import migrate
 from services.chassis.outbox import OUTBOX, Outbox
 from services.chassis.rpc import unwrap
 from services.chassis.server import build_server
+from services.chassis.tasks import end
 from services.chassis.tokens import Issuer, create_key_pair
 from services.console.embedded import Postgres
 from services.notify.__main__ import MIGRATIONS, Notify, wire
@@ -207,9 +208,7 @@ async def serving(url: str, tmp_path: Path, rules: DeliveryRules) -> AsyncIterat
         stub: Any = notify_service_pb2_grpc.NotifyServiceStub(channel)
         yield World(notify, connected, clock, issuer, stub, keys)
     await server.stop(0)
-    for task in loops:
-        task.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
+    await end(*loops)
     await connected.close()
 
 

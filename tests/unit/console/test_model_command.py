@@ -170,6 +170,7 @@ def test_an_added_model_has_a_card_a_licence_and_no_thresholds(
     assert card == json.loads((tmp_path / "added" / f"{file.model_id}.card.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_same_file_may_be_added_again_and_another_not_under_its_name(
     operators: Operators, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

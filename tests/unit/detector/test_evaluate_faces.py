@@ -396,6 +396,7 @@ class Interrupted(FaceEngine):
         return super().analyse_many(pictures, larger)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     portraits = sorted(PICTURES.rglob("*.jpg"))[:1]
     if not portraits or not (MODELS / "models.json").exists():
@@ -423,6 +424,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_a_face_is_found_where_it_was_put_in_the_scenery(tmp_path: Path) -> None:
     portrait = next(PICTURES.rglob("obama.jpg"), None)
     if portrait is None or not (MODELS / "models.json").exists():

@@ -91,6 +91,7 @@ def test_what_stays_is_found_at_every_moment_while_others_come_and_go() -> None:
     assert 1 == len(gallery)
 
 
+@pytest.mark.slow
 def test_an_erased_template_is_found_by_no_search_that_starts_later() -> None:
     gallery = FaissGallery("m", DIMENSION, RULES)
     gallery.add(entries(200, "others"))

@@ -54,6 +54,7 @@ def test_a_hit_that_covers_less_than_half_is_no_find() -> None:
     assert outcome.wrong == [("missed", Kind.ADDRESS, "", 0, 20)]
 
 
+@pytest.mark.slow
 def test_the_report_is_one_json_object_without_the_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"id": 1, "text": "전화 010-2345-6789", "entities": [{"kind": "PHONE", "start": 3, "end": 16}]},

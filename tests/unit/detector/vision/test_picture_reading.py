@@ -113,6 +113,7 @@ class Measuring(StripReader):
         return super().read(rgb, None, seconds, stopped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("full", "sizes"),
     [

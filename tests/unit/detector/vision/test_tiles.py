@@ -73,6 +73,7 @@ def scene(width: int, height: int, side: int, at: tuple[int, int]) -> bytes:
     return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
+@pytest.mark.slow
 def test_a_small_face_in_a_picture_that_is_decoded_at_a_fraction_is_found(engine: FaceEngine) -> None:
     data = scene(2800, 2100, 30, (1500, 900))
     picture = read_picture(data, ENOUGH_PIXELS)

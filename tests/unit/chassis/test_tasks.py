@@ -1,0 +1,37 @@
+"""Does a task end that loses a cancellation?"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from services.chassis.tasks import end
+
+
+async def _loses(cancellations: int) -> None:
+    """Runs for ever and drops the first cancellations, as a call of `asyncio.wait_for` may."""
+    for _ in range(cancellations):
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    await asyncio.Event().wait()
+
+
+async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
+    task = asyncio.create_task(_loses(1))
+    await asyncio.sleep(0)
+    await end(task)
+    assert task.cancelled()
+
+
+async def test_what_a_task_raised_is_left_in_it() -> None:
+    async def fails() -> None:
+        raise ValueError
+
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    await end(task)
+    assert isinstance(task.exception(), ValueError)
+
+
+async def test_nothing_to_end_is_no_fault() -> None:
+    await end()
