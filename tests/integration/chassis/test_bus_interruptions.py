@@ -24,6 +24,8 @@ from services.chassis.outbox import OUTBOX, _envelope, _stamped, partition_of, r
 from services.chassis.tasks import end
 from tests.integration.chassis.test_bus import PARTITIONS, SEEN, Bus, _bus, _delete_stream
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def bus(database_url: Callable[[str], str], nats_url: str) -> AsyncIterator[Bus]:
@@ -73,7 +75,6 @@ def _key_in(partition: int, name: str) -> str:
     return next(k for n in range(100) if partition_of(k := f"{name}{n}", PARTITIONS) == partition)
 
 
-@pytest.mark.slow
 async def test_a_question_for_lost_events_that_failed_is_asked_again(bus: Bus) -> None:
     asked = list[int]()
 
@@ -96,7 +97,6 @@ async def test_a_question_for_lost_events_that_failed_is_asked_again(bus: Bus) -
     assert await bus.until_seen(1) == ["lost"]
 
 
-@pytest.mark.slow
 async def test_live_events_among_the_repeated_ones_do_not_ask_for_all_again(bus: Bus) -> None:
     asked = list[int]()
 

@@ -15,6 +15,8 @@ from services.chassis.due import DUE, DueItem, DueWorker, cancel, schedule
 from services.chassis.tasks import end
 from services.console.embedded import Postgres
 
+pytestmark = pytest.mark.slow
+
 METADATA = MetaData()
 chassis_tables(METADATA)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -30,6 +30,8 @@ from services.detector.evaluate_faces.protocol import evaluate, summary
 from services.detector.evaluate_faces.statistics import Scores, Tail, View, all_pairs, bootstrap, tail_of, wilson
 from services.detector.evaluate_faces.subject import Subject, read_plan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 MODELS = ROOT / ".cache" / "models"
 PICTURES = ROOT / ".cache" / "pictures"
@@ -396,7 +398,6 @@ class Interrupted(FaceEngine):
         return super().analyse_many(pictures, larger)
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     portraits = sorted(PICTURES.rglob("*.jpg"))[:1]
     if not portraits or not (MODELS / "models.json").exists():
@@ -424,7 +425,6 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.slow
 def test_a_face_is_found_where_it_was_put_in_the_scenery(tmp_path: Path) -> None:
     portrait = next(PICTURES.rglob("obama.jpg"), None)
     if portrait is None or not (MODELS / "models.json").exists():
@@ -438,7 +438,6 @@ def test_a_face_is_found_where_it_was_put_in_the_scenery(tmp_path: Path) -> None
     assert 36 <= min(small.sight.box.width, small.sight.box.height) <= 60
 
 
-@pytest.mark.slow
 def test_public_figures_are_recognised_by_thresholds_of_other_people(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

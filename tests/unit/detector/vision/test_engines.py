@@ -35,6 +35,8 @@ from services.detector.adapters.rules import read_rules
 
 from .conftest import MODELS, ROOT, paint
 
+pytestmark = pytest.mark.slow
+
 Floats = NDArray[np.float32]
 
 
@@ -180,7 +182,6 @@ def test_a_machine_without_openvino_uses_onnx_runtime(files: dict[str, ModelFile
     assert run_python(program, tmp_path).splitlines()[-1].startswith("onnxruntime-")
 
 
-@pytest.mark.slow
 def test_opening_the_models_reports_to_nobody(files: dict[str, ModelFile], tmp_path: Path) -> None:
     program = (
         "import sys\n"
