@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-faces bench-ocr bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
+.PHONY: bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,10 @@ presidio: setup ## Install Presidio beside the project, to compare with (.presid
 
 bench-uploads: setup ## Measure the warning before an upload beside the bare models, and under twice its load
 	@$(VENV)/python -m tests.bench.uploads
+
+bench-removal: setup ## Measure removal: 5,000 requests at ten platforms, 20 a second, undisturbed and under 50 kill -9
+	@$(VENV)/python -m tests.bench.removal --json var/bench/removal.json
+	@$(VENV)/python -m tests.bench.removal --kills 50 --json var/bench/removal_killed.json
 
 triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
 	@$(PYTHON) bootstrap/environments.py triton

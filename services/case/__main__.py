@@ -1,9 +1,8 @@
-"""How is `case` put together? `python -m services.case serve|migrate|evidence verify FILE… --public-key KEYS`."""
+"""How is `case` put together? `python -m services.case serve|migrate|evidence verify|report FILE…`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,17 +20,43 @@ from misuse.case.v1 import (
 )
 from misuse.common.v1.access_pb2 import Purpose
 from misuse.detector.v1.signal_service_pb2_grpc import SignalServiceStub
+from services.case.adapters.approvals import SignedGrants
 from services.case.adapters.captures import DetectorCaptures
-from services.case.adapters.rules import load_rules
+from services.case.adapters.changes import SqlChanges
+from services.case.adapters.evidence_rules import load_guidance, load_requirements
+from services.case.adapters.pages import HtmlPages
+from services.case.adapters.rules import load_access_rules, load_approval_rules, load_erasure_rules, load_rules
+from services.case.adapters.search import Tags
 from services.case.adapters.signing import FileSigner
+from services.case.adapters.timestamps import TIME_KEY_ID, OwnTime
 from services.case.adapters.unit import SqlUnits, reference
-from services.case.consumer import RECORDED_BY, Following
+from services.case.consumer import ANSWERS, RECORDED_BY, Following
 from services.case.domain.rules import Rules
-from services.case.evidence_verify import verify
-from services.case.handlers import cases, evidence, review
-from services.case.ports import CLOSE, GIVE_UP, PACK, RELEASE, Captures, Signer
+from services.case.handlers import cases, evidence, review, search
+from services.case.handlers.access import AccessKeeping
+from services.case.handlers.approving import Approving
+from services.case.handlers.counting import Counting
+from services.case.handlers.erasing import Erasing
+from services.case.handlers.exporting import Exporting
+from services.case.handlers.watching import Watching
+from services.case.ports import (
+    CLOSE,
+    COVER,
+    DIGEST,
+    ERASURE,
+    EXPIRE_PROPOSAL,
+    GIVE_UP,
+    PACK,
+    PURGE_ACCESS,
+    RELEASE,
+    REVIEW_DUE,
+    Captures,
+    Signer,
+)
+from services.case.servicer.approvals import ApprovalServicer
 from services.case.servicer.calls import Needs
 from services.case.servicer.cases import CaseServicer
+from services.case.servicer.privacy import PrivacyServicer
 from services.case.servicer.reviews import ReviewServicer
 from services.case.servicer.subscribers import SubscriberServicer
 from services.chassis.bus import YIELD_SECONDS, Consumer, until_calm
@@ -39,6 +64,7 @@ from services.chassis.clock import Clock
 from services.chassis.config import Config
 from services.chassis.database import Database
 from services.chassis.due import DueHandler, DueItem
+from services.chassis.grants import KEY_ID as GRANT_KEY
 from services.chassis.keys import KeyStore, pepper
 from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
@@ -56,14 +82,17 @@ class CaseService:
     needs: Needs
     packing: evidence.Packing
     following: Following
+    erasing: Erasing
+    approving: Approving
+    access: AccessKeeping
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the servicers; services of later issues answer UNIMPLEMENTED."""
         # The stubs call a method abstract that the generated base answers with UNIMPLEMENTED.
-        served = CaseServicer(self.needs)  # type: ignore[abstract] # see above
-        reviewed = ReviewServicer(self.needs)  # type: ignore[abstract] # see above
-        approvals = approval_service_pb2_grpc.ApprovalServiceServicer()  # type: ignore[abstract] # see above
-        privacy = privacy_service_pb2_grpc.PrivacyServiceServicer()  # type: ignore[abstract] # see above
+        served = CaseServicer(self.needs)
+        reviewed = ReviewServicer(self.needs)
+        approvals = ApprovalServicer(self.needs, self.approving)
+        privacy = PrivacyServicer(self.needs, self.erasing, self.access)  # type: ignore[abstract] # see above
         people = SubscriberServicer(self.needs)
         case_service_pb2_grpc.add_CaseServiceServicer_to_server(served, server)
         subscriber_service_pb2_grpc.add_SubscriberServiceServicer_to_server(people, server)
@@ -73,10 +102,29 @@ class CaseService:
 
     def due(self) -> dict[str, Callable[[DueItem], Awaitable[None]]]:
         """What is done later."""
-        return {PACK: self._pack, CLOSE: self._close, GIVE_UP: self._give_up, RELEASE: self._release}
+        return {
+            PACK: self._pack,
+            CLOSE: self._close,
+            GIVE_UP: self._give_up,
+            RELEASE: self._release,
+            DIGEST: self._digest,
+            COVER: self._cover,
+            ERASURE: self._erase,
+            EXPIRE_PROPOSAL: self._expire_proposal,
+            PURGE_ACCESS: self._purge_access,
+            REVIEW_DUE: self._escalate,
+        }
 
     async def _pack(self, item: DueItem) -> None:
         await evidence.pack_case(self.packing, item.entity_id)
+        await search.cover_case(self.units, item.entity_id, self.needs.rules)
+
+    async def _digest(self, item: DueItem) -> None:
+        async with self.units() as unit:
+            await cases.digest_when_due(unit, item.entity_id, self.needs.rules, self.needs.now())
+
+    async def _cover(self, item: DueItem) -> None:
+        await search.cover_all(self.units, self.needs.rules)
 
     async def _close(self, item: DueItem) -> None:
         async with self.units() as unit:
@@ -85,6 +133,18 @@ class CaseService:
     async def _give_up(self, item: DueItem) -> None:
         async with self.units() as unit:
             await cases.give_up_when_due(unit, item.entity_id, self.needs.rules, self.needs.now())
+
+    async def _erase(self, item: DueItem) -> None:
+        await self.erasing.go_on(item.entity_id)
+
+    async def _expire_proposal(self, item: DueItem) -> None:
+        await self.approving.expire_when_due(item.entity_id)
+
+    async def _purge_access(self, item: DueItem) -> None:
+        await self.access.purge_when_due()
+    async def _escalate(self, item: DueItem) -> None:
+        async with self.units() as unit:
+            await review.escalate(unit, item.entity_id, self.needs.rules, self.needs.now())
 
     async def _release(self, item: DueItem) -> None:
         await review.release(self.units, self.needs.captures, item.entity_id)
@@ -102,12 +162,41 @@ def wire(
 ) -> CaseService:
     """Puts the parts together; connects to nothing."""
     references = pepper(config.keys_dir, "references")
-    units = SqlUnits(database, outbox, keys, references, clock)
+    tags = Tags(pepper(config.keys_dir, "search"))
+    units = SqlUnits(database, outbox, keys, references, clock, pace=rules.pace, tags=tags)
+    approvals = load_approval_rules(config.rules_dir)
+    granting = FileSigner(config.service_key_file.parent, config.token_keys_dir, GRANT_KEY)
+    guidance = load_guidance(config.rules_dir)
+    time_key = FileSigner(config.service_key_file.parent, config.token_keys_dir, TIME_KEY_ID)
+    timestamps = OwnTime(time_key, clock.now)
     return CaseService(
         units=units,
-        needs=Needs(units, rules, clock.now, captures, partial(reference, references)),
-        packing=evidence.Packing(units, captures, signer, rules, clock.now),
+        needs=Needs(
+            units,
+            rules,
+            clock.now,
+            captures,
+            partial(reference, references),
+            Watching(units, SqlChanges(database, config.partitions)),
+            guidance,
+            Exporting(signer, timestamps),
+            Counting(units, clock.now),
+        ),
+        packing=evidence.Packing(
+            units,
+            captures,
+            signer,
+            timestamps,
+            rules,
+            load_requirements(config.rules_dir),
+            guidance,
+            HtmlPages(),
+            clock.now,
+        ),
         following=Following(units.over, rules, clock.now),
+        erasing=Erasing(units, keys, load_erasure_rules(config.rules_dir), clock.now),
+        access=AccessKeeping(units, load_access_rules(config.rules_dir), clock.now),
+        approving=Approving(units, SignedGrants(granting, approvals), approvals, clock.now),
     )
 
 
@@ -133,10 +222,15 @@ async def serve() -> None:
     )
     # A match waits for nothing; the log of the others and the packing of evidence wait for a burst of matches to pass.
     following = service.following
-    matches = runtime.consume("detector", following.signals())
-    runtime.consume("removal", following.removals(), yields_to=matches)
+    read = following.readings(service.access)
+    answers = {publisher: {**following.erasures(service.erasing, publisher), **read} for publisher in ANSWERS}
+    matches = runtime.consume("detector", {**following.signals(), **answers["detector"]})
+    runtime.consume("removal", {**following.removals(), **answers["removal"]}, yields_to=matches)
     for publisher in RECORDED_BY:
         runtime.consume(publisher, following.records(), yields_to=matches)
+    runtime.consume("notify", answers["notify"])
+    runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)
+    runtime.consume("case", read)
     runtime.due({kind: _in_calm(matches, handler) for kind, handler in service.due().items()}, parallel=1)
     await runtime.serve(service.register)
 
@@ -154,44 +248,23 @@ async def migrate_database() -> None:
     await migrate(Config.from_env().database_url, MIGRATIONS)
 
 
-def verify_evidence(file: Path, public_keys: Path, as_json: bool) -> int:
-    """Checks an evidence pack offline; 0 when nothing is wrong, 1 otherwise."""
-    found = verify(file, public_keys)
-    if as_json:
-        faults = [{"place": place, "reason": reason} for place, reason in found.faults]
-        values = {
-            "valid": found.valid,
-            "case_id": found.case_id,
-            "pack_id": found.pack_id,
-            "version": found.version,
-            "items": found.items,
-            "files": found.files,
-            "manifest_sha256": found.manifest_sha256,
-            "faults": faults,
-        }
-        print(json.dumps(values))
-    elif found.valid:
-        print(f"valid: case {found.case_id}, pack version {found.version}, {found.items} items, {found.files} files")
-    else:
-        for place, reason in found.faults:
-            print(f"{reason} {place}".rstrip())
-    return 0 if found.valid else 1
+def work_with_files(arguments: Sequence[str]) -> int:
+    """Checks or shows packs and exported cases; nothing of that is loaded by what serves."""
+    from services.case.evidence_command import run as run_verb
+
+    return run_verb(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a verb."""
+    if arguments[:1] == ["evidence"]:
+        return work_with_files(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m services.case")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="run the service")
     verbs.add_parser("migrate", help="bring the schema to its head")
-    check = verbs.add_parser("evidence", help="work with evidence packs").add_subparsers(required=True)
-    pack = check.add_parser("verify", help="check packs offline")
-    pack.add_argument("file", type=Path, nargs="+")
-    pack.add_argument("--public-key", type=Path, required=True, help="<key id>.pub, or a folder of such files")
-    pack.add_argument("--json", action="store_true", help="print one JSON object a pack")
+    verbs.add_parser("evidence", help="work with evidence packs and exported cases in files")
     asked = parser.parse_args(arguments)
-    if asked.verb == "evidence":
-        return max([verify_evidence(file, asked.public_key, asked.json) for file in asked.file])
     run({"serve": serve, "migrate": migrate_database}[asked.verb]())
     return 0
 

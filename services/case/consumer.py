@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from misuse.common.v1.reading_pb2 import PersonalDataRead
+from misuse.detector.v1 import events_pb2 as detector_events
 from misuse.detector.v1.events_pb2 import ReviewNeeded, SignalMatched, UploadResolved, UploadWarned
+from misuse.gate.v1 import events_pb2 as gate_events
+from misuse.gate.v1.events_pb2 import SampleFrozen
 from misuse.log.v1.record_pb2 import LogRecord
+from misuse.notify.v1 import events_pb2 as notify_events
 from misuse.removal.v1 import events_pb2 as removal
 from services.case.domain.removals import RemovalState
 from services.case.domain.rules import Rules
 from services.case.domain.words import Band
 from services.case.handlers import cases, intake, review, uploads
+from services.case.handlers.access import AccessKeeping
 from services.case.handlers.caselog import Arrival, append_records
+from services.case.handlers.erasing import Erasing
 from services.case.ports import Unit
 from services.case.translate import facts_of, warning_of
 from services.chassis.bus import Event, Handler
@@ -25,6 +32,13 @@ from services.chassis.errors import InvalidInput
 
 RECORDED_BY = ("detector", "case", "removal", "notify", "gate")
 """Publishers whose records make up the case log."""
+ANSWERS: Mapping[str, type[Message]] = {
+    "detector": detector_events.ErasureCompleted,
+    "removal": removal.ErasureCompleted,
+    "notify": notify_events.ErasureCompleted,
+    "gate": gate_events.ErasureCompleted,
+}
+"""Publisher → its answer to an erasure."""
 M = TypeVar("M", bound=Message)
 Handlers: TypeAlias = Mapping[type[Message], Handler]
 
@@ -36,6 +50,7 @@ _FOLLOWED = (
     removal.RemovalBlockedTemporarily,
     removal.RemovalCompleted,
     removal.RemovalWithdrawn,
+    removal.RemovalHandedToPerson,
     removal.ContentReappeared,
 )
 
@@ -62,9 +77,30 @@ class Following:
         """The handlers for what becomes of removal requests."""
         return dict.fromkeys(_FOLLOWED, self.removal_moved)
 
+    def samples(self) -> Handlers:
+        """The handlers for what the gate draws."""
+        return {SampleFrozen: self.sample_frozen}
+
     def records(self) -> Handlers:
         """The handlers for the records of one publisher."""
         return {LogRecord: self.recorded}
+
+    def erasures(self, erasing: Erasing, publisher: str) -> Handlers:
+        """The handler for a service's answers to erasures."""
+
+        async def completed(session: AsyncSession, events: Sequence[Event]) -> None:
+            answers: list[Any] = [event.message for event in events]
+            await erasing.completed(self.unit(session), publisher, [(a.subscriber_id, a.round) for a in answers])
+
+        return {ANSWERS[publisher]: completed}
+
+    def readings(self, access: AccessKeeping) -> Handlers:
+        """The handler for readings of personal data, of any publisher."""
+
+        async def read(session: AsyncSession, events: Sequence[Event]) -> None:
+            await access.take_in(self.unit(session), [reading for reading, _ in _of(PersonalDataRead, events)])
+
+        return {PersonalDataRead: read}
 
     async def matched(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Facts that the detector is sure of open or join cases."""
@@ -77,7 +113,14 @@ class Following:
             (facts_of(message.facts, Band.REVIEW, trace), message.facts.SerializeToString(deterministic=True))
             for message, trace in _of(ReviewNeeded, events)
         ]
-        await review.ask_people(self.unit(session), asked, self.now())
+        await review.ask_people(self.unit(session), asked, self.rules, self.now())
+
+    async def sample_frozen(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """Each item of a frozen sample is labelled by people."""
+        for message, _ in _of(SampleFrozen, events):
+            await review.take_sample(
+                self.unit(session), message.sample_id, message.decision_ids, self.rules, self.now()
+            )
 
     async def upload_warned(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """A warning before an upload is a case, under the id that the detector gave it."""
@@ -107,7 +150,13 @@ class Following:
             except ValueError:
                 raise InvalidInput("REMOVAL_STATE_UNKNOWN", "The request is in no known state.") from None
             await cases.follow_removal(
-                self.unit(session), facts.case_ids, facts.removal_request_id, state, self.rules, self.now()
+                self.unit(session),
+                facts.case_ids,
+                facts.removal_request_id,
+                state,
+                self.rules,
+                self.now(),
+                reappeared=isinstance(event.message, removal.ContentReappeared),
             )
 
 

@@ -8,19 +8,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from google.protobuf.message import Message
 
 from misuse.common.v1.access_pb2 import Purpose, Role
 from misuse.log.v1.record_pb2 import LogRecord
-from services.case.domain.cases import Case
+from services.case.domain.access import AccessEntry, Download, Usage
+from services.case.domain.approvals import Proposal
+from services.case.domain.cases import Case, Standing
 from services.case.domain.chain import Entry, Head
+from services.case.domain.custody import Touch
+from services.case.domain.erasure import Erasure
+from services.case.domain.guidance import Attached, Outcome
 from services.case.domain.incidents import Book, Facts
 from services.case.domain.people import Consent, Profile, Subscriber
 from services.case.domain.removals import RemovalState
-from services.case.domain.words import CaseKind, CaseState, Label, SubscriberState
+from services.case.domain.rules import IncidentRules
+from services.case.domain.words import CaseKind, CaseState, Label, Priority, PriorityReason, SubscriberState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class Sighting:
     create_time: datetime
     rule: str
     pack_version: int | None = None
+    reasons: tuple[PriorityReason, ...] = ()
+    """What in it makes the case urgent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,24 @@ class Alias:
     merged_case_id: str
     into_case_id: str
     rule: str
+    before: Standing | None = None
+    """Where the root stood before; None for a merge of which that was not noted."""
+    create_time: datetime | None = None
+    """When merged; None until stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the sightings of an incident say together; lists in order of appearance."""
+
+    number: int = 0
+    kinds: tuple[CaseKind, ...] = ()
+    channel_groups: tuple[str, ...] = ()
+    discover_time: datetime | None = None
+    """The first discovery; None without a sighting."""
+    last_time: datetime | None = None
+    """Commit of the last one."""
+    reasons: tuple[PriorityReason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,8 @@ class PackSummary:
     items: int
     """Sightings that it names, packed or omitted."""
     create_time: datetime
+    verdict: Verdict = Verdict.UNSPECIFIED
+    """What the subscriber had said when it was built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +122,8 @@ class Attachments:
     evidence: PackSummary | None = None
     removal_request_ids: tuple[str, ...] = ()
     merged_case_ids: tuple[str, ...] = ()
+    guidance: tuple[str, ...] = ()
+    """Ids of public guidance paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +135,57 @@ class CaseFilter:
     kind: CaseKind | None = None
     decision_id: str = ""
     channel_group: str = ""
+    priorities: tuple[Priority, ...] = ()
+    create_from: datetime | None = None
+    create_until: datetime | None = None
+    """Opened from the first to before the second; None is no bound."""
+    deadline_before: datetime | None = None
+    words: frozenset[str] | None = None
+    """Search words that must all stand in one text of the case; None for no search."""
+
+
+class CaseOrder(StrEnum):
+    """In which order a list shows cases."""
+
+    NEWEST = "NEWEST"
+    DEADLINE = "DEADLINE"
+    PRIORITY = "PRIORITY"
+
+
+@dataclass(frozen=True, slots=True)
+class CasePlace:
+    """Where a page ended: the values by which its order goes on."""
+
+    time: datetime
+    """Of the opening; the deadline in order of deadlines."""
+    case_id: str
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts of cases, merged ones with their root."""
+
+    states: Mapping[CaseState, int]
+    priorities: Mapping[Priority, int]
+    """Of living cases."""
+    kinds: Mapping[CaseKind, int]
+    """By primary kind."""
+    channel_groups: Mapping[str, int]
+    """The most frequent first."""
+    overdue: int
+    sightings: int
+    count_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A published record of this service, as a watcher needs it."""
+
+    partition: int
+    position: int
+    record: LogRecord | None
+    """None for what is no record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +228,9 @@ class Chain:
 
 @dataclass(slots=True)
 class ReviewItem:
-    """What a person decides; `facts` is a serialised MatchFacts."""
+    """What people decide: in the review band, or for a frozen sample. `facts` is a serialised MatchFacts, empty for a
+    sample.
+    """
 
     review_item_id: str
     decision_id: str
@@ -154,9 +238,40 @@ class ReviewItem:
     facts: bytes
     create_time: datetime
     lease_ref: str = ""
+    lease_time: datetime | None = None
     lease_expire_time: datetime | None = None
     done: bool = False
+    """Nobody more is asked for a blind label."""
     case_id: str | None = None
+    sample_id: str = ""
+    """Frozen sample that it belongs to; empty in the review band."""
+    due_time: datetime | None = None
+    """By when it should be settled."""
+    escalations: int = 0
+    disputed: bool = False
+    """The labels do not agree; a third person decides."""
+    outcome: int = 0
+    """Label that it came to; 0 while it is open."""
+
+    @property
+    def waits_for_a_third(self) -> bool:
+        """Disputed, and nobody has decided."""
+        return self.disputed and not self.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewQueue:
+    """What waits for people, in the review band or in all samples together."""
+
+    of_samples: bool
+    waiting: int = 0
+    """For blind labels."""
+    leased: int = 0
+    disputed: int = 0
+    overdue: int = 0
+    """Waiting or disputed, past the deadline."""
+    first_due_time: datetime | None = None
+    most_escalations: int = 0
 
 
 class SubscriberStore(Protocol):
@@ -166,7 +281,8 @@ class SubscriberStore(Protocol):
         """Stores a new subscriber; the profile is sealed."""
 
     async def lock(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
-        """Locks the rows in the order of their ids until the transaction ends; unknown ids are left out."""
+        """Locks the rows in the order of their ids until the transaction ends; who was erased is ERASED, unknown ids
+        are left out."""
 
     async def get(self, subscriber_id: str) -> Subscriber | None:
         """Reads a subscriber without a lock."""
@@ -206,7 +322,7 @@ class CaseStore(Protocol):
     async def owners(self, case_ids: Collection[str]) -> Mapping[str, str]:
         """Case id → subscriber id, for known cases."""
 
-    async def books(self, facts: Sequence[Facts], window: timedelta) -> Mapping[str, Book]:
+    async def books(self, facts: Sequence[Facts], rules: IncidentRules) -> Mapping[str, Book]:
         """What the facts may touch, by subscriber."""
 
     async def save(
@@ -239,16 +355,22 @@ class CaseStore(Protocol):
     async def unpacked(self, subscriber_id: str) -> Sequence[str]:
         """Root cases of a subscriber with sightings that are in no pack."""
 
-    async def count(self, root_case_id: str) -> tuple[int, Sequence[CaseKind], Sequence[str], datetime | None]:
-        """Sightings of an incident: number, kinds, channel groups (both in order of appearance), first time."""
+    async def count(self, root_case_id: str) -> Tally:
+        """What the sightings of an incident say together."""
 
     async def sightings(self, root_case_id: str, most: int) -> Sequence[Sighting]:
         """Sightings of an incident, newest first."""
 
     async def page(
-        self, wanted: CaseFilter, size: int, after: tuple[datetime, str] | None
+        self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None
     ) -> Sequence[Case]:
-        """Cases, newest first."""
+        """Cases in an order, from a place on."""
+
+    async def statistics(self, subscriber_id: str, now: datetime) -> Statistics:
+        """Counts of a subscriber's cases, or of all where none is named."""
+
+    async def flag(self, root_case_id: str, reason: PriorityReason) -> None:
+        """Makes every sighting of an incident say what makes it urgent: each side keeps it after an un-merge."""
 
     async def attachments(self, root_case_ids: Collection[str]) -> Mapping[str, Attachments]:
         """What hangs on each of the root cases."""
@@ -288,15 +410,33 @@ class EvidenceStore(Protocol):
     async def add_pack(
         self, subscriber_id: str, pack: PackSummary, archive: bytes, packed: Collection[str]
     ) -> None:
-        """Stores a pack sealed and marks the sightings that are in a pack now."""
+        """Stores a pack sealed and marks the sightings and the guidance that are in a pack now."""
 
-    async def leave_manifest(
-        self, subscriber_id: str, case_id: str, version: int
-    ) -> PackSummary | None:
-        """Leaves of a version its manifest and signature; returns it, or None where there is none to open."""
+    async def put_away(self, subscriber_id: str, pack_id: str, left: bytes) -> None:
+        """Leaves of a pack what proves it."""
+
+    async def versions(self, case_id: str) -> Sequence[PackSummary]:
+        """Every version, the newest first, without the archives."""
 
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """A pack with its archive; version 0 takes the latest."""
+
+    async def touch(self, case_id: str, subscriber_id: str, touch: Touch) -> None:
+        """Adds to the chain of custody of a case's packs; the reason is sealed."""
+
+    async def touches(self, case_id: str, most: int) -> Sequence[Touch]:
+        """What happened to a case's packs as a whole, oldest first; of more than `most` the newest."""
+
+    async def attach_guidance(
+        self, case_id: str, subscriber_id: str, path_ids: Sequence[str], version: str, now: datetime
+    ) -> None:
+        """Attaches public guidance to a case; what is attached already stays as it is."""
+
+    async def guidance(self, case_id: str) -> Sequence[Attached]:
+        """The guidance of a case, in the order in which it was attached."""
+
+    async def answer_guidance(self, case_id: str, path_id: str, outcome: Outcome, now: datetime) -> None:
+        """Notes what the subscriber did with a path."""
 
 
 class LogStore(Protocol):
@@ -320,8 +460,10 @@ class LogStore(Protocol):
     async def chain(self, chain_id: str) -> Chain:
         """A chain without a lock; an empty head where there is no row."""
 
-    async def chains(self, after: str, most: int) -> Sequence[Chain]:
-        """Chains in the order of their ids, also those that have entries and lost their head row."""
+    async def chains(self, after: str, until: str, most: int) -> Sequence[Chain]:
+        """Chains in the order of their ids, up to `until` where it is named, also those that have entries and lost
+        their head row.
+        """
 
     async def entries(self, chain_id: str, after: int, most: int) -> Sequence[ChainEntry]:
         """Entries of a chain in order."""
@@ -334,21 +476,62 @@ class ReviewStore(Protocol):
     """Review items and labels."""
 
     async def add(self, items: Sequence[ReviewItem]) -> Sequence[ReviewItem]:
-        """Adds items and returns those whose decision was new."""
+        """Adds items and returns those whose decision was new in its sample, or in the review band."""
 
     async def lease(
         self, reviewer_ref: str, most: int, now: datetime, until: datetime
     ) -> Sequence[ReviewItem]:
-        """Leases open items that nobody else holds and this person has not labelled, oldest first."""
+        """Leases open items that nobody else holds and this person has not labelled, those due first first. The time of
+        a lease that is renewed stays.
+        """
 
     async def lock(self, review_item_id: str) -> ReviewItem | None:
         """One item, locked."""
 
-    async def label(self, item: ReviewItem, reviewer_ref: str, label: Label, now: datetime) -> int:
-        """Adds a label and returns how many the item has."""
+    async def label(self, item: ReviewItem, reviewer_ref: str, label: Label, now: datetime) -> Sequence[Label]:
+        """Adds a label and returns all that the item has. Raises AlreadyExists LABELLED_BEFORE."""
+
+    async def labelled(self, review_item_id: str, reviewer_ref: str) -> bool:
+        """Whether this person has labelled the item."""
+
+    async def disputed(
+        self, size: int, after: tuple[datetime, str] | None, not_by: str
+    ) -> Sequence[ReviewItem]:
+        """A page of items that wait for a third person, oldest first; none that `not_by` has labelled, if named."""
+
+    async def queues(self, now: datetime) -> Sequence[ReviewQueue]:
+        """What waits: the review band, then the samples."""
+
+    async def of_subscriber(self, subscriber_id: str, most: int) -> Sequence[ReviewItem]:
+        """Items about a subscriber, locked."""
+
+    async def open_in(self, case_ids: Collection[str]) -> Sequence[ReviewItem]:
+        """Items of the review band about these cases that have come to nothing yet, locked."""
+
+    async def remove(self, review_item_ids: Collection[str]) -> None:
+        """Deletes items with their labels."""
 
     async def update(self, item: ReviewItem) -> None:
         """Writes a changed item."""
+
+
+class SearchStore(Protocol):
+    """What makes masked texts searchable: keyed tags of their words, never the words."""
+
+    async def missing(self, root_case_id: str, most: int) -> Sequence[str]:
+        """Decisions of an incident whose captures are stored and have no tags yet."""
+
+    async def incomplete(self, after: str, most: int) -> Sequence[str]:
+        """Root cases with such decisions, in the order of their ids."""
+
+    async def add(self, words: Mapping[str, Collection[str]]) -> None:
+        """Stores the tags of decisions' texts: decision → words. What is there already stays."""
+
+    async def complete(self) -> bool:
+        """False from a loss of the tags until `mark_complete`."""
+
+    async def mark_complete(self) -> None:
+        """Notes that no tags are missing but those of captures that come in; the note is lost with the tags."""
 
 
 class Unit(Protocol):
@@ -374,6 +557,22 @@ class Unit(Protocol):
     def reviews(self) -> ReviewStore:
         """Review."""
 
+    @property
+    def search(self) -> SearchStore:
+        """Search."""
+
+    @property
+    def access(self) -> AccessStore:
+        """The access log."""
+
+    @property
+    def approvals(self) -> ApprovalStore:
+        """Proposals of what two people decide."""
+
+    @property
+    def erasures(self) -> ErasureStore:
+        """Erasures."""
+
     def tell(self, key: str, message: Message, traceparent: str | None = None) -> None:
         """Publishes an event after the commit; events of one key keep their order."""
 
@@ -382,6 +581,9 @@ class Unit(Protocol):
 
     def seal(self, owner: str, plaintext: bytes, place: str) -> bytes:
         """Seals under the owner's key. Raises KeyDestroyed."""
+
+    def key_destroyed(self, owner: str) -> bool:
+        """Whether the owner's key was destroyed, so that what it sealed may be gone."""
 
     def reference(self, value: str) -> str:
         """Keyed hash of an id, 16 hex digits, for records."""
@@ -406,6 +608,21 @@ class Units(Protocol):
         """One transaction: committed at the end, rolled back on any exception."""
 
 
+class Changes(Protocol):
+    """What this service has published, for those who watch."""
+
+    async def heads(self) -> Mapping[int, int]:
+        """Partition of records → last position given out."""
+
+    async def after(self, positions: Mapping[int, int], most: int) -> Sequence[Change]:
+        """What follows the positions, at most so many of each partition, without gaps. Raises OutOfRange
+        POSITION_NO_LONGER_KEPT where the next one is gone, or was never given out.
+        """
+
+    async def wait(self) -> None:
+        """Returns after a pause that is short while much happens."""
+
+
 class Captures(Protocol):
     """The detector's captures."""
 
@@ -414,6 +631,20 @@ class Captures(Protocol):
 
     async def release(self, decision_id: str, purpose: Purpose.ValueType) -> None:
         """Tells the detector that the copy is no longer needed."""
+
+
+class Timestamps(Protocol):
+    """Says when something existed."""
+
+    async def stamp(self, imprint: bytes) -> bytes:
+        """A token for a SHA-256, to lie in an archive as `manifest.time`. Raises Unavailable."""
+
+
+class Pages(Protocol):
+    """Draws what people read: one self-contained HTML page each, UTF-8."""
+
+    def evidence(self, facts: Mapping[str, object]) -> bytes:
+        """The page of an evidence pack."""
 
 
 class Signer(Protocol):
@@ -433,5 +664,127 @@ CLOSE = "CLOSE"
 """Due work: close a resolved case."""
 GIVE_UP = "GIVE_UP"
 """Due work: resolve a case that nobody was asked to act on."""
+DIGEST = "DIGEST"
+"""Due work: tell of the sightings of a burst together."""
+COVER = "COVER"
+"""Due work: make searchable again what an interruption left out."""
 RELEASE = "RELEASE"
 """Due work: tell the detector that a reviewed capture is no longer needed."""
+
+
+class ErasureStore(Protocol):
+    """Erasures, and how everything about a subscriber leaves this database."""
+
+    async def add(self, erasure: Erasure) -> None:
+        """Stores a new one; at most one per subscriber is under way."""
+
+    async def update(self, erasure: Erasure) -> None:
+        """Writes a changed one."""
+
+    async def get(self, erasure_id: str) -> Erasure | None:
+        """One, without a lock."""
+
+    async def lock(self, erasure_id: str) -> Erasure | None:
+        """One, locked."""
+
+    async def of_subscriber(self, subscriber_id: str) -> Erasure | None:
+        """The one that is under way."""
+
+    async def lock_of(self, subscriber_id: str) -> Erasure | None:
+        """The one that is under way, locked."""
+
+    async def page(self, size: int, before: tuple[datetime, str] | None) -> Sequence[Erasure]:
+        """A page, newest first, of what was asked for before a place."""
+
+    async def purge_cases(
+        self, subscriber_id: str, new_owner: str, now: datetime
+    ) -> Sequence[tuple[Case, CaseState]]:
+        """Makes all cases of a subscriber PURGED and somebody else's, as well as what the access log says; forgets what
+        was due for them. Returns them with the states they had."""
+
+    async def hand_over_chains(self, subscriber_id: str, new_owner: str) -> None:
+        """What is appended to the chains of a subscriber's cases from now on is sealed by another key."""
+
+    async def delete_rows(self, subscriber_id: str) -> None:
+        """Deletes every row about a subscriber but the subscriber's own, cases, and the erasure."""
+
+    async def delete_subscriber(self, subscriber_id: str) -> None:
+        """Deletes the subscriber's own row."""
+
+
+class Keys(Protocol):
+    """What erasing needs of the key store."""
+
+    def destroy(self, owner: str) -> None:
+        """Ends a key for ever; harmless to repeat."""
+
+
+ERASURE = "ERASURE"
+"""Due work: ask the round of an erasure, once more where answers are missing."""
+
+
+class ApprovalStore(Protocol):
+    """Proposals."""
+
+    async def add(self, proposal: Proposal) -> None:
+        """Stores a new one; body and reason are sealed."""
+
+    async def get(self, proposal_id: str) -> Proposal | None:
+        """One, without a lock."""
+
+    async def lock(self, proposal_id: str) -> Proposal | None:
+        """One, locked."""
+
+    async def update(self, proposal: Proposal) -> None:
+        """Writes what changed."""
+
+    async def page(
+        self, kinds: Collection[str], size: int, before: tuple[datetime, str] | None
+    ) -> Sequence[Proposal]:
+        """A page of these kinds, newest first, of what was made before a place."""
+
+
+class Grants(Protocol):
+    """Makes grants of approved proposals."""
+
+    def of(self, proposal: Proposal) -> bytes:
+        """The signed grant of an approved proposal; the same every time."""
+
+
+EXPIRE_PROPOSAL = "EXPIRE_PROPOSAL"
+"""Due work: end a proposal that nobody has decided."""
+
+
+class AccessStore(Protocol):
+    """The access log: who read whose personal data, in every service."""
+
+    async def owners(self, things: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        """(field, id) → the subscriber whose it is; what is nobody's, or of somebody erased, is left out."""
+
+    async def add(self, entries: Sequence[AccessEntry]) -> None:
+        """Stores entries."""
+
+    async def page(
+        self, subscriber_id: str, size: int, before: tuple[datetime, str] | None
+    ) -> Sequence[AccessEntry]:
+        """A page, newest first; of everybody where no subscriber is named."""
+
+    async def usage(self, start: datetime, end: datetime) -> Sequence[Usage]:
+        """Readings of a period by role, purpose, method, actor and hour."""
+
+    async def people(self, start: datetime, end: datetime) -> Mapping[tuple[str, str], int]:
+        """(role, actor) → of how many subscribers they read in a period."""
+
+    async def downloads(
+        self, start: datetime, end: datetime, methods: Collection[str], most: int
+    ) -> Sequence[Download]:
+        """Readings by the named methods in a period, oldest first."""
+
+    async def purge(self, before: datetime) -> int:
+        """Deletes what is older, and returns how much that was."""
+
+
+PURGE_ACCESS = "PURGE_ACCESS"
+"""Due work: delete entries of the access log whose time is over; its entity is the log itself."""
+REVIEW_DUE = "REVIEW_DUE"
+"""Due work: escalate a review item that nobody has settled."""

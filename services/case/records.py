@@ -12,19 +12,25 @@ from misuse.common.v1 import signal_pb2
 from misuse.common.v1.access_pb2 import Purpose
 from misuse.log.v1.record_pb2 import (
     AccessLog,
+    ApprovalLog,
     CaseLifecycleLog,
     ConsentLog,
     DedupMergeLog,
     EvidencePackLog,
+    GuidanceLog,
     LabelLog,
     LogRecord,
+    PurgeLog,
+    RepostRecurrenceLog,
+    ReviewLog,
     SubscriberLog,
 )
+from services.case.domain.approvals import Proposal
 from services.case.domain.cases import Case
 from services.case.domain.chain import Head
-from services.case.domain.incidents import Facts, latency_ms
-from services.case.domain.words import CaseKind
-from services.case.ports import SYSTEM, Who
+from services.case.domain.incidents import Facts, Joined, Recurrence, latency_ms
+from services.case.domain.words import CaseKind, Rule
+from services.case.ports import SYSTEM, ReviewItem, Who
 
 
 def stamp(moment: datetime) -> Timestamp:
@@ -57,6 +63,7 @@ def lifecycle(
         kind=kind_number(case.kinds[0]),
         resolution=case.resolution.name if case.resolution else "",
         reason=reason,
+        priority_reasons=[each.name for each in case.reasons],
     )
     if facts is not None:
         _add_facts(body, facts, now)
@@ -95,16 +102,52 @@ def review_opened(item_id: str, facts: Facts, now: datetime) -> LogRecord:
     return _record([], "review_item", item_id, 1, now, SYSTEM, facts, case_lifecycle_log=body)
 
 
-def joined(root: Case, rule: str, rule_version: str, facts: Facts, now: datetime) -> LogRecord:
+def joined(root: Case, join: Joined, rule_version: str, facts: Facts, now: datetime) -> LogRecord:
     """A signal joined an incident."""
     body = DedupMergeLog(
         root_case_id=root.case_id,
-        rule=rule,
+        branch_case_id=join.branch_id,
+        rule=join.rule,
         rule_version=rule_version,
         signal_ref=facts.signal_ref,
         channel_group=facts.channel_group,
+        cluster_rule=facts.cluster_rule,
     )
     return _record([root.case_id], "case", root.case_id, root.version, now, SYSTEM, facts, dedup_merge_log=body)
+
+
+def recurred(
+    case: Case, recurrence: Recurrence, rule_version: str, facts: Facts, now: datetime
+) -> LogRecord:
+    """A signal showed content of a closed incident again; `case` is the one that it belongs to now."""
+    body = RepostRecurrenceLog(
+        closed_case_id=recurrence.case_id,
+        close_time=stamp(recurrence.close_time),
+        resolution=recurrence.resolution.name,
+        found_time=stamp(facts.discover_time),
+        case_id=case.case_id,
+        outcome=recurrence.outcome,
+        rule=recurrence.rule,
+        rule_version=rule_version,
+        channel_group=facts.channel_group,
+    )
+    ids = list(dict.fromkeys((case.case_id, recurrence.case_id)))
+    return _record(ids, "case", case.case_id, case.version, now, SYSTEM, facts, repost_recurrence_log=body)
+
+
+def reappeared(case: Case, close_time: datetime, resolution: str, rule_version: str, now: datetime) -> LogRecord:
+    """The platform shows content of a closed incident again."""
+    body = RepostRecurrenceLog(
+        closed_case_id=case.case_id,
+        close_time=stamp(close_time),
+        resolution=resolution,
+        found_time=stamp(now),
+        case_id=case.case_id,
+        outcome="REOPENED",
+        rule=Rule.REMOVAL_RECHECK,
+        rule_version=rule_version,
+    )
+    return _record([case.case_id], "case", case.case_id, case.version, now, SYSTEM, repost_recurrence_log=body)
 
 
 def merged(
@@ -146,8 +189,9 @@ def evidence(
     missing: Sequence[str] = (),
     decision_id: str = "",
     who: Who = SYSTEM,
+    pack_version: int = 0,
 ) -> LogRecord:
-    """A pack was built or read, or a sighting's evidence is incomplete."""
+    """A pack was built or read, or a sighting's evidence is incomplete; or the whole case was exported."""
     body = EvidencePackLog(
         pack_id=pack_id,
         action=action,
@@ -155,10 +199,26 @@ def evidence(
         items=items,
         missing_fields=list(missing)[:16],
         rule_version=rule_version,
+        pack_version=pack_version,
     )
     record = _record([case.case_id], "evidence_pack", pack_id, 1, now, who, evidence_pack_log=body)
     record.decision_id = decision_id
     return record
+
+
+def guidance(
+    case: Case,
+    action: str,
+    path_ids: Sequence[str],
+    version: str,
+    now: datetime,
+    *,
+    outcome: str = "",
+    who: Who = SYSTEM,
+) -> LogRecord:
+    """Public guidance was ATTACHED to a case, or the subscriber ANSWERED what became of it."""
+    body = GuidanceLog(action=action, path_ids=path_ids, guidance_version=version, outcome=outcome)
+    return _record([case.case_id], "case", case.case_id, case.version, now, who, guidance_log=body)
 
 
 def access(method: str, resource: str, entity_ref: str, now: datetime, who: Who) -> LogRecord:
@@ -168,7 +228,7 @@ def access(method: str, resource: str, entity_ref: str, now: datetime, who: Who)
 
 
 def subscriber(transition: str, entity_ref: str, version: int, now: datetime, who: Who) -> LogRecord:
-    """A subscriber was REGISTERED, SUSPENDED, RESUMED or LEFT; `entity_ref` is an opaque reference."""
+    """A subscriber was registered, suspended and so on; `entity_ref` is an opaque reference."""
     body = SubscriberLog(transition=transition)
     return _record([], "subscriber", entity_ref, version, now, who, subscriber_log=body)
 
@@ -179,6 +239,27 @@ def consent(scope: str, given: bool, text_version: str, entity_id: str, now: dat
     return _record([], "consent", entity_id, 1 if given else 2, now, who, consent_log=body)
 
 
+def purge(item_kind: str, entity_id: str, due_time: datetime, rule: str, now: datetime) -> LogRecord:
+    """Something due was purged."""
+    body = PurgeLog(item_kind=item_kind, due_time=stamp(due_time), rule=rule)
+    record = _record([], item_kind.lower(), entity_id, 1, now, SYSTEM, purge_log=body)
+    record.purpose = Purpose.PURPOSE_RIGHTS
+    return record
+
+
+def approval(proposal: Proposal, action: str, rule_version: str, now: datetime, who: Who) -> LogRecord:
+    """A decision of two people moved: PROPOSED, APPROVED, GRANTED, REJECTED, EXPIRED."""
+    body = ApprovalLog(
+        proposal_id=proposal.proposal_id,
+        kind=proposal.kind,
+        action=action,
+        body_sha256=proposal.body_sha256,
+        approvals=len(proposal.approver_refs),
+        rule_version=rule_version,
+    )
+    return _record([], "proposal", proposal.proposal_id, proposal.version, now, who, approval_log=body)
+
+
 def label(
     source: str, verdict: str, now: datetime, who: Who, *, case_ids: Sequence[str] = (), decision_id: str = ""
 ) -> LogRecord:
@@ -187,6 +268,35 @@ def label(
     entity = ("decision", decision_id) if decision_id else ("case", case_ids[0])
     record = _record(case_ids, *entity, 1, now, who, label_log=body)
     record.decision_id = decision_id
+    return record
+
+
+def item_label(
+    source: str, verdict: str, item: ReviewItem, policy_version: str, review_ms: int, now: datetime, who: Who
+) -> LogRecord:
+    """A reviewer or adjudicator said what an item is."""
+    record = label(source, verdict, now, who, decision_id=item.decision_id)
+    body = record.label_log
+    body.sample_id = item.sample_id
+    body.review_item_id = item.review_item_id
+    body.review_ms = review_ms
+    body.wait_ms = latency_ms(item.create_time, now)
+    body.policy_version = policy_version
+    return record
+
+
+def review(item: ReviewItem, action: str, now: datetime, *, reason: str = "") -> LogRecord:
+    """An item was ESCALATED, DISPUTED, SETTLED by the subscriber's word, or became VOID."""
+    body = ReviewLog(
+        review_item_id=item.review_item_id,
+        action=action,
+        sample_id=item.sample_id,
+        reason=reason,
+        escalations=item.escalations,
+        wait_ms=latency_ms(item.create_time, now),
+    )
+    record = _record([], "review_item", item.review_item_id, item.escalations + 1, now, SYSTEM, review_log=body)
+    record.decision_id = item.decision_id
     return record
 
 
@@ -202,9 +312,14 @@ def _record(
     | DedupMergeLog
     | EvidencePackLog
     | AccessLog
+    | ApprovalLog
     | ConsentLog
     | LabelLog
-    | SubscriberLog,
+    | RepostRecurrenceLog
+    | PurgeLog
+    | ReviewLog
+    | SubscriberLog
+    | GuidanceLog,
 ) -> LogRecord:
     return LogRecord(
         case_ids=case_ids,

@@ -7,17 +7,18 @@ from datetime import UTC, datetime
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from misuse.case.v1 import case_pb2, subscriber_service_pb2
+from misuse.case.v1 import case_pb2, case_service_pb2, subscriber_service_pb2
 from misuse.common.v1.signal_pb2 import IdentifierKind
 from misuse.detector.v1.events_pb2 import MatchFacts, UploadWarned
 from misuse.detector.v1.signal_service_pb2 import Capture
+from services.case.domain.archive import Json
 from services.case.domain.cases import Case
-from services.case.domain.evidence import Json
+from services.case.domain.guidance import Attached, Guidance
 from services.case.domain.incidents import Facts, Key
 from services.case.domain.people import Consent, Profile, Subscriber
 from services.case.domain.uploads import UploadWarning
-from services.case.domain.words import Band, CaseKind, KeyKind
-from services.case.ports import Attachments, PackSummary, Sighting
+from services.case.domain.words import Band, CaseKind, KeyKind, PriorityReason
+from services.case.ports import Attachments, PackSummary, Sighting, Statistics
 from services.case.records import kind_number
 from services.chassis.errors import InvalidInput
 from services.chassis.ids import parse_uuid
@@ -45,7 +46,18 @@ def facts_of(message: MatchFacts, band: Band, traceparent: str) -> Facts:
         keys=_keys(message),
         band=band,
         traceparent=traceparent,
+        near=frozenset(message.also_cluster_ids[:_IDS_AT_MOST]),
+        cluster_rule=message.cluster_rule,
+        reasons=_reasons(message),
     )
+
+
+def _reasons(message: MatchFacts) -> frozenset[PriorityReason]:
+    said = {
+        PriorityReason.SEXUAL_CONTENT: message.sexual_content_reported,
+        PriorityReason.NAME_AND_ADDRESS: message.doxing or message.name_and_address,
+    }
+    return frozenset(reason for reason, holds in said.items() if holds)
 
 
 def warning_of(message: UploadWarned, traceparent: str) -> UploadWarning:
@@ -68,6 +80,8 @@ def _keys(message: MatchFacts) -> tuple[Key, ...]:
     keys += [Key(KeyKind.IDENTIFIER, value) for value in message.watch_ids[:_IDS_AT_MOST] if value]
     if message.post_ref:
         keys.append(Key(KeyKind.POST, message.post_ref.hex()))
+    if message.dump_ref:
+        keys.append(Key(KeyKind.DUMP, message.dump_ref.hex()))
     if any(len(key.value) > 64 for key in keys):
         raise _malformed("keys")
     return tuple(dict.fromkeys(keys))
@@ -100,14 +114,40 @@ def case_message(case: Case, attached: Attachments) -> case_pb2.Case:
         removal_request_ids=attached.removal_request_ids,
         merged_case_ids=attached.merged_case_ids,
         verdict=case.verdict.value,  # type: ignore[arg-type] # same numbers, kept equal by a test
+        priority=case.priority.value,  # type: ignore[arg-type] # same numbers, kept equal by a test
+        priority_reasons=[reason.value for reason in case.reasons],  # type: ignore[misc] # as above
+        recurrence_of_case_id=case.recurrence_of,
+        occurrence=case.occurrence,
+        guidance=attached.guidance,
     )
     message.discover_time.FromDatetime(case.discover_time)
     message.create_time.FromDatetime(case.create_time)
     message.update_time.FromDatetime(case.update_time)
     if case.due_time is not None:
         message.due_time.FromDatetime(case.due_time)
+    if case.deadline_time is not None:
+        message.deadline_time.FromDatetime(case.deadline_time)
+    if case.close_time is not None:
+        message.close_time.FromDatetime(case.close_time)
     if attached.evidence is not None:
         message.evidence.CopyFrom(pack_message(attached.evidence))
+    return message
+
+
+def statistics_message(counted: Statistics) -> case_service_pb2.GetCaseStatisticsResponse:
+    """Counts for the wire, in the order of the contract's numbers."""
+    message = case_service_pb2.GetCaseStatisticsResponse(
+        cases=sum(counted.states.values()), overdue=counted.overdue, sightings=counted.sightings
+    )
+    message.count_time.FromDatetime(counted.count_time)
+    for state, cases in sorted(counted.states.items()):
+        message.states.add(state=case_pb2.CaseState.ValueType(state), cases=cases)
+    for priority, cases in sorted(counted.priorities.items()):
+        message.priorities.add(priority=case_pb2.CasePriority.ValueType(priority), cases=cases)
+    for kind, cases in sorted(counted.kinds.items()):
+        message.kinds.add(kind=kind_number(kind), cases=cases)
+    for group, cases in counted.channel_groups.items():
+        message.channel_groups.add(channel_group=group, cases=cases)
     return message
 
 
@@ -120,6 +160,24 @@ def pack_message(pack: PackSummary) -> case_pb2.EvidencePackSummary:
         size_bytes=pack.size_bytes,
     )
     message.create_time.FromDatetime(pack.create_time)
+    return message
+
+
+def guidance_message(attached: Attached, guidance: Guidance) -> case_pb2.Guidance:
+    """A guidance path of a case for the wire; by its id alone where the rules do not know it any more."""
+    message = case_pb2.Guidance(
+        path_id=attached.path_id,
+        guidance_version=attached.version,
+        outcome=attached.outcome.value,  # type: ignore[arg-type] # same numbers, kept equal by a test
+    )
+    path = guidance.path(attached.path_id)
+    if path is not None:
+        message.name_ko, message.name_en = path.name["ko"], path.name["en"]
+        message.offers_ko, message.offers_en = path.offers["ko"], path.offers["en"]
+        message.url, message.phone = path.url, path.phone
+    message.attach_time.FromDatetime(attached.attach_time)
+    if attached.answer_time is not None:
+        message.answer_time.FromDatetime(attached.answer_time)
     return message
 
 

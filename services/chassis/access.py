@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
 from misuse.common.v1.access_pb2 import (
+    DATA_CLASS_NONE,
     PURPOSE_OPERATIONS,
     ROLE_DEVICE,
     ROLE_OPERATOR,
@@ -24,7 +25,9 @@ from services.chassis.tokens import Actor
 
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
-_REFLECTION_RULE = AccessRule(roles=[ROLE_OPERATOR], purposes=[PURPOSE_OPERATIONS])
+_REFLECTION_RULE = AccessRule(
+    roles=[ROLE_OPERATOR], purposes=[PURPOSE_OPERATIONS], reads=[DATA_CLASS_NONE]
+)
 _OWN_SUBJECT_ROLES = frozenset({ROLE_SUBSCRIBER, ROLE_DEVICE})
 
 

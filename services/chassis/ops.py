@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from misuse.common.v1.access_pb2 import Role
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
 from services.chassis import dead_letters, due
 from services.chassis.broker import Broker
@@ -16,11 +17,14 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound
 from services.chassis.outbox import republish
+from services.chassis.rules import RuleFolders
 from services.chassis.telemetry import logger
+from services.chassis.tokens import current_actor
 
 log = logger(__name__)
 
 REPLAY_AT_MOST = 200
+NO_RULES = RuleFolders(())
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         clock: Clock,
         consumers: Sequence[Consumer],
         index: Index | None = None,
+        rules: RuleFolders = NO_RULES,
     ) -> None:
         self._service = service
         self._database = database
@@ -69,6 +74,7 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
             (consumer.publisher, partition): consumer for consumer in consumers for partition in consumer.partitions
         }
         self._index = index
+        self._rules = rules
 
     async def ListDeadLetters(self, request: ops_pb2.ListDeadLettersRequest, context: Any) -> Any:
         """See the contract."""
@@ -175,6 +181,21 @@ class OpsServicer(ops_pb2_grpc.OpsServiceServicer):
         if self._index is None:
             raise FailedPrecondition("NO_INDEX", "This service has no index.")
         return ops_pb2.RebuildIndexResponse(started=self._index.ask_for_rebuild())
+
+    async def ListRules(self, request: ops_pb2.ListRulesRequest, context: Any) -> Any:
+        """See the contract."""
+        role = Role.Name(current_actor().role).removeprefix("ROLE_")
+        response = ops_pb2.ListRulesResponse()
+        for seen in self._rules.seen_by(role):
+            response.rules.add(
+                name=seen.name,
+                versions=seen.versions,
+                sha256=seen.sha256,
+                shipped=seen.shipped,
+                readable=seen.readable,
+                text=seen.text,
+            )
+        return response
 
 
 def _entity(letter: Any) -> tuple[str, int, bytes]:

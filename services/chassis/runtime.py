@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
 from misuse.common.v1.access_pb2 import Purpose
+from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
 from services.chassis.broker import Broker
 from services.chassis.bus import Consumer, Handler
@@ -27,7 +29,9 @@ from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import FileKeyStore, KeyStore, pepper
 from services.chassis.ops import Index, OpsServicer
 from services.chassis.outbox import Outbox, Relay, republish
+from services.chassis.reads import OutboxReadings
 from services.chassis.rpc import Peers, unwrap
+from services.chassis.rules import RuleFolders
 from services.chassis.server import Background, serve
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
@@ -108,7 +112,13 @@ class Runtime:
         parts: Mapping[str, bool] | None = None,
     ) -> None:
         """Serves until SIGTERM; OpsService is added here."""
-        ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index)
+        own = Path(__file__).parents[1] / self.config.service
+        given = self.config.rules_dir
+        instead = (given, given / self.config.service) if given else ()
+        rules = RuleFolders((own / "rules", own / "policies"), instead)
+        ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index, rules)
+
+        self.loops.append(partial(self._tell_rules, rules))
 
         def register_all(server: grpc.aio.Server) -> None:
             register(server)
@@ -117,10 +127,41 @@ class Runtime:
         loops = [*(until_halted(loop) for loop in self.loops), *background]
         try:
             await serve(
-                self.config, register_all, telemetry=self.telemetry, background=loops, ready=ready, parts=parts
+                self.config,
+                register_all,
+                telemetry=self.telemetry,
+                background=loops,
+                ready=ready,
+                parts=parts,
+                readings=OutboxReadings(self.database, self.outbox, self.clock),
             )
         finally:
             await self.close()
+
+    async def _tell_rules(self, rules: RuleFolders) -> None:
+        """A change of a rule comes with a start: from the records of starts an auditor sees each. Tried until the
+        database takes it; then there is nothing left to do but to be there."""
+        service = self.config.service
+        record = LogRecord(
+            entity="service",
+            entity_id=service,
+            purpose=Purpose.PURPOSE_OPERATIONS,
+            rules_in_force_log=rules.in_force(),
+        )
+        record.occur_time.FromDatetime(self.clock.now())
+        while not await self._recorded(service, record):
+            await asyncio.sleep(1.0)
+        await asyncio.Event().wait()
+
+    async def _recorded(self, service: str, record: LogRecord) -> bool:
+        try:
+            async with self.database.begin() as session:
+                self.outbox.record(session, service, record)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return False
+        return True
 
     async def close(self) -> None:
         """Closes all connections."""

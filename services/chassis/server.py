@@ -37,6 +37,7 @@ from services.chassis.access import authorise, is_exempt, rule_of
 from services.chassis.config import Config, ConfigError
 from services.chassis.database import is_transient
 from services.chassis.errors import ServiceError
+from services.chassis.reads import Readings, Watch, is_noted
 from services.chassis.tasks import end
 from services.chassis.telemetry import STAGE_EDGES_S, Telemetry, logger, meter, span_from
 from services.chassis.tokens import Actor, Verifier, acting
@@ -79,20 +80,21 @@ async def serve(
     background: Sequence[Background] = (),
     ready: Callable[[], bool] | None = None,
     parts: Mapping[str, bool] | None = None,
+    readings: Readings | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains: not ready → no new calls → finish calls → stop the
     background.
 
     Health answers for "" and every service name what `ready` says (default: always), and for "live" that the
     process runs. `parts` names what may be missing without harm to the rest, and whether it works here: health answers
-    for these names too. A background loop that ends or fails ends the process with that error: a supervisor starts
-    it again.
+    for these names too. `readings` is where readings of personal data are noted. A background loop that ends or fails
+    ends the process with that error: a supervisor starts it again.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    front = _Front(config, register)
+    front = _Front(config, register, readings)
     await front.server.start()
     await front.set_parts(parts or {})
     log.info("serving", port=front.port, **{f"config_{k}": v for k, v in config.printable().items()})
@@ -109,19 +111,21 @@ async def serve(
         log.info("stopped")
 
 
-def build_server(config: Config, register: Register) -> tuple[grpc.aio.Server, int]:
+def build_server(
+    config: Config, register: Register, readings: Readings | None = None
+) -> tuple[grpc.aio.Server, int]:
     """The same server without signals, background and readiness, not started; for tests. Returns it with its
     port.
     """
-    front = _Front(config, register)
+    front = _Front(config, register, readings)
     return front.server, front.port
 
 
 class _Front:
     """The gRPC server with its guard and its health."""
 
-    def __init__(self, config: Config, register: Register) -> None:
-        self._guard = _Guard(config, Verifier(config.token_keys_dir))
+    def __init__(self, config: Config, register: Register, readings: Readings | None) -> None:
+        self._guard = _Guard(config, Verifier(config.token_keys_dir), readings)
         self.server = grpc.aio.server(
             interceptors=[self._guard],
             maximum_concurrent_rpcs=config.max_concurrent_rpcs,
@@ -209,7 +213,8 @@ async def _finish(loops: Sequence[asyncio.Task[None]], seconds: float) -> None:
 class _Guard(grpc.aio.ServerInterceptor):
     """What stands between the wire and every handler."""
 
-    def __init__(self, config: Config, verifier: Verifier) -> None:
+    def __init__(self, config: Config, verifier: Verifier, readings: Readings | None) -> None:
+        self._readings = readings
         self._service = config.service
         self._unary_seconds = config.unary_seconds
         self._verifier = verifier
@@ -253,6 +258,8 @@ class _Guard(grpc.aio.ServerInterceptor):
                 authorise(actor, rule, request)
                 async with asyncio.timeout(_bound(context, self._unary_seconds)) as bound:
                     answer = await _answer(inner, request, context, bound)
+                if (watch := self._watch(method, rule, actor, context)) is not None:
+                    await watch.answered(request, answer)
                 return encode(answer)
 
             return cast(bytes, await self._run(method, rule, context, work))
@@ -265,7 +272,8 @@ class _Guard(grpc.aio.ServerInterceptor):
         async def stream(incoming: Any, context: _Context) -> Any:
             async def work(actor: Actor) -> Any:
                 judge = partial(authorise, actor, rule)
-                guarded = _StreamContext(context, incoming, decode, encode, judge)
+                watch = self._watch(method, rule, actor, context)
+                guarded = _StreamContext(context, incoming, decode, encode, judge, watch)
                 request = guarded if handler.request_streaming else guarded.accept(incoming)
                 try:
                     async with self._open(actor) as bound:
@@ -282,6 +290,12 @@ class _Guard(grpc.aio.ServerInterceptor):
         }[handler.request_streaming, handler.response_streaming]
         return cast("_Handler", cast(Any, make)(stream))
 
+    def _watch(self, method: str, rule: AccessRule | None, actor: Actor, context: _Context) -> Watch | None:
+        """What notes the call's readings; None where there is nothing to note."""
+        if self._readings is None or rule is None or not is_noted(actor, rule):
+            return None
+        return Watch(self._readings, method.removeprefix("/"), rule, actor, context.peer())
+
     def _open(self, actor: Actor) -> _OpenStream:
         seconds = (actor.expire_time - datetime.now(UTC)).total_seconds()
         # A stream may slip in between the first word of the drain and the closed door.
@@ -297,7 +311,7 @@ class _Guard(grpc.aio.ServerInterceptor):
                     await context.write(answer)
                 return None
             answer = await _awaited(result)
-            return None if answer is None else context.encode(answer)
+            return None if answer is None else await context.encoded(answer)
         except asyncio.CancelledError:
             if not bound.expired():
                 raise
@@ -361,11 +375,14 @@ class _StreamContext:
         decode: _Decode,
         encode: _Encode,
         judge: Callable[[Message], None],
+        watch: Watch | None = None,
     ) -> None:
         self._context = context
         self._decode = decode
-        self.encode = encode
+        self._encode = encode
         self._judge = judge
+        self._watch = watch
+        self._request: Message | None = None
         self._incoming = incoming
         self._reading: AsyncIterator[bytes] | None = None
 
@@ -376,6 +393,7 @@ class _StreamContext:
         """The message, if it can be read and this actor may send it."""
         request = _read(self._decode, raw)
         self._judge(request)
+        self._request = request
         return request
 
     async def read(self) -> Any:
@@ -385,7 +403,13 @@ class _StreamContext:
 
     async def write(self, answer: Message) -> None:
         """Sends one answer; waits while the client does not read."""
-        await self._context.write(self.encode(answer))
+        await self._context.write(await self.encoded(answer))
+
+    async def encoded(self, answer: Message) -> bytes:
+        """An answer as it may leave: what it shows is noted."""
+        if self._watch is not None:
+            await self._watch.answered(self._request, answer)
+        return self._encode(answer)
 
     def __aiter__(self) -> _StreamContext:
         return self

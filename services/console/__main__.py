@@ -11,7 +11,17 @@ from typing import TypeAlias
 
 import grpclib
 
-from services.console import commands, upload_commands
+from services.console import (
+    approval_commands,
+    case_commands,
+    commands,
+    removal_commands,
+    report_commands,
+    review_commands,
+    rights_commands,
+    sample_commands,
+    upload_commands,
+)
 from services.console.client import reason_of
 from services.console.home import Home, HomeUnusable
 from services.console.output import CannotDo
@@ -21,7 +31,9 @@ HANDED_OVER = {
     ("model",): ("services.detector", "model"),
     ("scan",): ("services.detector.scan_command",),
     ("evidence", "verify"): ("services.case", "evidence", "verify"),
+    ("evidence", "report"): ("services.case", "evidence", "report"),
     ("removal", "lint"): ("services.removal", "lint"),
+    ("notify", "lint"): ("services.notify", "lint"),
     ("up",): ("services.console.supervisor", "up"),
     ("down",): ("services.console.supervisor", "down"),
     ("status",): ("services.console.supervisor", "status"),
@@ -67,14 +79,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
         epilog="Also: up, down, status; eval faces|pii|dedup|ocr|redaction, model add|lay, scan (detector); "
-        "evidence verify (case); removal lint (removal).",
+        "evidence verify|report (case); removal lint (removal); notify lint (notify).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")
     _people(nouns)
     _signals(nouns)
     _uploads(nouns)
     _cases(nouns)
+    _reviews(nouns)
     _operations(nouns)
+    _rights(nouns)
+    _approvals(nouns)
     return parser
 
 
@@ -176,22 +191,79 @@ def _cases(nouns: Nouns) -> None:
     listing.add_argument("--subscriber", default="")
     show = _verb(verbs, "show", commands.case_show, "one case with its sightings")
     show.add_argument("case")
-    replay = _verb(verbs, "replay", commands.case_replay, "the log of a case, from the first record on")
+    replay = _verb(verbs, "replay", case_commands.case_replay, "the story of a case, from its first record on")
     replay.add_argument("case")
-    verify = _verb(verbs, "verify", commands.case_verify, "recompute the chain of a case, or of all")
-    verify.add_argument("case", nargs="?", default="")
+    replay.add_argument("--html", default="", help="save it as one page, Korean and English")
+    verify = _verb(verbs, "verify", case_commands.case_verify, "hold the log of a case, or of all, against kept heads")
+    verify.add_argument("case", nargs="?", default="", help="case id, or the file of an exported case; default: all")
+    export = _verb(verbs, "export", case_commands.case_export, "save a case as one archive that can be checked offline")
+    export.add_argument("case")
+    export.add_argument("-o", "--out", default="")
+    export.add_argument("--reason", default="audit", help="why, for the log")
     verdict = _verb(verbs, "verdict", commands.case_verdict, "what the subscriber says")
     verdict.add_argument("case")
     verdict.add_argument("verdict", choices=("me", "not-me", "unsure"))
+
+    guidance = _verb(verbs, "guidance", case_commands.case_guidance, "what the subscriber did with public guidance")
+    guidance.add_argument("case")
+    guidance.add_argument("path", nargs="?", default="", help="path id; without it the paths are shown")
+    guidance.add_argument("outcome", nargs="?", choices=("contacted", "helped", "not-helped", "declined"))
 
     verbs = _noun(nouns, "evidence", "evidence packs")
     export = _verb(verbs, "export", commands.evidence_export, "save the pack of a case (ZIP)")
     export.add_argument("case")
     export.add_argument("--out", default="")
+    export.add_argument("--reason", default="", help="why, a word such as COURT_ORDER; reviewed monthly")
 
     verbs = _noun(nouns, "removal", "removal requests")
     listing = _verb(verbs, "list", commands.removal_list, "requests, newest first")
     listing.add_argument("--case", default="")
+    _verb(verbs, "replies", removal_commands.removal_replies, "what platforms wrote and a person has to read")
+    review = _verb(verbs, "review", removal_commands.removal_review, "may it be filed? two people have to agree")
+    review.add_argument("request")
+    review.add_argument("decision", choices=("approve", "refuse"))
+    review.add_argument("--as", dest="reviewer", required=True, help="who decides")
+    hold = _verb(verbs, "hold", removal_commands.removal_hold, "stop the queue of a platform")
+    hold.add_argument("platform")
+    hold.add_argument("reason", help="UPPER_SNAKE")
+    release = _verb(verbs, "release", removal_commands.removal_release, "let it go on; two people have to agree")
+    release.add_argument("platform")
+    release.add_argument("--as", dest="reviewer", required=True, help="who decides")
+    package = _verb(verbs, "package", removal_commands.removal_package, "what the subscriber needs to file it")
+    package.add_argument("subscriber")
+    package.add_argument("request")
+
+
+def _reviews(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "review", "what people decide and label, blind to one another")
+
+    def verb(name: str, run: commands.Command, text: str) -> argparse.ArgumentParser:
+        made = _verb(verbs, name, run, text)
+        made.add_argument("--as", dest="who", default="console", metavar="NAME", help="who reviews (default: console)")
+        return made
+
+    lease = verb("lease", review_commands.review_lease, "lease items for a bounded time")
+    lease.add_argument("--most", type=int, default=5, help="items, 1 to 20")
+    show = verb("show", review_commands.review_show, "save candidate and reference of an item; the look is recorded")
+    show.add_argument("item")
+    show.add_argument("--out", default="", help="folder for the pictures")
+    label = verb("label", review_commands.review_label, "say what an item is")
+    label.add_argument("item")
+    label.add_argument("label", choices=tuple(review_commands.LABELS))
+    verb("disagreements", review_commands.review_disagreements, "what waits for a third person")
+    _verb(verbs, "queue", review_commands.review_queue, "what waits for people; exit 1: something is overdue")
+    adjudicate = verb("adjudicate", review_commands.review_adjudicate, "decide as the third person")
+    adjudicate.add_argument("item")
+    adjudicate.add_argument("label", choices=("match", "no-match"))
+
+
+def _samples(gate: Nouns) -> None:
+    verbs = _noun(gate, "sample", "frozen samples that people label")
+    freeze = _verb(verbs, "freeze", sample_commands.sample_freeze, "draw and freeze a sample of the alerts of a window")
+    freeze.add_argument("report", help="precision, false-positives, or the name of a report")
+    show = _verb(verbs, "show", sample_commands.sample_show, "a sample with kappa and labels so far, or all samples")
+    show.add_argument("sample", nargs="?", default="")
+    show.add_argument("--reproduce", action="store_true", help="draw it again from the records; exit 1: not the same")
 
 
 def _operations(nouns: Nouns) -> None:
@@ -200,9 +272,12 @@ def _operations(nouns: Nouns) -> None:
     run.add_argument("release")
     run.add_argument("--stage", default="ALL", choices=("1", "2", "3", "ALL"))
     run.add_argument("--out", default="", help="folder for the reports (JSON and HTML)")
-    report = _verb(verbs, "report", commands.gate_report, "save or list reports")
-    report.add_argument("report", nargs="?", default="")
+    report = _verb(verbs, "report", report_commands.report, "save or list reports, or make one of the last days")
+    report.add_argument("report", nargs="?", default="", help=f"id, or {' or '.join(report_commands.OF_A_PERIOD)}")
+    report.add_argument("--days", type=int, default=30, help="period of a report that is made now")
     report.add_argument("--out", default="")
+    _overrides(verbs)
+    _samples(verbs)
 
     verbs = _noun(nouns, "dlq", "dead letters")
     listing = _verb(verbs, "list", commands.dlq_list, "what was rejected, in every service")
@@ -221,6 +296,59 @@ def _operations(nouns: Nouns) -> None:
     issue.add_argument("role", help="such as OPERATOR")
     issue.add_argument("purpose", help="such as CASE_HANDLING")
     issue.add_argument("audience", help="service the token is for")
+
+
+def _rights(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "rights", "rights of the people who are protected")
+    erase = _verb(verbs, "erase", rights_commands.erase, "erase somebody in every service")
+    erase.add_argument("subscriber")
+    _verb(verbs, "erasures", rights_commands.erasures, "erasures and whose answer is missing; exit 1 while one is late")
+
+    verbs = _noun(nouns, "access", "who read whose personal data")
+    listing = _verb(verbs, "list", rights_commands.access_list, "readings, newest first")
+    listing.add_argument("--subscriber", default="")
+    report = _verb(verbs, "report", rights_commands.access_report, "review of a month: JSON and HTML")
+    report.add_argument("month", help="yyyy-mm")
+    report.add_argument("--out", default=".")
+
+    verbs = _noun(nouns, "rules", "versioned rules of the services")
+    listing = _verb(verbs, "list", rights_commands.rules_list, "names and versions; values where a role may read them")
+    listing.add_argument("--service", default="")
+    listing.add_argument("--role", choices=sorted(rights_commands.RULE_READERS), default="OPERATOR")
+    listing.add_argument("--values", action="store_true", help="print them")
+
+
+def _approvals(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "approval", "what two people decide")
+    propose = _verb(verbs, "propose", approval_commands.propose, "propose what a file holds")
+    propose.add_argument("kind", help="THRESHOLD, POLICY_TEMPLATE, RAW_EVIDENCE, HOLD")
+    propose.add_argument("body", help="file")
+    propose.add_argument("--reason", required=True)
+    approve = _verb(verbs, "approve", approval_commands.approve, "approve; the second person is given the grant")
+    approve.add_argument("proposal")
+    reject = _verb(verbs, "reject", approval_commands.reject, "reject, or take back")
+    reject.add_argument("proposal")
+    reject.add_argument("--reason", required=True)
+    listing = _verb(verbs, "list", approval_commands.proposals, "proposals that the role decides about")
+    for verb in (propose, approve, reject, listing):
+        _somebody(verb)
+        verb.add_argument("--role", choices=sorted(approval_commands.PURPOSES), default="OPERATOR")
+
+
+def _overrides(verbs: Nouns) -> None:
+    propose = _verb(verbs, "propose", approval_commands.gate_propose, "propose to override an inconclusive decision")
+    propose.add_argument("--reason", required=True, help="why, in words")
+    override = _verb(verbs, "override", approval_commands.gate_override, "override it by the grant of two people")
+    override.add_argument("--grant", required=True, help="as `approval approve` printed it")
+    for verb in (propose, override):
+        verb.add_argument("decision")
+        verb.add_argument("code", help="why, in one word such as FEW_EVENTS_YET; the same in both")
+        _somebody(verb)
+        verb.set_defaults(role="RELEASE_MANAGER")
+
+
+def _somebody(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--as", dest="name", required=True, help="who decides; two people cannot be one")
 
 
 if __name__ == "__main__":

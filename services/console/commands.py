@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -365,54 +364,6 @@ async def case_show(home: Home, options: argparse.Namespace) -> int:
     return 0
 
 
-async def case_replay(home: Home, options: argparse.Namespace) -> int:
-    """Prints the case log from the first record on."""
-    async with connections(home) as services:
-        stub = services.stub("case", case_api.CaseServiceStub, staff("AUDITOR", "AUDIT"))
-
-        async def page(token: str) -> tuple[list[case_api.CaseLogEntry], str]:
-            answer = await stub.list_case_log(
-                case_api.ListCaseLogRequest(case_id=options.case, page_size=PAGE, page_token=token)
-            )
-            return answer.entries, answer.next_page_token
-
-        entries = await everything(page)
-    rows = [_log_row(entry) for entry in entries]
-    _print(options, [e.to_dict() for e in entries], ["#", "time", "service", "record", "what", "hash"], rows)
-    return 0
-
-
-def _log_row(entry: case_api.CaseLogEntry) -> Row:
-    if entry.record is None:
-        return [entry.sequence, "", "", "erased", "", entry.entry_hash.hex()[:12]]
-    body, facts = _body(entry.record.to_dict())
-    what = facts.get("transition") or facts.get("action") or facts.get("toState") or facts.get("band") or ""
-    time = _time(entry.record.occur_time)
-    return [entry.sequence, time, entry.record.service, body, what, entry.entry_hash.hex()[:12]]
-
-
-def _body(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    for name, value in record.items():
-        if name.endswith("Log") and isinstance(value, dict):
-            return name[0].upper() + name[1:], value
-    return "", {}
-
-
-async def case_verify(home: Home, options: argparse.Namespace) -> int:
-    """Recomputes chains."""
-    async with connections(home) as services:
-        stub = services.stub("case", case_api.CaseServiceStub, staff("AUDITOR", "AUDIT"), seconds=300)
-        answer = await stub.verify_case_log(case_api.VerifyCaseLogRequest(case_id=options.case))
-    if options.json:
-        print(json.dumps(answer.to_dict()))
-    else:
-        verdict = "holds" if answer.valid else "is BROKEN"
-        print(f"The log {verdict}: {answer.chains} chains, {answer.entries} entries.")
-        for fault in answer.faults:
-            print(f"  {fault.chain_id} #{fault.sequence}: {fault.reason}")
-    return 0 if answer.valid else 1
-
-
 async def case_verdict(home: Home, options: argparse.Namespace) -> int:
     """Records what the subscriber says."""
     async with connections(home) as services:
@@ -436,16 +387,17 @@ async def evidence_export(home: Home, options: argparse.Namespace) -> int:
     """Saves a pack."""
     out = Path(options.out or f"evidence-{options.case}.zip")
     async with connections(home) as services:
-        pack = await evidence_pack(services, options.case)
+        pack = await evidence_pack(services, options.case, options.reason)
     out.write_bytes(pack)
     _print(options, {"file": str(out), "bytes": len(pack)}, ["file", "bytes"], [[out, len(pack)]])
     return 0
 
 
-async def evidence_pack(services: Connections, case_id: str) -> bytes:
+async def evidence_pack(services: Connections, case_id: str, reason: str = "") -> bytes:
     """The latest pack of a case."""
     stub = services.stub("case", case_api.CaseServiceStub, staff("OPERATOR", "CASE_HANDLING"), seconds=120)
-    chunks = [answer.chunk async for answer in stub.get_evidence_pack(case_api.GetEvidencePackRequest(case_id=case_id))]
+    request = case_api.GetEvidencePackRequest(case_id=case_id, reason=reason)
+    chunks = [answer.chunk async for answer in stub.get_evidence_pack(request)]
     return b"".join(chunks)
 
 

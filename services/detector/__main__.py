@@ -62,6 +62,7 @@ from services.detector.handlers.following import Following
 from services.detector.handlers.freshness import Reporting
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
+from services.detector.handlers.remembering import PURGE_CONTENTS, Remembering
 from services.detector.handlers.serving import Looking, Sweeping, Watching
 from services.detector.handlers.uploading import NO_ANSWER, PURGE_CHECK, PURGE_RESULT, Checking, Linking, UploadLane
 from services.detector.handlers.uploading_answers import Answering
@@ -201,6 +202,7 @@ class Detector:
             DECIDE_SIGNAL: lambda item: self.deciding.free(item.entity_id),
             NO_ANSWER: lambda item: self.answering.no_answer(item.entity_id),
             PURGE_CHECK: lambda item: self.answering.purge_check(item.entity_id, item.due_time),
+            PURGE_CONTENTS: lambda item: self.deciding.remembering.purge(item.entity_id),
             PURGE_RESULT: lambda item: self.answering.purge_result(item.entity_id, item.due_time),
         }
 
@@ -296,6 +298,8 @@ def wire(
         asyncio.Lock(),
         rules.faces.name,
     )
+    likeness = CascadeLikeness(rules.pictures, rules.texts)
+    remembering = Remembering(store.begin, vault, clock, likeness, rules.review)
     deciding = Deciding(
         store.begin,
         store.quietly,
@@ -304,7 +308,8 @@ def wire(
         clock,
         references,
         SignalAnalyst(engine, enrolled, rules.faces, scanner, reader),
-        CascadeLikeness(rules.pictures, rules.texts),
+        likeness,
+        remembering,
         enrolled,
         rules.review,
         executor,
@@ -338,7 +343,7 @@ def wire(
         reembedding=Reembedding(enrolling),
         devices=devices,
         resolving=Resolving(enrolling),
-        following=Following(enrolling, keys, clock, deciding.memory.forget, answering),
+        following=Following(enrolling, keys, clock, remembering.memory.forget, answering),
         uploads=UploadServicer(linking, checking, answering, clock),
         answering=answering,
         lane=lane,

@@ -59,5 +59,5 @@ def case_handlers(following: Following, within: Within) -> Mapping[type[Message]
         case.ConsentWithdrawn: handler(lambda w, m: following.consent(w, m.subscriber_id, m.scope, False)),
         case.SubscriberSuspended: handler(lambda w, m: following.suspended(w, m.subscriber_id)),
         case.SubscriberResumed: handler(lambda w, m: following.resumed(w, m.subscriber_id, m.minor)),
-        case.SubscriberErasureRequested: handler(lambda w, m: following.erase(w, m.subscriber_id)),
+        case.SubscriberErasureRequested: handler(lambda w, m: following.erase(w, m.subscriber_id, m.round)),
     }

@@ -243,6 +243,14 @@ class KnownContent:
 
 
 @dataclass(frozen=True, slots=True)
+class PurgedContent:
+    """A content that was deleted: its cluster, and when it was last seen."""
+
+    cluster_id: str
+    seen_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NewContent:
     """A content to remember."""
 
@@ -259,11 +267,23 @@ class Contents(Protocol):
     async def clusters_of(self, content_refs: Collection[bytes]) -> Mapping[bytes, str]:
         """The cluster of contents that were seen byte for byte."""
 
+    async def newest(self, subscriber_id: str, most: int) -> int:
+        """The id after which the newest so many of a subscriber's contents begin; 0 where there are no more."""
+
     async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
-        """A subscriber's contents, from after one on."""
+        """A subscriber's contents, the first so many after an id, in order."""
 
     async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
         """Remembers contents."""
+
+    async def seen(self, content_refs: Collection[bytes], now: datetime) -> None:
+        """Notes, to the day, that contents were seen again: they are kept longer."""
+
+    async def purge(self, subscriber_id: str, before: datetime, most: int) -> list[PurgedContent]:
+        """Deletes at most so many contents that were not seen since; what they were."""
+
+    async def next_purge(self, subscriber_id: str) -> datetime | None:
+        """When the content was last seen that was not seen longest; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,6 +578,19 @@ class Analyst(Protocol):
         """Version of the face thresholds."""
 
 
+class Known(Protocol):
+    """Contents of one subscriber in comparable form, in the order in which they were decided."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def add(self, medium: Medium, cluster_id: str, form: object) -> None:
+        """One more, by its comparable form."""
+
+    def forget(self, most: int) -> None:
+        """Drops the oldest of each medium where there are more, a tenth more are borne. Heavy."""
+
+
 class Likeness(Protocol):
     """Says which contents are the same content."""
 
@@ -568,8 +601,11 @@ class Likeness(Protocol):
     def read(self, medium: Medium, data: bytes) -> object:
         """The comparable form of what was kept as bytes."""
 
-    def near(self, new: Content, known: Sequence[tuple[str, object]]) -> list[Near]:
-        """Which of (cluster_id, comparable form) the new content is near to. Heavy."""
+    def nothing_known(self) -> Known:
+        """Where contents are gathered to be compared with."""
+
+    def near(self, new: Content, known: Known) -> list[Near]:
+        """The clusters of known contents that a new one is near to. Heavy."""
 
 
 class Gallery(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -43,6 +44,11 @@ class References:
     def url(self, signal: Signal) -> bytes:
         """32 bytes for the normalised address."""
         return keyed_hash(self.pepper, "url", normalised_url(signal.source_url))
+
+    def dump(self, signal: Signal) -> bytes:
+        """32 bytes for the account dump, however its name is cased and spaced; empty where there is none."""
+        name = " ".join(unicodedata.normalize("NFKC", signal.account_dump).casefold().split())
+        return keyed_hash(self.pepper, "dump", name) if name else b""
 
     def content(self, subscriber_id: str, sha256: bytes) -> bytes:
         """32 bytes for a content of one subscriber; the same content of another has another reference."""

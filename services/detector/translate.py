@@ -64,6 +64,8 @@ def signal_of(message: signals.Signal) -> Signal:
             collector=facts.collector,
             fetch_time=time_of(facts, "fetch_time"),
         ),
+        sexual_content_reported=message.sexual_content_reported,
+        account_dump=message.account_dump,
     )
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
@@ -15,25 +16,37 @@ from misuse.gate.v1 import gate_service_pb2_grpc
 from services.chassis.clock import Clock
 from services.chassis.config import MIB, Config, setting
 from services.chassis.database import Database
+from services.chassis.grants import GrantVerifier
 from services.chassis.idempotency import RequestMemory
-from services.chassis.keys import pepper
+from services.chassis.keys import keyed_hash, pepper
 from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.runtime import Runtime
 from services.chassis.server import run
+from services.chassis.signing import KeyFile
+from services.gate.adapters.heads import HEADS_KEY_ID, SignedHeads, SqlHeads, keep_heads
 from services.gate.adapters.html import render
+from services.gate.adapters.leaks_html import render_leaks
 from services.gate.adapters.records import keep_records, view
 from services.gate.adapters.rules import load_gates
-from services.gate.adapters.shelf import SqlShelf, keep_heads
+from services.gate.adapters.samples import SqlSampleShelf
+from services.gate.adapters.sampling_rules import load_plans
+from services.gate.adapters.shelf import SqlShelf
 from services.gate.consumer import PUBLISHERS, Intake
 from services.gate.domain.kpis import Gates
-from services.gate.handlers import MEASURES, Gatekeeper, Measure
-from services.gate.ports import Records, Shelf
-from services.gate.servicer import GateServicer
+from services.gate.domain.samples import Plans
+from services.gate.handlers import MEASURES, Gatekeeper, Measure, Overriding
+from services.gate.ports import Records, SampleShelf, Shelf, VerifyGrant
+from services.gate.sampling import Sampling
+from services.gate.servicer import GateServicer, Pages, SignedLog
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_MESSAGE = 6 * MIB
 """A JUnit document of 4 MiB with room for the rest of its request."""
+
+
+OVERRIDE = "GATE_OVERRIDE"
+"""Kind of the grants that the gate takes."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +69,9 @@ def wire(
     gates: Gates,
     code_version: str,
     measures: Mapping[str, Measure] = MEASURES,
+    plans: Plans | None = None,
 ) -> Gate:
-    """Puts the parts together; connects to nothing."""
+    """Puts the parts together; connects to nothing. Without `plans` samples are drawn by the shipped ones."""
     memory = RequestMemory(pepper(config.keys_dir, "requests"), clock)
 
     @asynccontextmanager
@@ -68,10 +82,31 @@ def wire(
     def views() -> AbstractAsyncContextManager[Records]:
         return view(database)
 
+    @asynccontextmanager
+    async def sample_shelves() -> AsyncIterator[SampleShelf]:
+        async with database.begin() as session:
+            yield SqlSampleShelf(session, outbox, memory)
+
     gatekeeper = Gatekeeper(gates, views, shelves, clock, code_version, measures)
+    sampling = Sampling(plans or load_plans(), views, sample_shelves, clock)
     # The stubs call abstract what the generated base answers with UNIMPLEMENTED (unimplemented.txt).
-    servicer = GateServicer(gatekeeper, gates, render)  # type: ignore[abstract] # see above
+    reference = partial(_reference, pepper(config.keys_dir, "references"))
+    overriding = Overriding(shelves, clock, _verifier(config), reference)
+    pages = Pages(render, render_leaks)
+    heads_key = KeyFile(config.service_key_file.parent, config.token_keys_dir, HEADS_KEY_ID)
+    seal = SignedHeads(heads_key, clock.now)
+    heads = SignedLog(SqlHeads(database), seal)
+    servicer = GateServicer(gatekeeper, gates, pages, overriding, sampling, heads)  # type: ignore[abstract] # see above
     return Gate(Intake(keep_records, keep_heads, outbox, clock), servicer)
+
+
+def _verifier(config: Config) -> VerifyGrant:
+    verifier = GrantVerifier(config.token_keys_dir, config.service)
+    return lambda grant, body, now: verifier.verify(grant, OVERRIDE, body, now)
+
+
+def _reference(secret: bytes, subject: str) -> str:
+    return keyed_hash(secret, "reference", subject).hex()[:16]
 
 
 async def serve() -> None:
@@ -80,7 +115,8 @@ async def serve() -> None:
     gates = load_gates(config.rules_dir)
     code_version = setting(os.environ, "JIKIMI_CODE_VERSION", "unknown", str)
     runtime = await Runtime.open(config)
-    gate = wire(config, runtime.database, runtime.outbox, runtime.clock, gates, code_version)
+    plans = load_plans(config.rules_dir)
+    gate = wire(config, runtime.database, runtime.outbox, runtime.clock, gates, code_version, plans=plans)
     for publisher in PUBLISHERS:
         runtime.consume(publisher, gate.intake.handlers_of(publisher))
     await runtime.serve(gate.register)

@@ -46,5 +46,6 @@ class Intake:
     async def _erasure(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """The gate holds nothing of a subscriber: its answer is that nothing is left."""
         for event in events:
-            subscriber_id = cast(SubscriberErasureRequested, event.message).subscriber_id
-            self.outbox.event(session, subscriber_id, ErasureCompleted(subscriber_id=subscriber_id))
+            asked = cast(SubscriberErasureRequested, event.message)
+            answer = ErasureCompleted(subscriber_id=asked.subscriber_id, round=asked.round)
+            self.outbox.event(session, asked.subscriber_id, answer)

@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.chassis.clock import Clock
-from services.chassis.errors import InvalidInput, NotFound
+from services.chassis.errors import AlreadyExists, InvalidInput, NotFound
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger, stage
 from services.gate.domain.indexes import judge_index
 from services.gate.domain.junit import read_junit
 from services.gate.domain.kpis import Gates, IndexRule, Kpi, Outcome, Stage, TestKind, TestRun, test_outcome, worst
-from services.gate.domain.measures import Measurement, case_latency, notification_reliability
+from services.gate.domain.leak_signals import LeakCounts, LeakSignals
+from services.gate.domain.measures import Measurement, case_latency, human_wait, notification_reliability
+from services.gate.domain.overrides import Override, check_override
 from services.gate.domain.report import Occasion, Report, make_report
 from services.gate.domain.user_actions import ActionCounts, user_actions
-from services.gate.ports import Command, Decision, RecordedRun, Records, Shelves, Views
+from services.gate.ports import Command, Decision, RecordedRun, Records, Shelves, VerifyGrant, Views
+from services.gate.sampling import measure_false_positives, measure_precision
 
 log = logger(__name__)
 
@@ -37,8 +40,9 @@ async def measure_case_latency(kpi: Kpi, records: Records, now: datetime) -> Mea
     dropped = await records.dropped(since - _BEFORE)
     review_band = await records.count("match_decision_log", "REVIEW", since, now)
     measured = case_latency(kpi, decisions, commits, dropped, review_band, now)
+    waits = human_wait(await records.human_waits(since, now))
     read = {"match_decision_log": len(decisions), "case_lifecycle_log": len(commits) + len(dropped)}
-    return replace(measured, records=read)
+    return replace(measured, facts=[*measured.facts, *waits], records=read)
 
 
 async def measure_notification_reliability(kpi: Kpi, records: Records, now: datetime) -> Measurement:
@@ -46,12 +50,13 @@ async def measure_notification_reliability(kpi: Kpi, records: Records, now: date
     since = now - timedelta(days=kpi.window_days)
     notifications = await records.notifications(since, now)
     without = await records.count("notification_delivery_log", "NO_LIVE_DEVICE", since, now)
-    quiet = await records.count("notification_delivery_log", "QUIET_HOURS", since, now)
-    measured = notification_reliability(kpi, notifications, without, quiet, now)
+    measured = notification_reliability(kpi, notifications, without, now)
     return replace(measured, records={"notification_delivery_log": len(notifications)})
 
 
 MEASURES: Mapping[str, Measure] = {
+    "FaceMatchEvalReport_v1": measure_precision,
+    "FalsePositiveAnalysisReport_v1": measure_false_positives,
     "CaseLatencyReport_v1": measure_case_latency,
     "NotificationReliabilityReport_v1": measure_notification_reliability,
 }
@@ -100,11 +105,12 @@ class Gatekeeper:
         now = self.clock.now()
         async with self.shelves() as shelf:
             runs = await shelf.latest_runs(release)
+            overrides = await shelf.overrides.of_release(release)
         async with self.views() as records:
             cut_off = await records.cut_off()
             present = await records.counts_by_type()
             occasion = Occasion(
-                "", release, exit_list.name, now, self.gates.version, self.code_version, cut_off
+                "", release, exit_list.name, now, self.gates.version, self.code_version, cut_off, overrides
             )
             reports = [
                 await self._report(self.gates.kpis[name], records, runs, occasion)
@@ -191,11 +197,80 @@ class Gatekeeper:
             )
         return total, rows, cut_off
 
+    async def leak_signals(
+        self, start: datetime, end: datetime
+    ) -> tuple[LeakCounts, Sequence[LeakCounts], Mapping[str, int]]:
+        """LeakSignalSummaryReport of a period: total, rows, and up to where records were read."""
+        signals = LeakSignals()
+        async with self.views() as records:
+            cut_off = await records.cut_off()
+            async for decision in records.leak_decisions(start, end):
+                signals.add(decision)
+            async for refused in records.refusals(start, end):
+                signals.refuse(refused)
+        total, rows = signals.summary()
+        return total, rows, cut_off
+
     async def list_gates(self, start: int, limit: int) -> tuple[Sequence[Kpi], Mapping[str, Report]]:
         """Gates in the order of their file from a number on, with the last report of each."""
         page = list(self.gates.kpis.values())[start : start + limit]
         async with self.shelves() as shelf:
             return page, await shelf.last_reports([kpi.report for kpi in page])
+
+
+@dataclass(frozen=True)
+class WantedOverride:
+    """What a caller says that two people have approved; `body` is what their grant covers."""
+
+    decision_id: str
+    release: str
+    stage: str
+    reason: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Overriding:
+    """Lets a release go out although its decision is INCONCLUSIVE."""
+
+    shelves: Shelves
+    clock: Clock
+    verify: VerifyGrant
+    reference: Callable[[str], str]
+    """Opaque reference of an actor."""
+
+    async def override(self, wanted: WantedOverride, grant: bytes, command: Command) -> Decision:
+        """Overrides a decision once. Returns it. Raises NotFound, PermissionDenied, AlreadyExists OVERRIDDEN_BEFORE or
+        GRANT_USED, and what `check_override` raises."""
+        async with self.shelves() as shelf:
+            if await shelf.recall(command) is None:
+                now = self.clock.now()
+                verified = self.verify(grant, wanted.body, now)
+                decision = await shelf.decision(wanted.decision_id)
+                if decision is None:
+                    raise NotFound("NO_SUCH_DECISION", "There is no such decision.")
+                if decision.override is not None:
+                    raise AlreadyExists("OVERRIDDEN_BEFORE", "The decision was overridden before.")
+                latest = await shelf.overrides.is_latest(decision)
+                about = (decision.release, decision.stage)
+                check_override((wanted.release, wanted.stage), *about, decision.outcome, latest=latest)
+                override = Override(
+                    decision_id=decision.decision_id,
+                    release=decision.release,
+                    stage=decision.stage,
+                    reason=wanted.reason,
+                    proposal_id=verified.grant_id,
+                    proposer_ref=verified.proposer_ref,
+                    approver_refs=verified.approver_refs,
+                    create_time=now,
+                )
+                await shelf.overrides.put(override, verified, self.reference(command.caller))
+                await shelf.remember(command, decision.decision_id)
+        async with self.shelves() as shelf:
+            found = await shelf.decision(wanted.decision_id)
+        if found is None:
+            raise NotFound("NO_SUCH_DECISION", "There is no such decision.")
+        return found
 
 
 async def _index(rule: IndexRule, records: Records, now: datetime) -> tuple[Outcome, str]:

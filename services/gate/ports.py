@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +10,15 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from services.chassis.grants import Grant
 from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
+from services.gate.domain.labels import GivenLabel
+from services.gate.domain.leak_signals import LeakDecision, Refusals
 from services.gate.domain.measures import MatchDecision, NotificationFacts
+from services.gate.domain.overrides import Override
 from services.gate.domain.report import Report
+from services.gate.domain.samples import Alert, Sample
 from services.gate.domain.user_actions import UploadWarning
 
 
@@ -28,6 +33,8 @@ class Decision:
     reasons: Sequence[str]
     create_time: datetime
     reports: Sequence[Report]
+    override: Override | None = None
+    """By which two people let the release go out although it is INCONCLUSIVE."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,30 @@ class RecordedRun:
     release: str
     junit_sha256: bytes
     create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """Where a chain of the case log ended, as it was published."""
+
+    chain_id: str
+    sequence: int
+    head_hash: bytes
+    update_time: datetime
+
+
+class Heads(Protocol):
+    """The heads of the case log that the gate keeps."""
+
+    async def last(self, after: str, limit: int) -> Sequence[LogHead]:
+        """The last head of every chain behind a chain id, in the order of the ids."""
+
+    async def of(self, chain_id: str, after: tuple[int, bytes], limit: int) -> Sequence[LogHead]:
+        """Every head of a chain behind a (sequence, hash), in that order."""
+
+
+Sealed = Callable[[Sequence[LogHead]], bytes]
+"""A signed document that says which heads the gate holds."""
 
 
 class Records(Protocol):
@@ -80,8 +111,33 @@ class Records(Protocol):
     async def upload_choices(self, start: datetime) -> Mapping[str, str]:
         """Upload check → what was chosen, since a time."""
 
+    def leak_decisions(self, start: datetime, end: datetime) -> AsyncIterator[LeakDecision]:
+        """Decisions about signals from `start` to before `end`, those about nobody included, as they are read."""
+
+    def refusals(self, start: datetime, end: datetime) -> AsyncIterator[Refusals]:
+        """Signals that the door refused from `start` to before `end`, one by one."""
+
     async def counts_by_type(self) -> Mapping[str, int]:
         """Records by type."""
+
+    async def alerts(self, since: datetime, until: datetime, cut_off: Mapping[str, int]) -> Sequence[Alert]:
+        """Decisions of the MATCH band, once each, without those that opened nothing because their subscriber is not
+        processed. Records beyond the cut-off (publisher/partition → position) do not count."""
+
+    async def latest_sample(self, report: str, until: datetime) -> Sample | None:
+        """The sample that was frozen last for a report."""
+
+    async def labels(self, sample_id: str) -> Sequence[GivenLabel]:
+        """Labels given for a sample, in the order of their times."""
+
+    async def void(self, sample_id: str) -> Set[str]:
+        """Decisions of a sample that can no longer be labelled."""
+
+    async def cases_of(self, decision_ids: Sequence[str], since: datetime) -> Set[str]:
+        """The cases that these decisions opened or joined, since a time."""
+
+    async def human_waits(self, since: datetime, until: datetime) -> Sequence[float]:
+        """Milliseconds from coming in to the first MATCH or NO_MATCH of each item in the review band."""
 
 
 class Shelf(Protocol):
@@ -117,8 +173,42 @@ class Shelf(Protocol):
     async def reports(self, name: str, before: str, limit: int) -> Sequence[Report]:
         """Reports, newest first, below a report id if given, without their documents."""
 
+    @property
+    def overrides(self) -> Overrides:
+        """Overridden decisions."""
+
     async def last_reports(self, names: Sequence[str]) -> Mapping[str, Report]:
         """The last report of each name, without its document."""
+
+
+class Overrides(Protocol):
+    """Decisions that were overridden, inside the transaction of a shelf."""
+
+    async def of_release(self, release: str) -> Sequence[Override]:
+        """Overrides of a release, oldest first."""
+
+    async def is_latest(self, decision: Decision) -> bool:
+        """Whether no later decision judges the same release at the same stage."""
+
+    async def put(self, override: Override, grant: Grant, actor_ref: str) -> None:
+        """Stores an override with its log record and notes that the grant was used. Raises AlreadyExists GRANT_USED."""
+class SampleShelf(Protocol):
+    """Frozen samples, inside one transaction."""
+
+    async def recall(self, command: Command) -> str | None:
+        """The id that this very command made before. Raises AlreadyExists for another request."""
+
+    async def remember(self, command: Command, resource_id: str) -> None:
+        """Notes what the command made."""
+
+    async def put_sample(self, sample: Sample) -> None:
+        """Stores a sample with its log record and its event."""
+
+    async def sample(self, sample_id: str) -> Sample | None:
+        """A sample with its items."""
+
+    async def samples(self, report: str, before: str, limit: int) -> Sequence[Sample]:
+        """Samples, newest first, below an id if given, of a report if named."""
 
 
 class Views(Protocol):
@@ -135,5 +225,15 @@ class Shelves(Protocol):
         """A new transaction."""
 
 
+class SampleShelves(Protocol):
+    """Starts transactions over samples; leaving the block without an error commits."""
+
+    def __call__(self) -> AbstractAsyncContextManager[SampleShelf]:
+        """A new transaction."""
+
+
 Render = Callable[[Mapping[str, object]], bytes]
 """Draws a report's document as one HTML page, UTF-8."""
+
+VerifyGrant = Callable[[bytes, bytes, datetime], Grant]
+"""Checks (grant, body, now) for an override. Raises PermissionDenied with a reason that begins with GRANT_."""

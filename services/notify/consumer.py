@@ -14,8 +14,8 @@ from misuse.common.v1 import signal_pb2
 from misuse.removal.v1 import events_pb2 as removal_events
 from misuse.removal.v1 import removal_service_pb2
 from services.chassis.bus import Event, Handler
-from services.notify.domain import Facts, KnownCase, Notice, Subject
-from services.notify.handlers import Telling
+from services.notify.domain.notices import Facts, KnownCase, Notice, Subject
+from services.notify.handlers.telling import Telling
 from services.notify.ports import Unit
 
 UnitOf = Callable[[AsyncSession], Unit]
@@ -32,6 +32,7 @@ def case_handlers(telling: Telling, unit_of: UnitOf) -> Mapping[type[Message], H
         case_events.SubscriberErasureRequested: _each(events.erasure_requested, unit_of),
         case_events.CaseOpened: _batch(events.opened, unit_of),
         case_events.CaseReopened: _batch(events.reopened, unit_of),
+        case_events.CaseSightingsDigested: _batch(events.digested, unit_of),
         case_events.CaseClosed: _batch(events.closed, unit_of),
         case_events.CaseMerged: _each(events.merged, unit_of),
         case_events.CaseUnmerged: _each(events.unmerged, unit_of),
@@ -68,10 +69,10 @@ class _CaseEvents:
 
     async def _hold(self, unit: Unit, subscriber_id: str, suspended: bool) -> None:
         if not self._telling.keys.destroyed(subscriber_id):
-            await unit.store.set_suspended(subscriber_id, suspended)
+            await unit.store.set_suspended(subscriber_id, suspended, self._telling.clock.now())
 
     async def erasure_requested(self, unit: Unit, event: case_events.SubscriberErasureRequested) -> None:
-        await self._telling.erase(unit, event.subscriber_id)
+        await self._telling.erase(unit, event.subscriber_id, event.round)
 
     async def merged(self, unit: Unit, event: case_events.CaseMerged) -> None:
         if not self._telling.keys.destroyed(event.subscriber_id):
@@ -96,6 +97,13 @@ class _CaseEvents:
             await unit.store.count_reopening(event.case_id, event.occurrence)
         await self._telling.tell(
             unit, [_case_notice(e, Subject.CASE_REOPENED, "OPEN", str(e.occurrence)) for e in events]
+        )
+
+    async def digested(self, unit: Unit, events: Sequence[case_events.CaseSightingsDigested]) -> None:
+        """A burst is told once; its beginning tells it from the next."""
+        await self._telling.tell(
+            unit,
+            [_case_notice(e, Subject.SIGHTINGS_DIGEST, "OPEN", e.from_time.ToJsonString()) for e in events],
         )
 
     async def closed(self, unit: Unit, events: Sequence[case_events.CaseClosed]) -> None:

@@ -15,6 +15,7 @@ from services.chassis.clock import Clock
 from services.chassis.config import Config
 from services.chassis.database import Database
 from services.chassis.due import DueHandler, DueItem
+from services.chassis.fetch import Fetcher, read_fetch_rules
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import KeyStore, pepper
 from services.chassis.migration import migrate
@@ -22,18 +23,30 @@ from services.chassis.outbox import Outbox
 from services.chassis.runtime import Runtime
 from services.chassis.server import run
 from services.removal.adapters.case_file import CasePeer
-from services.removal.adapters.policy_files import SHIPPED, PolicyFiles, lint
+from services.removal.adapters.fetching import FetchingWatcher
+from services.removal.adapters.intake import Intake
+from services.removal.adapters.json_api import ApiDesk
+from services.removal.adapters.maildir import Maildir
+from services.removal.adapters.no_fetcher import NoFetcher
+from services.removal.adapters.policy_files import APPROVALS, SHIPPED, PolicyFiles, lint
+from services.removal.adapters.reply_hook import ReplyHook
+from services.removal.adapters.rules import RuleBook, load_rules
 from services.removal.adapters.store import SqlStore, Surroundings
 from services.removal.adapters.ways import Sending, SendingWays
 from services.removal.consumer import case_handlers
-from services.removal.handlers import PREPARE, SUBMIT, SUBMIT_AGAIN, Needs
+from services.removal.handlers import FOLLOW, PREPARE, SUBMIT, SUBMIT_AGAIN, SUPPLEMENT, Needs
 from services.removal.handlers.preparing import prepare
+from services.removal.handlers.replying import receive
 from services.removal.handlers.sending import submit
-from services.removal.ports import CaseFile, Policies, Ways
+from services.removal.handlers.supplementing import supplement_when_due
+from services.removal.handlers.watching import follow
+from services.removal.ports import CaseFile, Policies, StatusDesk, Watcher, Ways
 from services.removal.servicer import RemovalServicer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PREPARING_AT_ONCE = 4
 SENDING_AT_ONCE = 8
+LOOKING_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -48,13 +61,21 @@ class Removal:
         """Adds the servicer."""
         removal_service_pb2_grpc.add_RemovalServiceServicer_to_server(self.servicer, server)
 
+    def preparing(self) -> dict[str, DueHandler]:
+        """Due work that asks the case service."""
+        return {PREPARE: partial(_prepare, self.needs), SUPPLEMENT: partial(_supplement, self.needs)}
+
+    def sending(self) -> dict[str, DueHandler]:
+        """Due work that waits for platforms to take something."""
+        return {SUBMIT: partial(_submit, self.needs), SUBMIT_AGAIN: partial(_submit, self.needs)}
+
+    def looking(self) -> dict[str, DueHandler]:
+        """Due work that waits for pages."""
+        return {FOLLOW: partial(_follow, self.needs)}
+
     def due(self) -> dict[str, DueHandler]:
         """What is done with each kind of due work."""
-        return {
-            PREPARE: partial(_prepare, self.needs),
-            SUBMIT: partial(_submit, self.needs),
-            SUBMIT_AGAIN: partial(_submit, self.needs),
-        }
+        return {**self.preparing(), **self.sending(), **self.looking()}
 
 
 def wire(
@@ -66,12 +87,18 @@ def wire(
     case_file: CaseFile,
     policies: Policies,
     ways: Ways,
+    *,
+    watcher: Watcher,
+    desk: StatusDesk,
+    rules: RuleBook,
 ) -> Removal:
     """Puts the parts together; connects to nothing."""
     memory = RequestMemory(pepper(config.keys_dir, "requests"), clock)
-    around = Surroundings(outbox, keys, memory, pepper(config.keys_dir, "addresses"))
+    around = Surroundings(outbox, keys, memory, pepper(config.keys_dir, "addresses"), partial(_group, policies))
     store = SqlStore(database, around)
-    needs = Needs(store, case_file, policies, ways, clock)
+    needs = Needs(
+        store, case_file, policies, ways, watcher, desk, clock, rules.following, rules.guards, rules.replies
+    )
     return Removal(needs, store, RemovalServicer(needs, pepper(config.keys_dir, "references")))
 
 
@@ -83,12 +110,39 @@ async def _submit(needs: Needs, item: DueItem) -> None:
     await submit(needs, item.kind, item.entity_id)
 
 
+async def _follow(needs: Needs, item: DueItem) -> None:
+    await follow(needs, item.entity_id)
+
+
+async def _supplement(needs: Needs, item: DueItem) -> None:
+    await supplement_when_due(needs, item.entity_id)
+
+
+def _group(policies: Policies, platform: str) -> str:
+    policy = policies.get(platform)
+    return policy.group if policy else ""
+
+
+async def _hook(hook: ReplyHook, listen: str) -> None:
+    """Serves the web hook until cancelled."""
+    host, _, port = listen.rpartition(":")
+    async with await hook.serve(host, int(port)) as server:
+        await server.serve_forever()
+
+
 async def serve() -> None:
     """Runs the service until SIGTERM."""
+    async with Fetcher(read_fetch_rules(Config.from_env().rules_dir)) as fetcher:
+        await _serve(fetcher)
+
+
+async def _serve(fetcher: Fetcher) -> None:
     config = Config.from_env()
-    sending = Sending.from_env(os.environ, config)
+    sending, intake = Sending.from_env(os.environ, config), Intake.from_env(os.environ)
+    rules = load_rules(config.rules_dir)
     policies = PolicyFiles(config.rules_dir or SHIPPED)
     runtime = await Runtime.open(config)
+    ways = SendingWays(sending, runtime.clock)
     removal = wire(
         config,
         runtime.database,
@@ -97,10 +151,21 @@ async def serve() -> None:
         runtime.clock,
         CasePeer(runtime.peers),
         policies,
-        SendingWays(sending, runtime.clock),
+        ways,
+        watcher=FetchingWatcher(fetcher) if sending.look else NoFetcher(),
+        desk=ApiDesk(ways),
+        rules=rules,
     )
     runtime.consume("case", case_handlers(removal.store.within, runtime.clock))
-    runtime.due(removal.due(), parallel=SENDING_AT_ONCE)
+    # A worker of its own for each: a platform that hangs must not keep the next request from being prepared.
+    runtime.due(removal.preparing(), parallel=PREPARING_AT_ONCE)
+    runtime.due(removal.sending(), parallel=SENDING_AT_ONCE)
+    runtime.due(removal.looking(), parallel=LOOKING_AT_ONCE)
+    take = partial(receive, removal.needs)
+    if intake.hook_listen:
+        runtime.loops.append(partial(_hook, ReplyHook(intake.hook_secrets, take), intake.hook_listen))
+    if intake.maildir is not None:
+        runtime.loops.append(Maildir(intake.maildir, intake.authserv_id, take).run)
     await runtime.serve(removal.register)
 
 
@@ -110,13 +175,20 @@ async def migrate_database() -> None:
 
 
 def lint_policies(arguments: list[str]) -> int:
-    """Checks the policy templates (of the folder named, or the shipped ones); 1 when there is a fault."""
-    faults = lint(Path(arguments[0]) if arguments else SHIPPED)
+    """Checks the policy templates (of the folder named, or the shipped ones) and says which wait for approval; 1 when
+    there is a fault.
+    """
+    folder = Path(arguments[0]) if arguments else SHIPPED
+    faults = lint(folder)
     for fault in faults:
         print(fault, file=sys.stderr)
-    if not faults:
-        print("The policy templates are in order.")
-    return 1 if faults else 0
+    if faults:
+        return 1
+    print("The policy templates are in order.")
+    for policy in PolicyFiles(folder).all():
+        if not policy.approved:
+            print(f"{policy.platform} {policy.version}: {policy.digest} waits for two approvals in {APPROVALS}")
+    return 0
 
 
 def main(arguments: list[str]) -> int:

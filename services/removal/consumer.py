@@ -104,4 +104,4 @@ async def _consent_withdrawn(work: Work, event: events_pb2.ConsentWithdrawn, at:
 
 
 async def _erase(work: Work, event: events_pb2.SubscriberErasureRequested, at: datetime) -> None:
-    await work.erase(event.subscriber_id)
+    await work.erase(event.subscriber_id, event.round)

@@ -12,9 +12,11 @@ from google.protobuf.message import Message
 
 from misuse.common.v1.access_pb2 import PURPOSE_REMOVAL, ROLE_UNSPECIFIED, Purpose, Role
 from services.removal.domain.filing import Claimant, Evidence, Mandate
+from services.removal.domain.guards import Gate
 from services.removal.domain.policy import Policy
 from services.removal.domain.request import Request
-from services.removal.domain.states import State
+from services.removal.domain.sight import Sight
+from services.removal.domain.states import Move, State
 
 # --- what is stored ---
 
@@ -66,6 +68,34 @@ class Listing:
     after: tuple[datetime, str] | None = None
 
 
+@dataclass(frozen=True)
+class Note:
+    """Something done about a request or a platform that changes no request's state."""
+
+    step: str
+    """LOOK, MARK, REMIND, REPLY, ANSWER, REVIEW, HOLD, RELEASE."""
+    outcome: str
+    reason: str = ""
+    rule_id: str = ""
+    rule_version: str = ""
+
+
+@dataclass(frozen=True)
+class StoredReply:
+    """A reply that came, as far as it is kept."""
+
+    reply_id: str
+    message_ref: bytes
+    """Keyed hash of what makes it the same when it comes twice."""
+    request_id: str
+    platform: str
+    channel: str
+    receive_time: datetime
+    outcome: str
+    text_sealed: bytes = field(default=b"", repr=False)
+    """Only of one that a person has to read."""
+
+
 class Work(Protocol):
     """One transaction. What it locks stays locked to its end; requests are saved with their log and events."""
 
@@ -86,6 +116,53 @@ class Work(Protocol):
 
     async def link(self, request_id: str, case_id: str) -> None:
         """Says that a request belongs to a case; harmless to repeat."""
+
+    async def quoting(self, attempt_ids: Sequence[str], references: Sequence[str], platform: str) -> Sequence[str]:
+        """Ids of the requests that these ids of attempts, or references, belong to, at most three; `platform` narrows
+        them where it is known.
+        """
+
+    async def note(self, subject: Request | str, note: Note, at: datetime, cause: Cause = SYSTEM) -> None:
+        """Writes the log record of something done about a request, or about a platform by its name."""
+
+    async def hand_to_person(self, request: Request, occurrence: int, at: datetime) -> None:
+        """Tells that it is for the person to file a request."""
+
+    async def gate(self, platform: str) -> Gate:
+        """What stands between our requests and a platform, locked."""
+
+    async def save_gate(self, gate: Gate) -> None:
+        """Writes a gate."""
+
+    async def gates(self) -> Sequence[Gate]:
+        """Every gate that was ever used, not locked."""
+
+    async def worked(self, platform: str) -> None:
+        """Sending to a platform worked: its failures in a row are forgotten."""
+
+    async def decided(self, platform: str, since: datetime) -> tuple[int, int]:
+        """(groundless, all) requests that a platform has decided since then."""
+
+    async def held_at(self, platform: str, reasons: Sequence[str]) -> Sequence[str]:
+        """Ids of the requests that wait at a platform for one of these reasons."""
+
+    async def vote(self, subject: str, actor: str, at: datetime) -> int:
+        """Notes that somebody agrees; returns how many different people have. Harmless to repeat."""
+
+    async def forget_votes(self, subject: str) -> None:
+        """What was agreed upon is done."""
+
+    async def add_reply(self, reply: StoredReply) -> bool:
+        """Keeps a reply; False where it came before."""
+
+    async def replies(self, request_id: str) -> int:
+        """How many replies about a request were kept."""
+
+    async def open_replies(self, size: int, after: str) -> Sequence[StoredReply]:
+        """Replies that a person has to read, oldest first, after an id."""
+
+    async def settle_reply(self, reply_id: str, request_id: str) -> bool:
+        """A person has read a reply about that request; its text goes. False where there is no such reply."""
 
     async def merge_cases(self, root_case_id: str, merged_case_id: str) -> None:
         """The merged case's requests belong to the root as well."""
@@ -130,8 +207,8 @@ class Work(Protocol):
     def erased(self, subscriber_id: str) -> bool:
         """Whether this subscriber's key was destroyed."""
 
-    async def erase(self, subscriber_id: str) -> None:
-        """Destroys the subscriber's key, deletes every row about them, and says so to the others."""
+    async def erase(self, subscriber_id: str, asked: int) -> None:
+        """Destroys the subscriber's key, deletes every row about them, and answers the round that asked."""
 
     async def schedule(self, kind: str, entity_ids: Sequence[str], at: datetime) -> None:
         """Has work done at a time."""
@@ -147,6 +224,21 @@ class Work(Protocol):
 
     def unseal(self, request: Request) -> Evidence:
         """A request's evidence. Raises Unsealable or KeyDestroyed."""
+
+    def seal_baseline(self, request: Request, content: bytes) -> bytes:
+        """What the page looked like, readable by the subscriber's key in this place only."""
+
+    def unseal_baseline(self, request: Request) -> bytes:
+        """The inverse. Raises Unsealable or KeyDestroyed."""
+
+    def seal_reply(self, request: Request, reply_id: str, text: str) -> bytes:
+        """A reply's text, readable by the subscriber's key in this place only."""
+
+    def unseal_reply(self, request: Request, reply: StoredReply) -> str:
+        """The inverse. Raises Unsealable or KeyDestroyed."""
+
+    def message_ref(self, platform: str, message_id: str) -> bytes:
+        """Keyed hash of what makes a reply the same when it comes twice."""
 
     def url_ref(self, normalised: str) -> bytes:
         """Keyed hash of an address, 32 bytes."""
@@ -196,6 +288,9 @@ class Policies(Protocol):
 
     def all(self) -> Sequence[Policy]:
         """Every policy, by platform id."""
+
+    def statement(self, policy: Policy, reason: str, evidence: Evidence, mandate: Mandate | None) -> str:
+        """The sentences that answer a rejection; empty where there are none."""
 
     def render(
         self,
@@ -280,3 +375,20 @@ class Ways(Protocol):
 
     def find(self, policy: Policy, source_host: str) -> Way | str:
         """The way, or the reason why nothing is sent: DRY_RUN, NO_ENDPOINT, NO_SENDER."""
+
+
+# --- how it is seen ---
+
+
+class Watcher(Protocol):
+    """Looks at pages, within the fetch policy: robots, walls, budgets and addresses are its matter."""
+
+    async def look(self, address: str) -> Sight:
+        """What is to be seen there now. Raises nothing that tells of the address; bounded in time and size."""
+
+
+class StatusDesk(Protocol):
+    """Asks a platform how a request stands, where it has an API for it."""
+
+    async def ask(self, policy: Policy, source_host: str, reference: str) -> Move | None:
+        """What it says; None where there is nobody to ask, or no clear answer."""

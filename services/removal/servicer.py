@@ -18,11 +18,11 @@ from services.chassis.errors import InvalidInput
 from services.chassis.ids import parse_uuid
 from services.chassis.keys import keyed_hash
 from services.chassis.tokens import Actor, current_actor
-from services.removal.domain.filing import Mandate
-from services.removal.domain.policy import Policy
+from services.removal.domain.filing import Mandate, Scope
+from services.removal.domain.policy import LANGUAGES, Policy
 from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import Move, State
-from services.removal.handlers import Needs, commands
+from services.removal.handlers import Needs, commands, guarding, reading
 from services.removal.handlers.commands import Command
 from services.removal.ports import Cause, Listing
 from services.removal.translate import state_to_proto
@@ -39,6 +39,10 @@ _MOVES = {
     pb.PLATFORM_ANSWER_REMOVED: Move.REPORT_REMOVED,
     pb.PLATFORM_ANSWER_TEMP_BLOCKED: Move.BLOCK,
     pb.PLATFORM_ANSWER_DEINDEXED: Move.DEINDEX,
+}
+_SCOPES = {
+    pb.MANDATE_SCOPE_FILE: Scope.FILE,
+    pb.MANDATE_SCOPE_SUPPLEMENT: Scope.SUPPLEMENT,
 }
 
 
@@ -127,8 +131,52 @@ class RemovalServicer(removal_service_pb2_grpc.RemovalServiceServicer):
             reference=request.reference,
             reason=request.reason or ("REJECTED" if move is Move.REJECT else ""),
             block_until=_time(request, "block_until_time"),
+            reply_id=parse_uuid(request.reply_id, "reply_id") if request.reply_id else "",
         )
         return pb.RecordPlatformResponseResponse(removal_request=_to_proto(done))
+
+    async def ListPlatformReplies(
+        self, request: pb.ListPlatformRepliesRequest, context: Any
+    ) -> pb.ListPlatformRepliesResponse:
+        """See the contract."""
+        size, after = _page_size(request.page_size), _untoken(request.page_token)
+        found = await reading.open_replies(self._needs, size + 1, after)
+        answer = pb.ListPlatformRepliesResponse(replies=[_reply_to_proto(item) for item in found[:size]])
+        if len(found) > size:
+            answer.next_page_token = _token(found[size - 1].reply.reply_id)
+        return answer
+
+    async def RecordSubscriberAnswer(
+        self, request: pb.RecordSubscriberAnswerRequest, context: Any
+    ) -> pb.RecordSubscriberAnswerResponse:
+        """See the contract."""
+        _check(_REFERENCE.fullmatch(request.reference) is not None, "reference", "MALFORMED")
+        known = request.answer in pb.SubscriberAnswer.values() and request.answer
+        _check(bool(known), "answer", "ANSWER_UNKNOWN")
+        answer = pb.SubscriberAnswer.Name(request.answer).removeprefix("SUBSCRIBER_ANSWER_")
+        command = self._command("RecordSubscriberAnswer", request)
+        done = await commands.tell(self._needs, command, _request_id(request), answer, request.reference)
+        return pb.RecordSubscriberAnswerResponse(removal_request=_to_proto(done))
+
+    async def ReviewRemovalRequest(
+        self, request: pb.ReviewRemovalRequestRequest, context: Any
+    ) -> pb.ReviewRemovalRequestResponse:
+        """See the contract."""
+        cause = _cause(self._pepper, current_actor())
+        done, agreed = await guarding.review(self._needs, _request_id(request), request.approve, cause)
+        return pb.ReviewRemovalRequestResponse(removal_request=_to_proto(done), approvals=agreed)
+
+    async def HoldPlatform(self, request: pb.HoldPlatformRequest, context: Any) -> pb.HoldPlatformResponse:
+        """See the contract."""
+        _check(bool(request.reason) and _REASON.fullmatch(request.reason) is not None, "reason", "MALFORMED")
+        platform, cause = _platform(request.platform, "platform"), _cause(self._pepper, current_actor())
+        return pb.HoldPlatformResponse(held=await guarding.hold(self._needs, platform, request.reason, cause))
+
+    async def ReleasePlatform(self, request: pb.ReleasePlatformRequest, context: Any) -> pb.ReleasePlatformResponse:
+        """See the contract."""
+        platform, cause = _platform(request.platform, "platform"), _cause(self._pepper, current_actor())
+        held, agreed = await guarding.release(self._needs, platform, cause)
+        return pb.ReleasePlatformResponse(held=held, approvals=agreed)
 
     async def WithdrawRemovalRequest(
         self, request: pb.WithdrawRemovalRequestRequest, context: Any
@@ -148,13 +196,27 @@ class RemovalServicer(removal_service_pb2_grpc.RemovalServiceServicer):
             body=filing.body,
             language=filing.language,
             fields=[pb.FilingField(name=name, value=value) for name, value in filing.fields],
+            steps=package.policy.steps[_spoken(package.language)],
+            links=_links(package.policy, package.language),
+            fallbacks=[
+                pb.FilingBody(
+                    platform=body.platform,
+                    display_name=body.display_name,
+                    steps=body.steps[_spoken(package.language)],
+                    links=_links(body, package.language),
+                )
+                for body in package.fallbacks
+            ],
         )
 
     async def ListPlatforms(self, request: pb.ListPlatformsRequest, context: Any) -> pb.ListPlatformsResponse:
         """See the contract."""
         size, after = _page_size(request.page_size), _untoken(request.page_token)
         rest = [policy for policy in self._needs.policies.all() if policy.platform > after]
-        answer = pb.ListPlatformsResponse(platforms=[_platform_to_proto(policy) for policy in rest[:size]])
+        async with self._needs.store.begin() as work:
+            held = {gate.platform: gate.held for gate in await work.gates()}
+        platforms = [_platform_to_proto(policy, held.get(policy.platform, "")) for policy in rest[:size]]
+        answer = pb.ListPlatformsResponse(platforms=platforms)
         if len(rest) > size:
             answer.next_page_token = _token(rest[size - 1].platform)
         return answer
@@ -173,6 +235,7 @@ class RemovalServicer(removal_service_pb2_grpc.RemovalServiceServicer):
             [_platform(platform, "platforms") for platform in request.platforms],
             request.document_sha256,
             expire_time,
+            _scopes(request.scope),
         )
         return pb.GrantMandateResponse(mandate=_mandate_to_proto(mandate))
 
@@ -220,6 +283,10 @@ def _to_proto(request: Request) -> pb.RemovalRequest:
         path=request.path,
         version=request.version,
         reason=request.reason,
+        submit_time=_stamp(request.submit_time),
+        look_time=_stamp(request.look_time),
+        previous_request_id=request.previous_id,
+        slot_time=_stamp(request.slot_time),
     )
 
 
@@ -240,17 +307,51 @@ def _mandate_to_proto(mandate: Mandate) -> pb.Mandate:
         document_sha256=mandate.document_sha256,
         expire_time=_stamp(mandate.expire_time),
         revoke_time=_stamp(mandate.revoke_time),
+        scope=[number for number, scope in _SCOPES.items() if scope in mandate.scope],
     )
 
 
-def _platform_to_proto(policy: Policy) -> pb.Platform:
+def _platform_to_proto(policy: Policy, held: str) -> pb.Platform:
     return pb.Platform(
         platform=policy.platform,
         display_name=policy.display_name,
         policy_version=policy.version,
         path=policy.path,
         required_fields=[field.value for field in policy.required],
+        kind=policy.kind,
+        channel_group=policy.group,
+        digest=policy.digest,
+        approved=policy.approved,
+        held=held,
     )
+
+
+def _reply_to_proto(item: reading.ReadReply) -> pb.PlatformReply:
+    return pb.PlatformReply(
+        reply_id=item.reply.reply_id,
+        removal_request_id=item.reply.request_id,
+        platform=item.reply.platform,
+        channel=item.reply.channel,
+        receive_time=_stamp(item.reply.receive_time),
+        outcome=item.reply.outcome,
+        text=item.text,
+    )
+
+
+def _links(policy: Policy, language: str) -> list[pb.FilingLink]:
+    return [pb.FilingLink(title=link.title[_spoken(language)], url=link.url) for link in policy.links[:16]]
+
+
+def _spoken(language: str) -> str:
+    return language if language in LANGUAGES else LANGUAGES[0]
+
+
+def _scopes(values: Sequence[pb.MandateScope.ValueType]) -> tuple[Scope, ...]:
+    """What a mandate lets us do; by default to file and to answer rejections."""
+    if not values:
+        return (Scope.FILE, Scope.SUPPLEMENT)
+    _check(set(values) <= set(_SCOPES), "scope", "SCOPE_UNKNOWN")
+    return tuple(scope for number, scope in _SCOPES.items() if number in values)
 
 
 def _stamp(time: datetime | None) -> Timestamp | None:

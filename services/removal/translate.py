@@ -6,13 +6,13 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 
-from misuse.log.v1.record_pb2 import ConsentLog, LogRecord, RemovalRequestLog
+from misuse.log.v1.record_pb2 import ConsentLog, LogRecord, RemovalFollowLog, RemovalRequestLog
 from misuse.removal.v1 import events_pb2
 from misuse.removal.v1.removal_service_pb2 import RemovalState
 from services.removal.domain.filing import Mandate
-from services.removal.domain.request import Request, Transition
+from services.removal.domain.request import REAPPEARED, Request, Transition
 from services.removal.domain.states import Move, State
-from services.removal.ports import Cause
+from services.removal.ports import Cause, Note
 
 MOST_RECORD_CASES = 16
 """Cases that one log record names."""
@@ -20,8 +20,8 @@ MOST_EVENT_CASES = 100
 """Cases that one event names."""
 
 
-def record_of(request: Request, transition: Transition, cause: Cause) -> LogRecord:
-    """The log record of a transition; it names no subscriber."""
+def record_of(request: Request, transition: Transition, cause: Cause, group: str = "") -> LogRecord:
+    """The log record of a transition; it names no subscriber. `group` is the channel group of the platform."""
     record = LogRecord(
         case_ids=request.case_ids[:MOST_RECORD_CASES],
         entity="removal_request",
@@ -43,6 +43,46 @@ def record_of(request: Request, transition: Transition, cause: Cause) -> LogReco
         ),
     )
     record.occur_time.FromDatetime(transition.at)
+    body = record.removal_request_log
+    body.previous_request_id, body.groundless = request.previous_id, request.groundless
+    body.channel_group = group
+    times = (
+        (body.create_time, request.create_time),
+        (body.submit_time, request.submit_time),
+        (body.receive_time, request.receive_time),
+        (body.end_time, request.end_time),
+        (body.block_until_time, request.block_until),
+    )
+    for stamp, time in times:
+        if time is not None:
+            stamp.FromDatetime(time)
+    return record
+
+
+def record_of_note(subject: Request | str, note: Note, at: datetime, cause: Cause) -> LogRecord:
+    """The log record of something done about a request, or about a platform by its name."""
+    request = None if isinstance(subject, str) else subject
+    record = LogRecord(
+        case_ids=request.case_ids[:MOST_RECORD_CASES] if request else (),
+        entity="removal_request" if request else "platform",
+        entity_id=request.request_id if request else str(subject),
+        entity_version=request.version if request else 1,
+        actor_role=cause.role,
+        actor_ref=cause.ref,
+        purpose=cause.purpose,
+        removal_follow_log=RemovalFollowLog(
+            removal_request_id=request.request_id if request else "",
+            platform=request.platform if request else str(subject),
+            episode=request.episode if request else 0,
+            step=note.step,
+            outcome=note.outcome,
+            reason=note.reason,
+            rule_id=note.rule_id,
+            rule_version=note.rule_version,
+            state=request.state if request else "",
+        ),
+    )
+    record.occur_time.FromDatetime(at)
     return record
 
 
@@ -66,6 +106,10 @@ def event_of(request: Request, transition: Transition) -> Message | None:
     """The event of a transition; None for moves that nobody acts upon."""
     facts = _facts(request, transition)
     match transition.move:
+        case None if transition.reason == REAPPEARED:
+            return events_pb2.ContentReappeared(facts=facts)
+        case Move.SEE_PRESENT:
+            return events_pb2.ContentReappeared(facts=facts)
         case Move.SUBMIT if transition.attempt > 1:
             return events_pb2.RemovalResubmitted(facts=facts)
         case Move.SUBMIT:
@@ -85,6 +129,13 @@ def event_of(request: Request, transition: Transition) -> Message | None:
             return events_pb2.RemovalWithdrawn(facts=facts)
         case _:
             return None
+
+
+def handed_to_person(request: Request, occurrence: int, at: datetime) -> Message:
+    """The event that it is for the person to file a request."""
+    tries, version = len(request.attempts), request.version
+    transition = Transition(request.state, request.state, None, tries, version, at, request.reason)
+    return events_pb2.RemovalHandedToPerson(facts=_facts(request, transition), occurrence=occurrence)
 
 
 def state_to_proto(state: State) -> RemovalState.ValueType:

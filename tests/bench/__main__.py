@@ -1,6 +1,7 @@
 """How fast is it on this machine? `make bench`: pictures, texts and matches a second through one whole system.
 
-    python -m tests.bench [--json FILE] [--runs N] [--only pictures|texts|matches|faces|gallery]
+    python -m tests.bench [--json FILE] [--runs N] [--only pictures|texts|matches|faces|gallery|cases|dedup|notify]
+        [--devices N] [--notices N] [--profile FILE]
 
 Every figure comes with its sample, its runs, and with who used the processors meanwhile. Targets: a picture through
 the system costs at most 1/0.7 of a picture through the bare models; 1,000 matches a second become sightings.
@@ -27,7 +28,7 @@ from services.console import commands
 from services.console.client import connections
 from services.console.demo.corpus import shipped
 from services.console.provider import TestProvider
-from tests.bench import faces, gallery, load
+from tests.bench import cases, dedup, faces, gallery, load, notices
 from tests.bench.bare import Bare, decoded
 from tests.bench.machine import CORES, Meter
 from tests.scenario.system import ROOT, System, running_system
@@ -256,9 +257,18 @@ def of_faces(runs: int, say: Console) -> list[Figure]:
 
 def of_gallery(runs: int, say: Console) -> list[Figure]:
     """The index of templates, with a PostgreSQL of its own for the rebuild."""
+    return _figures(runs, say, gallery.measure)
+
+
+def of_cases(runs: int, say: Console) -> list[Figure]:
+    """Lists, search and counts of many cases, with a PostgreSQL of its own."""
+    return _figures(runs, say, cases.measure)
+
+
+def _figures(runs: int, say: Console, measure: Callable[[int, gallery.Say], Sequence[gallery.Result]]) -> list[Figure]:
     found = []
     with Meter({}) as meter:
-        results = gallery.measure(runs, say.print)
+        results = measure(runs, say.print)
     for each in results:
         figure = Figure(each.name, each.unit, each.sample, each.values, target=each.target, at_most=each.at_most)
         figure.limits = [meter.limit()] * len(each.values)
@@ -267,7 +277,47 @@ def of_gallery(runs: int, say: Console) -> list[Figure]:
     return found
 
 
-WITHOUT_SYSTEM: Mapping[str, Callable[[int, Console], list[Figure]]] = {"faces": of_faces, "gallery": of_gallery}
+def of_notices(runs: int, say: Console, *, devices: int, number: int, profile: Path | None) -> list[Figure]:
+    """Notices to a swarm of devices, with servers of its own."""
+    sample = f"{number} notices to {devices} devices, 10 % away, 2 % invalid tokens, 5 % of pushes fail"
+    rate = Figure("notices acknowledged by live devices", "", sample, target=0.999)
+    wrong = Figure("notices told twice or out of order", "", sample, target=0, at_most=True)
+    speed = Figure("notices delivered and acknowledged", "/s", sample, target=1500)
+    effort = Figure("the same by processor seconds of service, database, broker", "/s", sample)
+    growth = Figure("memory of notify at the end ÷ half way", "", sample, target=1.1, at_most=True)
+    for _ in range(runs):
+        found = notices.measure(devices, number, say.print, profile=profile)
+        values = (
+            (rate, found.rate),
+            (wrong, float(found.told_twice + found.out_of_order)),
+            (speed, found.per_second),
+            (effort, found.per_own_second),
+            (growth, found.rss_mib[2] / found.rss_mib[1]),
+        )
+        for figure, value in values:
+            figure.values.append(value)
+            figure.limits.append(found.meter.limit())
+            figure.loads.append(round(os.getloadavg()[0], 1))
+    return [figure for figure, _ in values]
+
+
+def of_dedup(runs: int, say: Console) -> list[Figure]:
+    """A new content against a subscriber's earlier ones."""
+    found = []
+    for each in dedup.measure(runs, say.print):
+        figure = Figure(each.name, each.unit, each.sample, each.values, target=each.target, at_most=each.at_most)
+        figure.limits = ["processors: its own seconds"] * len(each.values)
+        figure.loads = [round(os.getloadavg()[0], 1)] * len(each.values)
+        found.append(figure)
+    return found
+
+
+WITHOUT_SYSTEM: Mapping[str, Callable[[int, Console], list[Figure]]] = {
+    "faces": of_faces,
+    "gallery": of_gallery,
+    "cases": of_cases,
+    "dedup": of_dedup,
+}
 """Parts that start no services; each is run by its name alone."""
 
 
@@ -276,10 +326,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--json", type=Path, default=ROOT / "var" / "bench" / "bench.json")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=("pictures", "texts", "matches", *WITHOUT_SYSTEM), default="")
+    parser.add_argument("--only", choices=("pictures", "texts", "matches", *WITHOUT_SYSTEM, "notify"), default="")
+    parser.add_argument("--devices", type=int, default=5_000, help="of notify")
+    parser.add_argument("--notices", type=int, default=20_000, help="of notify")
+    parser.add_argument("--profile", type=Path, help="of notify: where the service's cProfile goes")
     options = parser.parse_args(arguments)
     say = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    if options.only in WITHOUT_SYSTEM:
+    if options.only == "notify":
+        sizes = {"devices": options.devices, "number": options.notices}
+        figures = of_notices(options.runs, say, **sizes, profile=options.profile)
+    elif options.only in WITHOUT_SYSTEM:
         figures = WITHOUT_SYSTEM[options.only](options.runs, say)
     else:
         # Texts in pictures are measured by `make bench-ocr`; the bare pipeline beside the system reads none.

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import betterproto
 import grpc
 import grpc.aio
 import pytest
@@ -100,6 +101,21 @@ def unbuilt(service: str) -> set[str]:
         if own is None or own.__module__.endswith("_pb2_grpc"):
             missing.add(f"{method.containing_service.full_name}/{method.name}")
     return missing
+
+
+def test_no_field_hides_a_method_of_the_typed_client() -> None:
+    """A field `dump` would take the place of betterproto's method of that name, and no message could be sent."""
+    taken = {name for name in dir(betterproto.Message) if not name.startswith("_")}
+    files = sorted((ROOT / "protos").rglob("*.proto"))
+    modules = [".".join(file.relative_to(ROOT / "protos").with_suffix("").parts) + "_pb2" for file in files]
+    hidden = [
+        f"{message.full_name}.{field.name}"
+        for module in modules
+        for message in importlib.import_module(module).DESCRIPTOR.message_types_by_name.values()
+        for field in message.fields
+        if field.name in taken
+    ]
+    assert [] == hidden
 
 
 @pytest.mark.parametrize("service", PRESENT)

@@ -58,7 +58,7 @@ def _state(system: System, who: str, case_id: str) -> str:
 
 def _bodies(system: System, case_id: str) -> set[str]:
     """Record types in a case's log, as the log names them."""
-    entries = system.jikimi("case", "replay", case_id)
+    entries = system.jikimi("case", "replay", case_id)["entries"]
     return {name[0].upper() + name[1:] for entry in entries for name in entry["record"] if name.endswith("Log")}
 
 

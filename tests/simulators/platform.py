@@ -7,7 +7,8 @@ that a platform would mail back; DIR/endpoints.json is what JIKIMI_REMOVAL_ENDPO
 in the order of arrival; nothing is random. A restart on the same folder goes on where it stopped.
 
 Lies (a JSON object platform → list; each is told once, in order, a last "*" repeats the one before):
-forms: reject, 429, 500, 503, hang, lost_answer, silent, redirect, captcha, login · mail: 450, 550, lost_answer.
+forms and API: reject (for want of evidence), reject=REASON, 429, 500, 503, hang, lost_answer, silent, redirect; forms
+alone: captcha, login · mail: 450, 550, lost_answer. The API tells how a request stands: RECEIVED, or what it was told.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 HOST = "127.0.0.1"
 FORM_PLATFORMS = ("naver", "kakao", "google", "meta", "x", "tiktok")
+API_PLATFORMS = ("partner",)
 MAIL_PLATFORMS = ("telegram", "community", "overseas")
 LARGEST_BODY = 256 * 1024
 _CSRF = b"a simulator has no secrets"
@@ -44,6 +46,7 @@ class Mailroom:
         self._state = state
         self._lock = threading.Lock()
         self._lies = {platform: list(items) for platform, items in (lies or {}).items()}
+        self._states: dict[tuple[str, str], str] = {}
         self.hang_s = hang_s
         state.mkdir(parents=True, exist_ok=True)
         self.forms = _lines(state / "http.jsonl")
@@ -63,6 +66,17 @@ class Mailroom:
             if waiting[1:2] == ["*"]:
                 return waiting[0]
             return waiting.pop(0)
+
+    def state(self, platform: str, reference: str, word: str) -> None:
+        """What the platform's API says of a request from now on."""
+        with self._lock:
+            self._states[platform, reference] = word
+
+    def stands(self, platform: str, reference: str) -> str:
+        """What the platform's API says of a request; empty for one that it does not know."""
+        with self._lock:
+            known = any((seen["platform"], seen["reference"]) == (platform, reference) for seen in self.forms)
+            return self._states.get((platform, reference), "RECEIVED" if known else "")
 
     def take_form(self, platform: str, key: str, fields: Mapping[str, str]) -> str:
         """Files a form; the same idempotency key gets the same reference. Returns the reference."""
@@ -160,6 +174,7 @@ class PlatformSimulator:
     def endpoints(self) -> dict[str, dict[str, str]]:
         """Platform → where its requests go."""
         forms = {name: {"http": f"http://{HOST}:{self.http_port}/{name}/form"} for name in FORM_PLATFORMS}
+        forms |= {name: {"http": f"http://{HOST}:{self.http_port}/{name}/requests"} for name in API_PLATFORMS}
         server = f"{HOST}:{self.smtp_port}"
         return forms | {name: {"smtp": server, "to": f"{name}@simulator.invalid"} for name in MAIL_PLATFORMS}
 
@@ -223,6 +238,11 @@ class _FormHandler(BaseHTTPRequestHandler):
     wbufsize = -1  # one packet for head and body: two would wait for each other
 
     def do_GET(self) -> None:
+        name, _, rest = urlsplit(self.path).path.strip("/").partition("/")
+        if name in API_PLATFORMS:
+            word = self.server.mailroom.stands(name, rest.removeprefix("requests/"))
+            self._answer(200 if word else 404, {"state": word})
+            return
         platform = self._platform()
         if platform is None:
             self._answer(404, {"reason": "NO_SUCH_FORM"})
@@ -247,6 +267,9 @@ class _FormHandler(BaseHTTPRequestHandler):
             self.server.mailroom.tell(self.path.rpartition("/")[2], *fields.get("lies", "").split())
             self._answer(200, {})
             return
+        if urlsplit(self.path).path.strip("/") in {f"{name}/requests" for name in API_PLATFORMS}:
+            self._file(urlsplit(self.path).path.strip("/").partition("/")[0], _json_fields(body))
+            return
         platform = self._platform()
         if platform is None:
             self._answer(404, {"reason": "NO_SUCH_FORM"})
@@ -263,6 +286,8 @@ class _FormHandler(BaseHTTPRequestHandler):
         match mailroom.next_lie(platform):
             case "reject":
                 self._answer(422, {"reason": "EVIDENCE_INSUFFICIENT"})
+            case rejected if rejected.startswith("reject="):
+                self._answer(422, {"reason": rejected.removeprefix("reject=")})
             case "429":
                 self._answer(429, {"reason": "TOO_MANY"}, retry_after="1")
             case "500" | "503" as status:
@@ -307,6 +332,14 @@ class _FormHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet: what matters stands in the state folder."""
+
+
+def _json_fields(body: str) -> dict[str, str]:
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return {}
+    return {str(name): str(value) for name, value in data.items()} if isinstance(data, dict) else {}
 
 
 def _token(platform: str) -> str:

@@ -5,15 +5,19 @@ Batches are written with one statement per table. Whoever changes a case holds t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
     Row,
     Select,
     SmallInteger,
-    any_,
+    Text,
     delete,
     func,
     insert,
@@ -28,21 +32,45 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from services.case.adapters.evidence import LATEST, summary_of
+from services.case.adapters.evidence_tables import CASE_GUIDANCE
+from services.case.adapters.search import Tags
 from services.case.adapters.tables import (
     CASE,
     CASE_ALIAS,
     CASE_REMOVAL,
     CASE_SEPARATION,
     INCIDENT_KEY,
+    SEARCH_TEXT,
     SIGHTING,
     CaseRow,
     among,
 )
-from services.case.domain.cases import Case
+from services.case.domain.cases import MOVES, Case, Standing
 from services.case.domain.incidents import Book, Facts, Key, Span
+from services.case.domain.priorities import Burst, Pace
 from services.case.domain.removals import RemovalState
-from services.case.domain.words import CaseKind, CaseState, KeyKind, Resolution, Verdict
-from services.case.ports import Alias, Attachments, CaseFilter, Link, PackSummary, Sighting
+from services.case.domain.rules import IncidentRules
+from services.case.domain.words import (
+    CaseKind,
+    CaseState,
+    KeyKind,
+    Priority,
+    PriorityReason,
+    Resolution,
+    Verdict,
+)
+from services.case.ports import (
+    Alias,
+    Attachments,
+    CaseFilter,
+    CaseOrder,
+    CasePlace,
+    Link,
+    PackSummary,
+    Sighting,
+    Statistics,
+    Tally,
+)
 from services.chassis.database import insert_rows, update_rows
 
 _SHOWN_AT_MOST = 100
@@ -76,6 +104,27 @@ _FORGET_SEPARATION = text(
         OR (a.root_case_id = :other AND b.root_case_id = :one))
     """
 )
+# All figures in one walk: cases that are alike in all of this are few.
+_STATISTICS = """
+    SELECT state, priority, kinds[1] AS kind, channel_groups, count(*) AS cases,
+           sum(sighting_count) AS sightings, count(*) FILTER (WHERE deadline_time < :now) AS overdue
+    FROM "case" WHERE state <> :merged {of_whom} GROUP BY state, priority, kinds[1], channel_groups
+"""
+_STATISTICS_OF_ALL = text(_STATISTICS.format(of_whom=""))
+_STATISTICS_OF_ONE = text(_STATISTICS.format(of_whom="AND subscriber_id = :subscriber"))
+_MOST_GROUPS = 40
+_REASONS = text(
+    """
+    SELECT r.reason FROM "case" c JOIN sighting s ON s.case_id = c.case_id, unnest(s.reasons) AS r(reason)
+    WHERE c.root_case_id = :root GROUP BY r.reason ORDER BY min(s.create_time), r.reason
+    """
+)
+_FLAG = text(
+    """
+    UPDATE sighting s SET reasons = s.reasons || CAST(:reason AS smallint) FROM "case" c
+    WHERE c.root_case_id = :root AND s.case_id = c.case_id AND NOT CAST(:reason AS smallint) = ANY(s.reasons)
+    """
+)
 _CHANGING = (
     "root_case_id",
     "kinds",
@@ -91,6 +140,13 @@ _CHANGING = (
     "due_time",
     "merged_from_state",
     "merged_from_resolution",
+    "state_time",
+    "close_time",
+    "reasons",
+    "priority",
+    "deadline_time",
+    "burst_time",
+    "burst_count",
 )
 _SIGHTED = tuple(SIGHTING.c)
 
@@ -98,8 +154,10 @@ _SIGHTED = tuple(SIGHTING.c)
 class SqlCases:
     """The `CaseStore` over one session."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, pace: Pace, tags: Tags) -> None:
         self._session = session
+        self._pace = pace
+        self._tags = tags
 
     async def linked(self, decision_ids: Collection[str]) -> Mapping[str, Link]:
         """See `CaseStore`."""
@@ -119,17 +177,17 @@ class SqlCases:
         query = select(CASE.c.case_id, CASE.c.subscriber_id).where(among(CASE.c.case_id, case_ids))
         return {row.case_id: row.subscriber_id for row in await self._session.execute(query)}
 
-    async def books(self, facts: Sequence[Facts], window: timedelta) -> Mapping[str, Book]:
+    async def books(self, facts: Sequence[Facts], rules: IncidentRules) -> Mapping[str, Book]:
         """See `CaseStore`."""
-        books = {fact.subscriber_id: Book(fact.subscriber_id, window) for fact in facts}
-        wanted = list(dict.fromkeys((fact.subscriber_id, *key) for fact in facts for key in fact.keys))
+        books = {fact.subscriber_id: Book(fact.subscriber_id, rules) for fact in facts}
+        wanted = list(dict.fromkeys((fact.subscriber_id, *key) for fact in facts for key in fact.joining(rules)))
         times = [fact.discover_time for fact in facts]
         parameters = {
             "people": [person for person, _, _ in wanted],
             "kinds": [str(kind) for _, kind, _ in wanted],
             "keys": [value for _, _, value in wanted],
-            "latest": max(times) + window,
-            "earliest": min(times) - window,
+            "latest": max(times) + rules.widest,
+            "earliest": min(times) - rules.widest,
         }
         hits = (await self._session.execute(_HIT, parameters)).all() if wanted else []
         roots = {row.root_case_id for row in hits}
@@ -164,7 +222,7 @@ class SqlCases:
         now: datetime,
     ) -> None:
         """See `CaseStore`."""
-        await insert_rows(self._session, CASE, [_case_row(case) for case in opened])
+        await insert_rows(self._session, CASE, [self._case_row(case) for case in opened])
         await self.update(changed)
         await self._save_spans([(span, person) for book in books for span, person in _changed_spans(book)])
         await insert_rows(self._session, SIGHTING, [_sighting_row(sighting) for sighting in sightings])
@@ -187,7 +245,7 @@ class SqlCases:
 
     async def update(self, cases: Sequence[Case]) -> None:
         """See `CaseStore`."""
-        whole = [_case_row(case) for case in cases]
+        whole = [self._case_row(case) for case in cases]
         rows = [{name: row[name] for name in ("case_id", *_CHANGING)} for row in whole]
         await update_rows(self._session, CASE, "case_id", rows)
 
@@ -206,6 +264,7 @@ class SqlCases:
                 "rule": str(alias.rule),
                 "rule_version": rule_version,
                 "create_time": now,
+                **_before(alias.before),
             }
             await self._session.execute(insert(CASE_ALIAS).values(row))
             # What had been merged into the alias follows it.
@@ -219,7 +278,7 @@ class SqlCases:
         cases = {row.case_id: case_of(row) for row in rows}
         query = select(CASE_ALIAS).where(CASE_ALIAS.c.merged_case_id.in_(cases))
         found = await self._session.execute(query)
-        return cases, [Alias(row.merged_case_id, row.into_case_id, row.rule) for row in found]
+        return cases, [_alias(row) for row in found]
 
     async def part(self, case_id: str, from_case_id: str, subtree: Collection[str], subscriber_id: str) -> None:
         """See `CaseStore`."""
@@ -240,7 +299,7 @@ class SqlCases:
         )
         return (await self._session.scalars(query)).all()
 
-    async def count(self, root_case_id: str) -> tuple[int, Sequence[CaseKind], Sequence[str], datetime | None]:
+    async def count(self, root_case_id: str) -> Tally:
         """See `CaseStore`."""
         first = func.min(SIGHTING.c.create_time)
         query = (
@@ -249,6 +308,7 @@ class SqlCases:
                 SIGHTING.c.channel_group,
                 func.count().label("number"),
                 func.min(SIGHTING.c.discover_time).label("found"),
+                func.max(SIGHTING.c.create_time).label("last"),
             )
             .join(CASE, CASE.c.case_id == SIGHTING.c.case_id)
             .where(CASE.c.root_case_id == root_case_id)
@@ -256,10 +316,15 @@ class SqlCases:
             .order_by(first, SIGHTING.c.kind)
         )
         rows = await self._rows(query)
-        kinds = list(dict.fromkeys(CaseKind(row.kind) for row in rows))
-        groups = list(dict.fromkeys(row.channel_group for row in rows if row.channel_group))
-        found = min((row.found for row in rows), default=None)
-        return sum(row.number for row in rows), kinds, groups, found
+        reasons = await self._session.scalars(_REASONS, {"root": root_case_id})
+        return Tally(
+            number=sum(row.number for row in rows),
+            kinds=tuple(dict.fromkeys(CaseKind(row.kind) for row in rows)),
+            channel_groups=tuple(dict.fromkeys(row.channel_group for row in rows if row.channel_group)),
+            discover_time=min((row.found for row in rows), default=None),
+            last_time=max((row.last for row in rows), default=None),
+            reasons=tuple(PriorityReason(reason) for reason in reasons),
+        )
 
     async def sightings(self, root_case_id: str, most: int) -> Sequence[Sighting]:
         """See `CaseStore`."""
@@ -272,14 +337,25 @@ class SqlCases:
         )
         return [_sighting(row) for row in await self._session.execute(query)]
 
-    async def page(self, wanted: CaseFilter, size: int, after: tuple[datetime, str] | None) -> Sequence[Case]:
+    async def page(
+        self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None
+    ) -> Sequence[Case]:
         """See `CaseStore`."""
-        order = (CASE.c.create_time, CASE.c.case_id)
-        query = _filtered(wanted)
-        if after is not None:
-            query = query.where(tuple_(*order) < after)
-        query = query.order_by(*(column.desc() for column in order)).limit(size)
+        query = _ordered(self._filtered(wanted), order, after).limit(size)
         return [case_of(row) for row in await self._rows(query)]
+
+    async def statistics(self, subscriber_id: str, now: datetime) -> Statistics:
+        """See `CaseStore`."""
+        values = {"now": now, "merged": CaseState.MERGED.value}
+        if subscriber_id:
+            found = await self._session.execute(_STATISTICS_OF_ONE, values | {"subscriber": subscriber_id})
+        else:
+            found = await self._session.execute(_STATISTICS_OF_ALL, values)
+        return _statistics(found.all(), now)
+
+    async def flag(self, root_case_id: str, reason: PriorityReason) -> None:
+        """See `CaseStore`."""
+        await self._session.execute(_FLAG, {"root": root_case_id, "reason": reason.value})
 
     async def attachments(self, root_case_ids: Collection[str]) -> Mapping[str, Attachments]:
         """See `CaseStore`."""
@@ -289,17 +365,23 @@ class SqlCases:
         removals = await self._pairs(
             select(CASE.c.root_case_id, CASE_REMOVAL.c.removal_request_id)
             .join(CASE, CASE.c.case_id == CASE_REMOVAL.c.case_id)
-            .where(CASE.c.root_case_id.in_(root_case_ids))
+            .where(among(CASE.c.root_case_id, root_case_ids))
             .distinct()
             .order_by(CASE_REMOVAL.c.removal_request_id)
         )
         merged = await self._pairs(
             select(CASE.c.root_case_id, CASE.c.case_id)
-            .where(CASE.c.root_case_id.in_(root_case_ids), CASE.c.case_id != CASE.c.root_case_id)
+            .where(among(CASE.c.root_case_id, root_case_ids), CASE.c.case_id != CASE.c.root_case_id)
             .order_by(CASE.c.case_id)
         )
+        guidance = await self._pairs(
+            select(CASE_GUIDANCE.c.case_id, CASE_GUIDANCE.c.path_id)
+            .where(among(CASE_GUIDANCE.c.case_id, root_case_ids))
+            .order_by(CASE_GUIDANCE.c.attach_time, CASE_GUIDANCE.c.path_id)
+        )
         return {
-            root: Attachments(packs.get(root), removals.get(root, ()), merged.get(root, ())) for root in root_case_ids
+            root: Attachments(packs.get(root), removals.get(root, ()), merged.get(root, ()), guidance.get(root, ()))
+            for root in root_case_ids
         }
 
     async def _packs(self, root_case_ids: Collection[str]) -> Mapping[str, PackSummary]:
@@ -343,32 +425,114 @@ class SqlCases:
         )
         return [RemovalState(row.state) for row in await self._rows(query)]
 
+    def _case_row(self, case: Case) -> dict[str, Any]:
+        return _case_row(case, self._pace)
+
+    def _filtered(self, wanted: CaseFilter) -> Select[Any]:
+        query = select(CASE).where(*_conditions(wanted))
+        if wanted.decision_id:
+            query = query.where(CASE.c.case_id.in_(_roots_of_decision(wanted.decision_id)))
+        if wanted.words is not None:
+            query = query.where(CASE.c.case_id.in_(self._roots_with(wanted.words)))
+        return query
+
+    def _roots_with(self, words: Collection[str]) -> Select[Any]:
+        member = aliased(CaseRow)
+        tags = literal(self._tags.of(words), ARRAY(Integer))
+        return (
+            select(member.root_case_id)
+            .join(SEARCH_TEXT, SEARCH_TEXT.c.case_id == member.case_id)
+            .where(SEARCH_TEXT.c.tags.bool_op("@>")(tags))
+        )
+
     async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         rows: Sequence[Row[Any]] = (await self._session.execute(query)).all()
         return rows
 
 
-def _filtered(wanted: CaseFilter) -> Select[Any]:
-    query = select(CASE)
+def _conditions(wanted: CaseFilter) -> Iterable[ColumnElement[bool]]:
     if wanted.subscriber_id:
-        query = query.where(CASE.c.subscriber_id == wanted.subscriber_id)
+        yield CASE.c.subscriber_id == wanted.subscriber_id
     if wanted.states:
-        query = query.where(CASE.c.state.in_([state.value for state in wanted.states]))
+        yield CASE.c.state.in_([state.value for state in wanted.states])
     else:
-        query = query.where(CASE.c.state != CaseState.MERGED.value)
+        yield CASE.c.state != CaseState.MERGED.value
     if wanted.kind is not None:
-        query = query.where(literal(wanted.kind.value, SmallInteger()) == any_(CASE.c.kinds))
+        yield CASE.c.kinds.bool_op("@>")(literal([wanted.kind.value], ARRAY(SmallInteger)))
     if wanted.channel_group:
-        query = query.where(literal(wanted.channel_group) == any_(CASE.c.channel_groups))
-    if wanted.decision_id:
-        member = aliased(CaseRow)
-        roots = (
-            select(member.root_case_id)
-            .join(SIGHTING, SIGHTING.c.case_id == member.case_id)
-            .where(SIGHTING.c.decision_id == wanted.decision_id)
+        yield CASE.c.channel_groups.bool_op("@>")(literal([wanted.channel_group], ARRAY(Text)))
+    if wanted.priorities:
+        yield CASE.c.priority.in_([priority.value for priority in wanted.priorities])
+    if wanted.create_from is not None:
+        yield CASE.c.create_time >= wanted.create_from
+    if wanted.create_until is not None:
+        yield CASE.c.create_time < wanted.create_until
+    if wanted.deadline_before is not None:
+        yield CASE.c.deadline_time < wanted.deadline_before
+
+
+def _roots_of_decision(decision_id: str) -> Select[Any]:
+    member = aliased(CaseRow)
+    return (
+        select(member.root_case_id)
+        .join(SIGHTING, SIGHTING.c.case_id == member.case_id)
+        .where(SIGHTING.c.decision_id == decision_id)
+    )
+
+
+def _ordered(query: Select[Any], order: CaseOrder, after: CasePlace | None) -> Select[Any]:
+    match order:
+        case CaseOrder.DEADLINE:
+            columns = (CASE.c.deadline_time, CASE.c.case_id)
+            if after is not None:
+                query = query.where(tuple_(*columns) > (after.time, after.case_id))
+            return query.where(CASE.c.deadline_time.is_not(None)).order_by(*columns)
+        case CaseOrder.PRIORITY:
+            urgent = (CASE.c.priority, CASE.c.create_time, CASE.c.case_id)
+            if after is not None:
+                query = query.where(tuple_(*urgent) < (after.priority.value, after.time, after.case_id))
+            return query.order_by(*(column.desc() for column in urgent))
+        case CaseOrder.NEWEST:
+            newest = (CASE.c.create_time, CASE.c.case_id)
+            if after is not None:
+                query = query.where(tuple_(*newest) < (after.time, after.case_id))
+            return query.order_by(*(column.desc() for column in newest))
+
+
+def _statistics(rows: Iterable[Any], now: datetime) -> Statistics:
+    states, priorities, kinds, groups = Counter[CaseState](), Counter[Priority](), Counter[CaseKind](), Counter[str]()
+    overdue = sightings = 0
+    for row in rows:
+        state = CaseState(row.state)
+        states[state] += row.cases
+        if MOVES[state] and state is not CaseState.CLOSED:
+            priorities[Priority(row.priority)] += row.cases
+        kinds[CaseKind(row.kind)] += row.cases
+        groups.update(dict.fromkeys(row.channel_groups, row.cases))
+        overdue += row.overdue
+        sightings += int(row.sightings)
+    return Statistics(states, priorities, kinds, dict(groups.most_common(_MOST_GROUPS)), overdue, sightings, now)
+
+
+def _before(before: Standing | None) -> dict[str, Any]:
+    return {
+        "before_state": before.state.value if before else None,
+        "before_resolution": before.resolution.value if before else None,
+        "before_state_time": before.state_time if before else None,
+        "before_close_time": before.close_time if before else None,
+    }
+
+
+def _alias(row: Any) -> Alias:
+    before = None
+    if row.before_state is not None:
+        before = Standing(
+            CaseState(row.before_state),
+            Resolution(row.before_resolution),
+            row.before_state_time,
+            row.before_close_time,
         )
-        query = query.where(CASE.c.case_id.in_(roots))
-    return query
+    return Alias(row.merged_case_id, row.into_case_id, row.rule, before, row.create_time)
 
 
 def case_of(row: Any) -> Case:
@@ -393,11 +557,19 @@ def case_of(row: Any) -> Case:
         due_time=row.due_time,
         merged_from_state=CaseState(was) if was is not None else None,
         merged_from_resolution=Resolution(row.merged_from_resolution),
+        state_time=row.state_time,
+        close_time=row.close_time,
+        reasons=[PriorityReason(reason) for reason in row.reasons],
+        burst=Burst(row.burst_time, row.burst_count),
+        recurrence_of=row.recurrence_of,
+        priority=Priority(row.priority),
+        deadline_time=row.deadline_time,
     )
 
 
-def _case_row(case: Case) -> dict[str, Any]:
+def _case_row(case: Case, pace: Pace) -> dict[str, Any]:
     was = case.merged_from_state
+    priority = pace.priority(case.reasons)
     return {
         "case_id": case.case_id,
         "root_case_id": case.root_case_id,
@@ -417,6 +589,14 @@ def _case_row(case: Case) -> dict[str, Any]:
         "due_time": case.due_time,
         "merged_from_state": was.value if was is not None else None,
         "merged_from_resolution": case.merged_from_resolution.value,
+        "state_time": case.state_time,
+        "close_time": case.close_time,
+        "reasons": [reason.value for reason in case.reasons],
+        "priority": priority.value,
+        "deadline_time": pace.deadline(case.state, case.state_time, priority),
+        "burst_time": case.burst.start_time,
+        "burst_count": case.burst.count,
+        "recurrence_of": case.recurrence_of,
     }
 
 
@@ -454,9 +634,11 @@ def _sighting_row(sighting: Sighting) -> dict[str, Any]:
         "create_time": sighting.create_time,
         "rule": str(sighting.rule),
         "pack_version": sighting.pack_version,
+        "reasons": [reason.value for reason in sighting.reasons],
     }
 
 
 def _sighting(row: Any) -> Sighting:
     values = row._asdict()
-    return Sighting(**{**values, "kind": CaseKind(row.kind)})
+    reasons = tuple(PriorityReason(reason) for reason in row.reasons)
+    return Sighting(**{**values, "kind": CaseKind(row.kind), "reasons": reasons})

@@ -22,9 +22,11 @@ _ALL_CHAINS = text(
     SELECT chain_id, coalesce(c.key_owner, '') AS key_owner, coalesce(c.sequence, 0) AS sequence,
            coalesce(c.head_hash, :nothing) AS head_hash
     FROM (
-        (SELECT chain_id FROM log_chain WHERE chain_id > :after ORDER BY chain_id LIMIT :most)
+        (SELECT chain_id FROM log_chain WHERE chain_id > :after AND (CAST(:until AS text) = '' OR chain_id <= :until)
+         ORDER BY chain_id LIMIT :most)
         UNION
-        (SELECT chain_id FROM log_entry WHERE sequence = 1 AND chain_id > :after ORDER BY chain_id LIMIT :most)
+        (SELECT chain_id FROM log_entry WHERE sequence = 1 AND chain_id > :after
+         AND (CAST(:until AS text) = '' OR chain_id <= :until) ORDER BY chain_id LIMIT :most)
     ) ids LEFT JOIN (SELECT * FROM log_chain WHERE chain_id > :after) c USING (chain_id)
     ORDER BY chain_id LIMIT :most
     """
@@ -107,9 +109,9 @@ class SqlLog:
         row = (await self._session.execute(query)).one_or_none()
         return _chain(row) if row else Chain(chain_id, "", Head())
 
-    async def chains(self, after: str, most: int) -> Sequence[Chain]:
+    async def chains(self, after: str, until: str, most: int) -> Sequence[Chain]:
         """See `LogStore`."""
-        parameters = {"nothing": NO_HASH, "after": after, "most": most}
+        parameters = {"nothing": NO_HASH, "after": after, "until": until, "most": most}
         return [_chain(row) for row in await self._session.execute(_ALL_CHAINS, parameters)]
 
     async def entries(self, chain_id: str, after: int, most: int) -> Sequence[ChainEntry]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import timedelta, timezone
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from services.case.domain.rules import Rules
+from services.case.domain.access import DAYS, AccessRules
+from services.case.domain.approvals import ApprovalRules, KindRule
+from services.case.domain.erasure import ErasureRules
+from services.case.domain.priorities import BurstRules, Pace
+from services.case.domain.rules import IncidentRules, Rules
+from services.case.domain.words import CaseKind, CaseState, KeyKind, Priority, PriorityReason
 
 SHIPPED = Path(__file__).parent.parent / "rules"
 """The rules that come with the service."""
+
+
+E = TypeVar("E", bound=Enum)
 
 
 class RulesError(Exception):
@@ -24,8 +33,9 @@ def load_rules(folder: Path | None = None) -> Rules:
     data = yaml.safe_load(((folder or SHIPPED) / "case.yaml").read_text(encoding="utf-8"))
     read = _Reader(data)
     rules = Rules(
-        incident_version=read("incident", "version", _name),
-        window=timedelta(days=read("incident", "window_days", _whole(1, 3650))),
+        incident=_incident(read),
+        pace=_pace(read),
+        search_words=read("search", "most_words", _whole(1, 4096)),
         evidence_version=read("evidence", "version", _name),
         pack_after=timedelta(milliseconds=read("evidence", "pack_after_ms", _whole(0, 3_600_000))),
         repack_after=timedelta(milliseconds=read("evidence", "repack_after_ms", _whole(0, 3_600_000))),
@@ -36,9 +46,45 @@ def load_rules(folder: Path | None = None) -> Rules:
         give_up_after=timedelta(days=read("lifecycle", "close_without_action_days", _whole(1, 3650))),
         review_lease=timedelta(minutes=read("review", "lease_minutes", _whole(1, 1440))),
         review_labels=read("review", "labels", _whole(1, 10)),
+        review_due=timedelta(minutes=read("review", "due_minutes", _whole(1, 525_600))),
+        sample_due=timedelta(days=read("review", "sample_due_days", _whole(1, 365))),
+        escalate_every=timedelta(minutes=read("review", "escalate_every_minutes", _whole(1, 525_600))),
+        labelling_policy=read("review", "labelling_policy", _name),
     )
     read.finish()
     return rules
+
+
+def _incident(read: _Reader) -> IncidentRules:
+    windows = read("incident", "window_days", _table(KeyKind, _whole(1, 3650)))
+    return IncidentRules(
+        version=read("incident", "version", _name),
+        windows={kind: timedelta(days=days) for kind, days in windows.items()},
+        dump_keys=frozenset(read("incident", "account_dump_keys", _members(KeyKind))),
+        near=frozenset(read("incident", "near_contents", _members(CaseKind))),
+        reopen_within=timedelta(days=read("incident", "reopen_within_days", _whole(0, 3650))),
+        burst=BurstRules(
+            within=timedelta(minutes=read("burst", "within_minutes", _whole(1, 1440))),
+            told_singly=read("burst", "told_singly", _whole(1, 1000)),
+            spreading=read("burst", "spreading", _whole(2, 100_000)),
+            repack_after=timedelta(milliseconds=read("burst", "repack_after_ms", _whole(0, 3_600_000))),
+        ),
+    )
+
+
+def _pace(read: _Reader) -> Pace:
+    weights = read("priority", "weights", _table(PriorityReason, _member(Priority)))
+    stay = read("priority", "stay_hours", _table(CaseState, _table(Priority, _whole(1, 87_600))))
+    if set(weights) != set(PriorityReason) or any(set(row) != set(Priority) for row in stay.values()):
+        raise RulesError("priority must weigh every reason and give hours for every priority")
+    return Pace(
+        version=read("priority", "version", _name),
+        weights=weights,
+        several=read("priority", "several", _whole(2, 10)),
+        stay={
+            state: {priority: timedelta(hours=hours) for priority, hours in row.items()} for state, row in stay.items()
+        },
+    )
 
 
 class _Reader:
@@ -79,3 +125,88 @@ def _names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError
     return tuple(_name(item) for item in value)
+
+
+def _member(kind: type[E]) -> Callable[[object], E]:
+    def parse(value: object) -> E:
+        if not isinstance(value, str):
+            raise ValueError
+        return kind[value]
+
+    return parse
+
+
+def _members(kind: type[E]) -> Callable[[object], tuple[E, ...]]:
+    return lambda value: tuple(_member(kind)(name) for name in _names(value))
+
+
+def _table(kind: type[E], parse: Callable[[object], Any]) -> Callable[[object], Mapping[E, Any]]:
+    """A row by member; at least one."""
+
+    def read(value: object) -> Mapping[E, Any]:
+        if not isinstance(value, dict) or not value:
+            raise ValueError
+        return {_member(kind)(name): parse(item) for name, item in value.items()}
+
+    return read
+def load_erasure_rules(folder: Path | None = None) -> ErasureRules:
+    """Reads `erasure.yaml` of the folder (default: the shipped ones). Raises RulesError."""
+    read = _Reader(yaml.safe_load(((folder or SHIPPED) / "erasure.yaml").read_text(encoding="utf-8")))
+    rules = ErasureRules(
+        version=read("erasure", "version", _name),
+        services=read("erasure", "services", _names),
+        rounds=read("erasure", "rounds", _whole(1, 10)),
+        settle=timedelta(minutes=read("erasure", "settle_minutes", _whole(1, 1440))),
+        ask_again=timedelta(minutes=read("erasure", "ask_again_minutes", _whole(1, 1440))),
+        complete_within=timedelta(hours=read("erasure", "complete_within_hours", _whole(1, 240))),
+    )
+    read.finish()
+    return rules
+
+
+def load_approval_rules(folder: Path | None = None) -> ApprovalRules:
+    """Reads `approvals.yaml` of the folder (default: the shipped ones). Raises RulesError."""
+    data = yaml.safe_load(((folder or SHIPPED) / "approvals.yaml").read_text(encoding="utf-8"))
+    read = _Reader(data)
+    kinds = {
+        kind: KindRule(
+            audience=read(kind, "audience", _name),
+            propose=frozenset(read(kind, "propose", _names)),
+            approve=frozenset(read(kind, "approve", _names)),
+        )
+        for kind in data
+        if kind != "approvals"
+    }
+    rules = ApprovalRules(
+        version=read("approvals", "version", _name),
+        proposal_life=timedelta(hours=read("approvals", "proposal_hours", _whole(1, 720))),
+        grant_life=timedelta(minutes=read("approvals", "grant_minutes", _whole(1, 1440))),
+        kinds=kinds,
+    )
+    read.finish()
+    return rules
+
+
+def load_access_rules(folder: Path | None = None) -> AccessRules:
+    """Reads `access.yaml` of the folder (default: the shipped ones). Raises RulesError."""
+    read = _Reader(yaml.safe_load(((folder or SHIPPED) / "access.yaml").read_text(encoding="utf-8")))
+    rules = AccessRules(
+        version=read("access", "version", _name),
+        keep=timedelta(days=read("access", "keep_days", _whole(365, 3650))),
+        zone=timezone(timedelta(hours=read("access", "utc_offset_hours", _whole(-12, 14)))),
+        working_days=read("access", "working_days", _days),
+        working_from=read("access", "working_from_hour", _whole(0, 23)),
+        working_to=read("access", "working_to_hour", _whole(1, 24)),
+        unusual_times=read("access", "unusual_times", _whole(2, 1000)),
+        unusual_people=read("access", "unusual_people", _whole(1, 1_000_000)),
+        downloads=read("access", "downloads", _names),
+    )
+    read.finish()
+    return rules
+
+
+def _days(value: object) -> tuple[str, ...]:
+    days = _names(value)
+    if not set(days) <= set(DAYS):
+        raise ValueError
+    return days

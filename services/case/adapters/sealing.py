@@ -26,3 +26,7 @@ class Sealing:
             return None
         self._fetched[owner] = key
         return unseal(key, sealed, place.encode())
+
+    def destroyed(self, owner: str) -> bool:
+        """Whether the owner was erased."""
+        return self._keys.destroyed(owner)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.case.adapters.sealing import Sealing
 from services.case.adapters.tables import CONSENT, SUBSCRIBER, among
-from services.case.domain.people import Consent, Profile, Subscriber
+from services.case.domain.people import Consent, Profile, Subscriber, erased
 from services.case.domain.words import SubscriberState
 
 _PERSON = (
@@ -68,7 +68,10 @@ class SqlSubscribers:
             .order_by(SUBSCRIBER.c.subscriber_id)
             .with_for_update()
         )
-        return {row.subscriber_id: _subscriber(row) for row in await self._session.execute(query)}
+        found = {row.subscriber_id: _subscriber(row) for row in await self._session.execute(query)}
+        # An event that comes late finds that its subscriber was erased, not that there never was one.
+        gone = [person for person in set(subscriber_ids) - found.keys() if self._sealing.destroyed(person)]
+        return found | {person: erased(person) for person in gone}
 
     async def get(self, subscriber_id: str) -> Subscriber | None:
         """See `SubscriberStore`."""

@@ -92,6 +92,10 @@ class CaseRow(Base):
         Index("ix_case_root", "root_case_id"),
         Index("ix_case_page", "create_time", "case_id"),
         Index("ix_case_subscriber_page", "subscriber_id", "create_time", "case_id"),
+        Index("ix_case_state_page", "state", "create_time", "case_id"),
+        Index("ix_case_priority_page", "priority", "create_time", "case_id"),
+        Index("ix_case_deadline_page", "deadline_time", "case_id", postgresql_where=text("deadline_time IS NOT NULL")),
+        Index("ix_case_where", "kinds", "channel_groups", postgresql_using="gin"),
         {"comment": "Cases; ids never change, a merge only sets root_case_id."},
     )
     case_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
@@ -112,6 +116,16 @@ class CaseRow(Base):
     due_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when the next thing is due")
     merged_from_state: Mapped[int | None] = mapped_column(SmallInteger, comment="state before the merge")
     merged_from_resolution: Mapped[int] = mapped_column(SmallInteger, comment="resolution before the merge")
+    state_time: Mapped[datetime] = mapped_column(_TIME, comment="since when in its state")
+    close_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when closed; NULL while it is not")
+    reasons: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="PriorityReason of its sightings")
+    priority: Mapped[int] = mapped_column(SmallInteger, comment="Priority, follows from the reasons by the rules")
+    deadline_time: Mapped[datetime | None] = mapped_column(
+        _TIME, comment="when it should have left its state, by the rules; NULL for none"
+    )
+    burst_time: Mapped[datetime | None] = mapped_column(_TIME, comment="commit of the first sighting of a burst")
+    burst_count: Mapped[int] = mapped_column(Integer, comment="sightings of the burst")
+    recurrence_of: Mapped[str] = mapped_column(_UUID, comment="case closed long before with the content, or empty")
 
 
 class CaseAliasRow(Base):
@@ -127,6 +141,10 @@ class CaseAliasRow(Base):
     rule: Mapped[str] = mapped_column(String(32), comment="SAME_CLUSTER … OPERATOR")
     rule_version: Mapped[str] = mapped_column(String(64), comment="version of the incident rules")
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when merged")
+    before_state: Mapped[int | None] = mapped_column(SmallInteger, comment="state of the root before the merge")
+    before_resolution: Mapped[int | None] = mapped_column(SmallInteger, comment="its resolution")
+    before_state_time: Mapped[datetime | None] = mapped_column(_TIME, comment="since when it was in that state")
+    before_close_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it had been closed")
 
 
 class CaseSeparationRow(Base):
@@ -182,6 +200,27 @@ class SightingRow(Base):
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when committed")
     rule: Mapped[str] = mapped_column(String(32), comment="OPENED, SAME_CLUSTER, SAME_IDENTIFIER, SAME_POST")
     pack_version: Mapped[int | None] = mapped_column(Integer, comment="first pack with it; NULL before")
+    reasons: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="PriorityReason: what in it is urgent")
+
+
+class SearchTextRow(Base):
+    """Tags of the words of masked texts."""
+
+    __tablename__ = "search_text"
+    __table_args__ = (
+        Index("ix_search_text_tags", "tags", postgresql_using="gin"),
+        Index("ix_search_text_case", "case_id"),
+        Index("ix_search_text_subscriber", "subscriber_id"),
+        {
+            "comment": "Keyed tags of words; made anew from the captures after a crash of the database.",
+            # Never in pg_wal nor in a base backup: what is deleted here leaves no trace there.
+            "prefixes": ["UNLOGGED"],
+        },
+    )
+    decision_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="decision whose capture has the text")
+    case_id: Mapped[str] = mapped_column(_UUID, comment="case of its sighting")
+    subscriber_id: Mapped[str] = mapped_column(_UUID, comment="subscriber")
+    tags: Mapped[list[int]] = mapped_column(ARRAY(Integer), comment="four bytes of a keyed hash of each word")
 
 
 class CaptureRow(Base):
@@ -215,6 +254,9 @@ class EvidencePackRow(Base):
     items: Mapped[int] = mapped_column(Integer, comment="sightings that it names")
     sealed_archive: Mapped[bytes] = mapped_column(LargeBinary, comment="ZIP, sealed")
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when built")
+    verdict: Mapped[int] = mapped_column(
+        SmallInteger, server_default="0", comment="SubscriberVerdict when it was built"
+    )
 
 
 class CaseRemovalRow(Base):
@@ -236,9 +278,17 @@ class ReviewItemRow(Base):
 
     __tablename__ = "review_item"
     __table_args__ = (
-        Index("ix_review_item_decision", "decision_id", unique=True),
-        Index("ix_review_item_open", "create_time", "review_item_id", postgresql_where=text("NOT done")),
-        {"comment": "What a person decides."},
+        Index("ix_review_item_decision", "decision_id", "sample_id", unique=True),
+        Index("ix_review_item_open", "due_time", "review_item_id", postgresql_where=text("NOT done")),
+        Index(
+            "ix_review_item_disputed",
+            "create_time",
+            "review_item_id",
+            postgresql_where=text("disputed AND outcome = 0"),
+        ),
+        Index("ix_review_item_subscriber", "subscriber_id"),
+        Index("ix_review_item_case", "case_id", postgresql_where=text("outcome = 0 AND sample_id = ''")),
+        {"comment": "What people decide, in the review band or for a frozen sample."},
     )
     review_item_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
     decision_id: Mapped[str] = mapped_column(_UUID, comment="decision")
@@ -246,9 +296,19 @@ class ReviewItemRow(Base):
     facts: Mapped[bytes] = mapped_column(LargeBinary, comment="MatchFacts: ids and keyed hashes")
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when it came in")
     lease_ref: Mapped[str] = mapped_column(String(16), comment="keyed hash of who leased it, or empty")
+    lease_time: Mapped[datetime | None] = mapped_column(_TIME, comment="start of the lease")
     lease_expire_time: Mapped[datetime | None] = mapped_column(_TIME, comment="end of the lease")
     done: Mapped[bool] = mapped_column(Boolean, comment="enough people have labelled it")
-    case_id: Mapped[str | None] = mapped_column(_UUID, comment="case that a MATCH opened or joined")
+    case_id: Mapped[str | None] = mapped_column(_UUID, comment="case that a MATCH opened or joined, or that exists")
+    sample_id: Mapped[str] = mapped_column(
+        _UUID, server_default="", comment="frozen sample, or empty in the review band"
+    )
+    due_time: Mapped[datetime | None] = mapped_column(_TIME, comment="by when it should be settled")
+    escalations: Mapped[int] = mapped_column(Integer, server_default="0", comment="how often escalated")
+    disputed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"), comment="the labels do not agree")
+    outcome: Mapped[int] = mapped_column(
+        SmallInteger, server_default="0", comment="Label that it came to; 0 while open"
+    )
 
 
 class ReviewLabelRow(Base):
@@ -298,6 +358,72 @@ class LogEntryRow(Base):
     entry_hash: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256, see domain/chain.py")
 
 
+class ErasureRow(Base):
+    """Erasures of subscribers."""
+
+    __tablename__ = "erasure"
+    __table_args__ = (
+        Index("ix_erasure_subscriber", "subscriber_id", unique=True),
+        Index("ix_erasure_page", "request_time", "erasure_id"),
+        {"comment": "Who has answered which round; names its subscriber until it is complete."},
+    )
+    erasure_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str | None] = mapped_column(_UUID, comment="whom; NULL once complete")
+    request_time: Mapped[datetime] = mapped_column(_TIME, comment="when asked for")
+    due_time: Mapped[datetime] = mapped_column(_TIME, comment="when it must be complete")
+    ask_time: Mapped[datetime] = mapped_column(_TIME, comment="when the round that runs was, or is, asked")
+    waiting_for: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="services that have not answered it")
+    round: Mapped[int] = mapped_column(SmallInteger, comment="from 1")
+    complete_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when everybody had answered")
+
+
+class ProposalRow(Base):
+    """Proposals of what two people decide."""
+
+    __tablename__ = "proposal"
+    __table_args__ = (
+        Index("ix_proposal_page", "create_time", "proposal_id"),
+        {"comment": "Decisions of two people. Body and reason are sealed under a key of the service."},
+    )
+    proposal_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    kind: Mapped[str] = mapped_column(String(32), comment="GATE_OVERRIDE and so on")
+    sealed_body: Mapped[bytes] = mapped_column(LargeBinary, comment="what is proposed, sealed")
+    sealed_reason: Mapped[bytes] = mapped_column(LargeBinary, comment="why, sealed")
+    sealed_rejection: Mapped[bytes | None] = mapped_column(LargeBinary, comment="why it was rejected, sealed")
+    state: Mapped[str] = mapped_column(String(16), comment="PROPOSED, APPROVED, REJECTED, EXPIRED")
+    proposer_ref: Mapped[str] = mapped_column(String(16), comment="keyed hash of who proposed")
+    approver_refs: Mapped[list[str]] = mapped_column(ARRAY(String(16)), comment="keyed hashes of who approved")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when proposed")
+    expire_time: Mapped[datetime] = mapped_column(_TIME, comment="end of the time to decide")
+    decide_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when decided or expired")
+    version: Mapped[int] = mapped_column(Integer, comment="rises with every change")
+
+
+class AccessEntryRow(Base):
+    """The access log."""
+
+    __tablename__ = "access_entry"
+    __table_args__ = (
+        Index("ix_access_entry_subscriber", "subscriber_id", "occur_time", "entry_id"),
+        Index("ix_access_entry_time", "occur_time", "entry_id"),
+        {"comment": "Who read whose personal data, from all services; two years."},
+    )
+    entry_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    reading_id: Mapped[str] = mapped_column(_UUID, comment="one answer; may have read of several people")
+    subscriber_id: Mapped[str | None] = mapped_column(_UUID, comment="whose data; NULL for nobody's")
+    method: Mapped[str] = mapped_column(String(128), comment="full name of the method")
+    classes: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="DataClass numbers")
+    role: Mapped[int] = mapped_column(SmallInteger, comment="Role of the reader")
+    actor_ref: Mapped[str] = mapped_column(String(16), comment="keyed hash of the reader")
+    sealed_actor: Mapped[bytes] = mapped_column(LargeBinary, comment="staff id of the reader, sealed")
+    purpose: Mapped[int] = mapped_column(SmallInteger, comment="Purpose stated")
+    origin: Mapped[str] = mapped_column(String(16), comment="class of the peer")
+    field: Mapped[str] = mapped_column(String(64), comment="name of what was read")
+    thing_id: Mapped[str] = mapped_column(String(64), comment="its opaque id; empty for the subscriber")
+    reason: Mapped[str] = mapped_column(String(64), comment="UPPER_SNAKE, STATED, or empty")
+    occur_time: Mapped[datetime] = mapped_column(_TIME, comment="when")
+
+
 def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
     """`column = ANY(values)`: one statement for any number of values, so it is compiled and planned once."""
     return column == any_(literal(list(values), ARRAY(Text)))
@@ -310,6 +436,7 @@ CASE_ALIAS = table_of(CaseAliasRow)
 CASE_SEPARATION = table_of(CaseSeparationRow)
 INCIDENT_KEY = table_of(IncidentKeyRow)
 SIGHTING = table_of(SightingRow)
+SEARCH_TEXT = table_of(SearchTextRow)
 CAPTURE = table_of(CaptureRow)
 EVIDENCE_PACK = table_of(EvidencePackRow)
 CASE_REMOVAL = table_of(CaseRemovalRow)
@@ -317,3 +444,6 @@ REVIEW_ITEM = table_of(ReviewItemRow)
 REVIEW_LABEL = table_of(ReviewLabelRow)
 LOG_CHAIN = table_of(LogChainRow)
 LOG_ENTRY = table_of(LogEntryRow)
+ERASURE = table_of(ErasureRow)
+PROPOSAL = table_of(ProposalRow)
+ACCESS_ENTRY = table_of(AccessEntryRow)

@@ -10,12 +10,17 @@ from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.log.v1.record_pb2 import LogRecord
+from services.case.adapters.access import SqlAccess
+from services.case.adapters.approvals import SqlApprovals
 from services.case.adapters.cases import SqlCases
+from services.case.adapters.erasure import SqlErasures
 from services.case.adapters.evidence import SqlEvidence
 from services.case.adapters.log import SqlLog
 from services.case.adapters.reviews import SqlReviews
 from services.case.adapters.sealing import Sealing
+from services.case.adapters.search import SqlSearch, Tags
 from services.case.adapters.subscribers import SqlSubscribers
+from services.case.domain.priorities import Pace
 from services.chassis import due
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -33,10 +38,14 @@ class SqlUnit:
         self._shared = shared
         self._sealing = Sealing(shared.keys)
         self.subscribers = SqlSubscribers(session, self._sealing)
-        self.cases = SqlCases(session)
+        self.cases = SqlCases(session, shared.pace, shared.tags)
         self.evidence = SqlEvidence(session, self._sealing)
         self.log = SqlLog(session, self._sealing)
         self.reviews = SqlReviews(session)
+        self.search = SqlSearch(session, shared.tags)
+        self.erasures = SqlErasures(session)
+        self.approvals = SqlApprovals(session, self._sealing)
+        self.access = SqlAccess(session, self._sealing)
 
     def tell(self, key: str, message: Message, traceparent: str | None = None) -> None:
         """See `Unit`."""
@@ -49,6 +58,10 @@ class SqlUnit:
     def seal(self, owner: str, plaintext: bytes, place: str) -> bytes:
         """See `Unit`."""
         return self._sealing.seal(owner, plaintext, place)
+
+    def key_destroyed(self, owner: str) -> bool:
+        """See `Unit`."""
+        return self._shared.keys.destroyed(owner)
 
     def reference(self, value: str) -> str:
         """See `Unit`."""
@@ -77,8 +90,18 @@ class SqlUnits:
     """Opens units."""
 
     def __init__(
-        self, database: Database, outbox: Outbox, keys: KeyStore, pepper: bytes, clock: Clock
+        self,
+        database: Database,
+        outbox: Outbox,
+        keys: KeyStore,
+        pepper: bytes,
+        clock: Clock,
+        *,
+        pace: Pace,
+        tags: Tags,
     ) -> None:
+        self.pace = pace
+        self.tags = tags
         self.outbox = outbox
         self.keys = keys
         self.pepper = pepper

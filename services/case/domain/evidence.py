@@ -1,36 +1,34 @@
 """What is an evidence pack?
 
-A ZIP that anybody can check offline: `manifest.json` (RFC 8785 canonical JSON) names every file with its size
-and SHA-256, the chain of custody, and what was left out because the archive was full; `manifest.sig` is an
-Ed25519 signature over exactly the manifest's bytes. The same content gives the same bytes: files are stored in
-order, uncompressed, with a fixed date.
+A signed archive (`domain/archive.py`) that anybody can check offline. Its manifest names every file with size and
+SHA-256, the Merkle root over them, the pack before, the chain of custody, and what was left out because the archive
+was full. Beside the evidence of each sighting (`items/<sighting id>/`) lie `EvidencePackReport.json` and `report.html`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TypeAlias
+from datetime import datetime
 
-import rfc8785
+from services.case.domain.archive import (
+    ENTRY_BYTES,
+    SEALS_BYTES,
+    Json,
+    Sign,
+    Signed,
+    canonical,
+    listing,
+    root_over,
+    signed,
+)
+from services.case.domain.custody import Touch, iso
 
-FORMAT = "jikimi-evidence/1"
-MANIFEST = "manifest.json"
-SIGNATURE = "manifest.sig"
+FORMAT = "jikimi-evidence/2"
 MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
-"""Largest archive that is built or looked at; also the most that removal takes."""
-_ZIP_ENTRY_BYTES = 30 + 46
-"""What a stored file adds to a ZIP beside its content and twice its name (APPNOTE 4.3.7, 4.3.12)."""
-_MANIFEST_BYTES = 2048
-"""More than the manifest without its items, the signature and the end of the archive take."""
-_DATE = (1980, 1, 1, 0, 0, 0)
-
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""Largest pack that is built or looked at; also the most that removal takes."""
+REPORT = "EvidencePackReport.json"
+PAGE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,8 @@ class Item:
     """File name → content, such as capture.json."""
     missing: tuple[str, ...] = ()
     """Required fields that are not there."""
-    fetch_time: datetime | None = None
-    capture_sha256: bytes = b""
+    custody: tuple[Touch, ...] = ()
+    """What happened to it before it was packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +62,10 @@ class Pack:
     rule_version: str
     key_id: str
     merged_case_ids: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A finished pack."""
-
-    archive: bytes = field(repr=False)
-    manifest_sha256: bytes
+    previous_sha256: str = ""
+    """SHA-256 of the manifest of the version before, hex; empty for the first."""
+    touches: Sequence[Touch] = ()
+    """What happened to earlier versions as a whole, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +76,13 @@ class Choice:
     omitted: Sequence[Item]
 
 
-def canonical(value: Json) -> bytes:
-    """RFC 8785 bytes of a JSON value."""
-    return rfc8785.dumps(value)
-
-
-def choose(pack: Pack, newest_first: Sequence[Item], most_bytes: int = MAX_ARCHIVE_BYTES) -> Choice:
-    """Takes items, the newest first, until the next one would make the archive larger than `most_bytes`."""
-    room = most_bytes - _MANIFEST_BYTES - sum(len(case_id) + 3 for case_id in pack.merged_case_ids)
+def choose(
+    pack: Pack, newest_first: Sequence[Item], documents: Mapping[str, bytes], most_bytes: int = MAX_ARCHIVE_BYTES
+) -> Choice:
+    """Takes items, the newest first, until the next one would make the archive larger than `most_bytes`. `documents`
+    are those of the whole pack; with fewer items they may only become smaller.
+    """
+    room = most_bytes - SEALS_BYTES - _stored_bytes(documents) - len(canonical(_manifest(pack, (), (), documents)))
     # Every item is named, whether it is packed or not.
     room -= sum(len(canonical(_item(item))) + 1 for item in newest_first)
     for number, item in enumerate(newest_first):
@@ -100,33 +93,32 @@ def choose(pack: Pack, newest_first: Sequence[Item], most_bytes: int = MAX_ARCHI
 
 
 def _packed_bytes(pack: Pack, item: Item) -> int:
-    files = sum(
-        len(content) + 2 * len(path_of(item.sighting_id, name)) + _ZIP_ENTRY_BYTES
-        for name, content in item.files.items()
-    )
-    return files + sum(len(canonical(entry)) + 1 for entry in _custody(pack, item))
+    custody = sum(len(canonical(touch.as_json())) + 1 for touch in custody_of(pack, item))
+    return custody + _stored_bytes(_placed(item))
 
 
-def build(pack: Pack, choice: Choice, sign: Callable[[bytes], bytes]) -> Built:
-    """Builds the archive; items in the order of their ids, whatever order they come in."""
-    ordered = sorted(choice.packed, key=lambda item: item.sighting_id)
-    manifest = canonical(_manifest(pack, ordered, sorted(choice.omitted, key=lambda item: item.sighting_id)))
-    signature: Json = {"algorithm": "Ed25519", "key_id": pack.key_id, "signature": sign(manifest).hex()}
-    files = {MANIFEST: manifest, SIGNATURE: canonical(signature)}
-    for item in ordered:
-        files |= {path_of(item.sighting_id, name): item.files[name] for name in sorted(item.files)}
-    return Built(_zip(files), hashlib.sha256(manifest).digest())
+def _stored_bytes(files: Mapping[str, bytes]) -> int:
+    return sum(len(content) + 2 * len(path) + ENTRY_BYTES for path, content in files.items())
 
 
-def manifest_alone(archive: bytes) -> bytes:
-    """What is left of a superseded pack: the same manifest, with the hash of every file, and its signature."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as whole:
-        return _zip({name: whole.read(name) for name in (MANIFEST, SIGNATURE)})
+def build(pack: Pack, choice: Choice, documents: Mapping[str, bytes], sign: Sign) -> Signed:
+    """Builds and signs a pack; items in the order of their ids, whatever order they come in."""
+    items = sorted(choice.packed, key=lambda item: item.sighting_id)
+    manifest = _manifest(pack, items, sorted(choice.omitted, key=lambda item: item.sighting_id), documents)
+    files = {name: documents[name] for name in sorted(documents)}
+    for item in items:
+        placed = _placed(item)
+        files |= {path: placed[path] for path in sorted(placed)}
+    return signed(manifest, files, pack.key_id, sign)
 
 
 def path_of(sighting_id: str, name: str) -> str:
     """Where a file of a sighting lies in the archive."""
     return f"items/{sighting_id}/{name}"
+
+
+def _placed(item: Item) -> dict[str, bytes]:
+    return {path_of(item.sighting_id, name): content for name, content in item.files.items()}
 
 
 def missing_fields(capture: Mapping[str, Json], has_decision: bool, required: Sequence[str]) -> tuple[str, ...]:
@@ -135,36 +127,34 @@ def missing_fields(capture: Mapping[str, Json], has_decision: bool, required: Se
     return tuple(name for name in required if name not in there)
 
 
-def iso(moment: datetime) -> str:
-    """A time in a manifest: UTC, milliseconds, Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _manifest(pack: Pack, items: Sequence[Item], omitted: Sequence[Item]) -> Json:
+def _manifest(
+    pack: Pack, items: Sequence[Item], omitted: Sequence[Item], documents: Mapping[str, bytes]
+) -> dict[str, Json]:
+    files = listing(documents)
+    entries = [_item(item) for item in items]
     return {
         "format": FORMAT,
         "pack_id": pack.pack_id,
         "case_id": pack.case_id,
         "merged_case_ids": [*sorted(pack.merged_case_ids)],
         "version": pack.version,
+        "previous_sha256": pack.previous_sha256,
         "create_time": iso(pack.create_time),
         "rule_version": pack.rule_version,
         "key_id": pack.key_id,
-        "items": [_item(item) for item in items],
+        "files": files,
+        "items": [*entries],
         "omitted": [_item(item) for item in omitted],
-        "custody": [entry for item in items for entry in _custody(pack, item)],
+        "merkle_root": root_over([*files, *_files_of(entries)]).hex(),
+        "custody": [touch.as_json() for touch in [*pack.touches, *_steps(pack, items)]],
     }
 
 
-def _item(item: Item) -> Json:
-    files: list[Json] = [
-        {
-            "path": path_of(item.sighting_id, name),
-            "sha256": hashlib.sha256(item.files[name]).hexdigest(),
-            "size_bytes": len(item.files[name]),
-        }
-        for name in sorted(item.files)
-    ]
+def _files_of(entries: Iterable[dict[str, Json]]) -> list[Json]:
+    return [file for entry in entries if isinstance(files := entry["files"], list) for file in files]
+
+
+def _item(item: Item) -> dict[str, Json]:
     return {
         "sighting_id": item.sighting_id,
         "decision_id": item.decision_id,
@@ -174,57 +164,24 @@ def _item(item: Item) -> Json:
         "channel_group": item.channel_group,
         "rule": item.rule,
         "discover_time": iso(item.discover_time),
-        "files": files,
+        "files": listing(_placed(item)),
         "missing": list(item.missing),
     }
 
 
-def _custody(pack: Pack, item: Item) -> list[Json]:
-    """Who had the evidence of one sighting, when, why, and what its hash was."""
-    who: dict[str, Json] = {"sighting_id": item.sighting_id, "who": "service:case"}
-    entries: list[Json] = []
-    if item.fetch_time is not None and item.capture_sha256:
-        entries.append(
-            who
-            | {
-                "time": iso(item.fetch_time),
-                "action": "FETCHED",
-                "why": "taken over from the detector",
-                "sha256": item.capture_sha256.hex(),
-            }
-        )
-    digest = hashlib.sha256(b"".join(item.files[name] for name in sorted(item.files))).hexdigest()
-    entries.append(
-        who
-        | {
-            "time": iso(pack.create_time),
-            "action": "PACKED",
-            "why": f"evidence pack version {pack.version}",
-            "sha256": digest,
-        }
+def _steps(pack: Pack, items: Sequence[Item]) -> list[Touch]:
+    return [touch for item in items for touch in custody_of(pack, item)]
+
+
+def custody_of(pack: Pack, item: Item) -> list[Touch]:
+    """What happened to one sighting's evidence, this packing last."""
+    packed = Touch(
+        action="PACKED",
+        time=pack.create_time,
+        who="service:case",
+        why=f"evidence pack version {pack.version}",
+        before=item.custody[-1].after if item.custody else "",
+        after=root_over(listing(_placed(item))).hex(),
+        sighting_id=item.sighting_id,
     )
-    return entries
-
-
-def _zip(files: Mapping[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in files.items():
-            info = zipfile.ZipInfo(name, _DATE)
-            info.create_system = 3
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, content)
-    return out.getvalue()
-
-
-def read_json(content: bytes) -> Json:
-    """A JSON value. Raises ValueError for what is not JSON in UTF-8, or names a key twice."""
-
-    def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            raise ValueError("a key stands twice")
-        return value
-
-    value: Json = json.loads(content.decode("utf-8"), object_pairs_hook=once)
-    return value
+    return [*item.custody, packed]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from services.case.domain.words import SubscriberState
 from services.chassis.errors import FailedPrecondition, InvalidInput
@@ -45,6 +45,11 @@ class Consent:
     text_version: str
     give_time: datetime
     withdraw_time: datetime | None = None
+
+
+def erased(subscriber_id: str) -> Subscriber:
+    """Somebody of whom nothing is left but that there was an erasure."""
+    return Subscriber(subscriber_id, SubscriberState.ERASED, LANGUAGES[0], False, datetime.fromtimestamp(0, UTC), 0)
 
 
 def is_minor(birth_year: int, year: int) -> bool:

@@ -51,6 +51,23 @@ class Verdict(IntEnum):
     UNSURE = 3
 
 
+class Priority(IntEnum):
+    """How urgent a case is."""
+
+    NORMAL = 1
+    HIGH = 2
+    URGENT = 3
+
+
+class PriorityReason(IntEnum):
+    """What makes a case urgent."""
+
+    MINOR = 1
+    SEXUAL_CONTENT = 2
+    NAME_AND_ADDRESS = 3
+    SPREADING = 4
+
+
 class SubscriberState(IntEnum):
     """Whether a subscriber is processed."""
 
@@ -76,11 +93,12 @@ class Label(IntEnum):
 
 
 class KeyKind(StrEnum):
-    """By what two facts are the same incident, the strongest first."""
+    """By what two facts are the same incident; the rules say which joins, how far, and which is the strongest."""
 
     CLUSTER = "CLUSTER"
     IDENTIFIER = "IDENTIFIER"
     POST = "POST"
+    DUMP = "DUMP"
 
 
 class Rule(StrEnum):
@@ -88,13 +106,17 @@ class Rule(StrEnum):
 
     OPENED = "OPENED"
     SAME_CLUSTER = "SAME_CLUSTER"
+    SAME_PERSON_NEAR_PICTURE = "SAME_PERSON_NEAR_PICTURE"
     SAME_IDENTIFIER = "SAME_IDENTIFIER"
     SAME_POST = "SAME_POST"
+    SAME_DUMP = "SAME_DUMP"
     OPERATOR = "OPERATOR"
+    REMOVAL_RECHECK = "REMOVAL_RECHECK"
 
 
 RULE_OF_KEY = {
     KeyKind.CLUSTER: Rule.SAME_CLUSTER,
     KeyKind.IDENTIFIER: Rule.SAME_IDENTIFIER,
     KeyKind.POST: Rule.SAME_POST,
+    KeyKind.DUMP: Rule.SAME_DUMP,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from misuse.case.v1 import events_pb2
 from misuse.log.v1.record_pb2 import LogRecord
-from services.case.domain.chain import Fault, Head, append, compare_head, verify
+from services.case.domain.chain import Fault, Head, append, bear_witness, compare_head, first_of, verify
 from services.case.ports import Chain, ChainEntry, Unit
 
 SERVICE_KEY = "service:case-log"
@@ -113,6 +113,15 @@ def _extend(unit: Unit, chain: Chain, records: Sequence[LogRecord]) -> list[Chai
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Which chains are looked at: one, or those behind `after` up to `until` (empty: from the first, to the last)."""
+
+    chain_id: str = ""
+    after: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """What was looked at and what is wrong with it."""
 
@@ -121,45 +130,85 @@ class Verified:
     faults: tuple[tuple[str, Fault], ...]
     head: Head
     """Head of the chain that was named; empty when none was."""
+    witnessed: int = 0
+    """Entries for which heads kept elsewhere speak."""
+    purged: int = 0
+    """Entries of which only the hash is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """One chain after it was looked at."""
+
+    entries: int
+    purged: int
+    witnessed: int
+    faults: Sequence[Fault]
+    head: Head
 
 
 FAULTS_AT_MOST = 100
 
 
-async def verify_log(unit: Unit, chain_id: str) -> Verified:
-    """Recomputes one chain, or all where none is named."""
-    chains, entries, head = 0, 0, Head()
+async def verify_log(unit: Unit, span: Span, heads: Sequence[tuple[str, Head]] = ()) -> Verified:
+    """Recomputes the chains of a span and holds them against heads that are kept elsewhere. What was rewritten with all
+    hashes that follow shows against those alone.
+    """
+    kept: dict[str, list[Head]] = defaultdict(list)
+    for chain_id, head in heads:
+        kept[chain_id].append(head)
+    chains = entries = purged = witnessed = 0
     faults: list[tuple[str, Fault]] = []
-    async for chain in _chains(unit, chain_id):
-        number, found = await _verify_chain(unit, chain)
-        chains, entries = chains + 1, entries + number
-        faults += [(chain.chain_id, fault) for fault in found]
-        head = (await unit.log.chain(chain_id)).head if chain_id else head
-    return Verified(chains, entries, tuple(faults[:FAULTS_AT_MOST]), head)
+    last = Head()
+    async for chain in _chains(unit, span):
+        looked = await _look(unit, chain, kept.pop(chain.chain_id, []))
+        chains, entries, purged = chains + 1, entries + looked.entries, purged + looked.purged
+        witnessed += looked.witnessed
+        faults += [(chain.chain_id, fault) for fault in looked.faults]
+        last = looked.head
+    faults += [(gone, Fault(1, "TRUNCATED", last_of(those).head_hash)) for gone, those in kept.items()]
+    head = last if span.chain_id else Head()
+    return Verified(chains, entries, tuple(faults[:FAULTS_AT_MOST]), head, witnessed, purged)
 
 
-async def _chains(unit: Unit, chain_id: str) -> AsyncIterator[Chain]:
-    if chain_id:
-        yield await unit.log.chain(chain_id)
+def last_of(heads: Sequence[Head]) -> Head:
+    """The furthest of them."""
+    return max(heads, key=lambda head: head.sequence)
+
+
+async def _chains(unit: Unit, span: Span) -> AsyncIterator[Chain]:
+    if span.chain_id:
+        yield await unit.log.chain(span.chain_id)
         return
-    after = ""
-    while page := await unit.log.chains(after, _PAGE):
+    after = span.after
+    while page := await unit.log.chains(after, span.until, _PAGE):
         for chain in page:
             yield chain
         after = page[-1].chain_id
 
 
-async def _verify_chain(unit: Unit, chain: Chain) -> tuple[int, list[Fault]]:
-    """Entries first, then the head row again: what was appended meanwhile is read too, so that a chain that
-    grows is not taken for a broken one.
+async def _look(unit: Unit, chain: Chain, kept: Sequence[Head]) -> _Looked:
+    """Entries first, then the head row again: what was appended meanwhile is read too, so that a chain that grows is
+    not taken for a broken one.
     """
-    reached, faults, number = Head(), list[Fault](), 0
-    while page := await unit.log.entries(chain.chain_id, reached.sequence, _PAGE):
-        reached, found = verify(reached, [item.entry for item in page])
+    purged = unit.key_destroyed(chain.key_owner)
+    wanted = {head.sequence for head in kept}
+    reached, number, blank = Head(), 0, 0
+    faults: list[Fault] = []
+    hashes: dict[int, bytes] = {}
+
+    def take(page: Sequence[ChainEntry]) -> None:
+        nonlocal reached, number, blank, faults
+        reached, found = verify(reached, [item.entry for item in page], purged=purged)
         faults, number = faults + found, number + len(page)
+        blank += sum(not item.entry.ciphertext for item in page)
+        hashes.update((e.entry.sequence, e.entry.entry_hash) for e in page if e.entry.sequence in wanted)
+
+    while page := await unit.log.entries(chain.chain_id, reached.sequence, _PAGE):
+        take(page)
     stored = (await unit.log.chain(chain.chain_id)).head
     if stored.sequence > reached.sequence:
-        page = await unit.log.entries(chain.chain_id, reached.sequence, stored.sequence - reached.sequence)
-        reached, found = verify(reached, [item.entry for item in page])
-        faults, number = faults + found, number + len(page)
-    return number, [*faults, *compare_head(reached, stored)]
+        take(await unit.log.entries(chain.chain_id, reached.sequence, stored.sequence - reached.sequence))
+    said = bear_witness(reached, hashes, kept)
+    everything = first_of([*faults, *compare_head(reached, stored), *said.faults])
+    return _Looked(number, blank, said.speaks_until, everything, stored)

@@ -8,14 +8,14 @@ from datetime import datetime
 
 from misuse.case.v1 import events_pb2
 from services.case import records
-from services.case.domain.cases import MOVES, Case, illegal
+from services.case.domain.cases import MOVES, Case, Standing, illegal
 from services.case.domain.chain import Head
 from services.case.domain.removals import RemovalState, follow
 from services.case.domain.rules import Rules
 from services.case.domain.uploads import RESOLUTIONS
-from services.case.domain.words import CaseState, Resolution, Rule, Verdict
+from services.case.domain.words import CaseState, PriorityReason, Resolution, Rule, Verdict
 from services.case.handlers.intake import tell_merge
-from services.case.ports import CLOSE, GIVE_UP, PACK, SYSTEM, Alias, Unit, Who
+from services.case.ports import CLOSE, DIGEST, GIVE_UP, PACK, SYSTEM, Alias, Unit, Who
 from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput, NotFound
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -64,13 +64,17 @@ async def finish(unit: Unit, root: Case, resolution: Resolution, now: datetime, 
     await unit.cases.update([root])
     for kind in (CLOSE, GIVE_UP):
         await unit.forget_reminder(kind, root.case_id)
+    _tell_closed(unit, root)
+    unit.record(root.subscriber_id, records.lifecycle(root, "CLOSED", before, now, who=who))
+
+
+def _tell_closed(unit: Unit, root: Case) -> None:
     event = events_pb2.CaseClosed(
         case_id=root.case_id,
         subscriber_id=root.subscriber_id,
-        resolution=resolution.value,  # type: ignore[arg-type] # same numbers, kept equal by a test
+        resolution=root.resolution.value,  # type: ignore[arg-type] # same numbers, kept equal by a test
     )
     unit.tell(root.subscriber_id, event)
-    unit.record(root.subscriber_id, records.lifecycle(root, "CLOSED", before, now, who=who))
 
 
 async def close_when_due(unit: Unit, case_id: str, now: datetime) -> None:
@@ -97,6 +101,11 @@ async def reopen(unit: Unit, case_id: str, reason: str, rules: Rules, now: datet
         violation = ("reason", "REASON_MALFORMED")
         raise InvalidInput(violation[1], "A reason is UPPER_SNAKE.", violations=[violation])
     root = await lock_root(unit, case_id)
+    await _reopen(unit, root, reason, rules, now, who)
+    return root.case_id
+
+
+async def _reopen(unit: Unit, root: Case, reason: str, rules: Rules, now: datetime, who: Who) -> None:
     root.reopen(now)
     root.due_time = now + rules.give_up_after
     await unit.cases.update([root])
@@ -109,7 +118,31 @@ async def reopen(unit: Unit, case_id: str, reason: str, rules: Rules, now: datet
     unit.tell(root.subscriber_id, event)
     record = records.lifecycle(root, "REOPENED", CaseState.CLOSED.name, now, who=who, reason=reason)
     unit.record(root.subscriber_id, record)
-    return root.case_id
+
+
+async def digest_when_due(unit: Unit, case_id: str, rules: Rules, now: datetime) -> None:
+    """Tells the sightings of a burst that were not told one by one, together and once. A burst that is told already,
+    or whose case became an alias, is left: the root tells its own.
+    """
+    root = await lock_root(unit, case_id)
+    untold, start = root.burst.untold(rules.incident.burst), root.burst.start_time
+    if root.case_id != case_id or not untold or start is None or root.is_false_positive:
+        return
+    if now - start < rules.incident.burst.within:
+        await unit.remind(DIGEST, {case_id: (start + rules.incident.burst.within, "")})
+        return
+    event = events_pb2.CaseSightingsDigested(
+        case_id=root.case_id,
+        subscriber_id=root.subscriber_id,
+        sightings=untold,
+        sighting_count=root.sighting_count,
+        channel_groups=root.channel_groups,
+        from_time=records.stamp(start),
+    )
+    root.burst.end()
+    root.touch(now)
+    await unit.cases.update([root])
+    unit.tell(root.subscriber_id, event)
 
 
 async def merge(unit: Unit, root_id: str, merged_id: str, rules: Rules, now: datetime, who: Who) -> str:
@@ -127,14 +160,15 @@ async def merge(unit: Unit, root_id: str, merged_id: str, rules: Rules, now: dat
     for case in (root, alias):
         if not MOVES[case.state]:
             raise illegal(case.state, CaseState.MERGED)
+    before = root.standing
     reopened = root.absorb(alias, now)
     await unit.cases.merge(
-        [Alias(alias.case_id, root.case_id, Rule.OPERATOR)], rules.incident_version, now
+        [Alias(alias.case_id, root.case_id, Rule.OPERATOR, before)], rules.incident.version, now
     )
     await unit.cases.update([root, alias])
     await unit.forget_reminder(PACK, alias.case_id)
     await unit.remind(PACK, {root.case_id: (now, "")})
-    await tell_merge(unit, root, alias, Rule.OPERATOR, rules.incident_version, now, who=who)
+    await tell_merge(unit, root, alias, Rule.OPERATOR, rules.incident.version, now, who=who)
     if reopened:
         event = events_pb2.CaseReopened(
             case_id=root.case_id,
@@ -149,25 +183,30 @@ async def merge(unit: Unit, root_id: str, merged_id: str, rules: Rules, now: dat
 
 
 async def unmerge(unit: Unit, case_id: str, rules: Rules, now: datetime, who: Who) -> str:
-    """Takes a merge back; no fact merges the two again, a person may. Raises NotFound, FailedPrecondition
-    NOT_MERGED.
+    """Takes a merge back; no fact merges the two again, a person may. Where the root is in the state that it took from
+    the case, and nothing was found for it since, it stands again where it stood before. Raises NotFound,
+    FailedPrecondition NOT_MERGED.
     """
     root = await lock_root(unit, case_id)
     cases, aliases = await unit.cases.tree(root.case_id)
     parted = cases[case_id]
-    into = next((alias.into_case_id for alias in aliases if alias.merged_case_id == case_id), "")
+    edge = next((alias for alias in aliases if alias.merged_case_id == case_id), Alias(case_id, "", ""))
+    before = edge.before if edge.into_case_id == root.case_id else None
+    taken = before is not None and root.took_from(parted, before)
     parted.part(now)
-    await unit.cases.part(case_id, into, _subtree(case_id, aliases), parted.subscriber_id)
-    for case in (root, parted):
-        await _recount(unit, case)
+    await unit.cases.part(case_id, edge.into_case_id, _subtree(case_id, aliases), parted.subscriber_id)
+    found = await _recount(unit, root)
+    await _recount(unit, parted)
     root.touch(now)
+    await _tell_unmerge(unit, root, parted, rules, now, who)
+    if taken and before is not None and not _since(edge, found):
+        await _put_back(unit, root, before, rules, now, who)
     await unit.cases.update([root, parted])
     await unit.remind(PACK, {case_id: (now, ""), root.case_id: (now, "")})
     if parted.due_time is not None:
         # Its own row may have come and gone while it was an alias.
         kind = CLOSE if parted.state is CaseState.RESOLVED else GIVE_UP
         await unit.remind(kind, {case_id: (parted.due_time, "")})
-    await _tell_unmerge(unit, root, parted, rules, now, who)
     return case_id
 
 
@@ -179,13 +218,41 @@ def _subtree(case_id: str, aliases: Sequence[Alias]) -> list[str]:
     return members
 
 
-async def _recount(unit: Unit, case: Case) -> None:
-    """A root after an un-merge shows what its own sightings say."""
-    number, kinds, groups, first = await unit.cases.count(case.case_id)
-    case.sighting_count = number
-    case.kinds = list(kinds) or case.kinds[:1]
-    case.channel_groups = list(groups)
-    case.discover_time = first or case.discover_time
+async def _recount(unit: Unit, case: Case) -> datetime | None:
+    """A root after an un-merge shows what its own sightings say. Returns when the last of them was committed."""
+    tally = await unit.cases.count(case.case_id)
+    case.sighting_count = tally.number
+    case.kinds = list(tally.kinds) or case.kinds[:1]
+    case.channel_groups = list(tally.channel_groups)
+    case.discover_time = tally.discover_time or case.discover_time
+    case.reasons = list(tally.reasons)
+    return tally.last_time
+
+
+def _since(edge: Alias, found: datetime | None) -> bool:
+    """Whether something was found in the merge or after it."""
+    return found is not None and edge.create_time is not None and found >= edge.create_time
+
+
+async def _put_back(unit: Unit, root: Case, before: Standing, rules: Rules, now: datetime, who: Who) -> None:
+    """Gives a root the state back that a merge took from it, and tells of a closing."""
+    was = root.state.name
+    root.put_back(before, now)
+    root.due_time = _due(root.state, rules, now)
+    for kind in (CLOSE, GIVE_UP):
+        await unit.forget_reminder(kind, root.case_id)
+    if root.due_time is not None:
+        kind = CLOSE if root.state is CaseState.RESOLVED else GIVE_UP
+        await unit.remind(kind, {root.case_id: (root.due_time, "")})
+    if root.state is CaseState.CLOSED:
+        _tell_closed(unit, root)
+    unit.record(root.subscriber_id, records.lifecycle(root, "PUT_BACK", was, now, who=who, reason="UNMERGED"))
+
+
+def _due(state: CaseState, rules: Rules, now: datetime) -> datetime | None:
+    if state is CaseState.RESOLVED:
+        return now + rules.close_after
+    return now + rules.give_up_after if state in (CaseState.OPEN, CaseState.ACTION_STARTED) else None
 
 
 async def _tell_unmerge(unit: Unit, root: Case, parted: Case, rules: Rules, now: datetime, who: Who) -> None:
@@ -195,7 +262,7 @@ async def _tell_unmerge(unit: Unit, root: Case, parted: Case, rules: Rules, now:
         root_case_id=root.case_id, case_id=parted.case_id, subscriber_id=root.subscriber_id
     )
     unit.tell(root.subscriber_id, event)
-    version = rules.incident_version
+    version = rules.incident.version
     for record in (
         records.lifecycle(parted, "UNMERGED", CaseState.MERGED.name, now, who=who),
         records.merged(root, parted, Rule.OPERATOR, version, now, pair, who=who, unmerged=True),
@@ -208,18 +275,33 @@ def _refused(reason: str, message: str) -> FailedPrecondition:
 
 
 async def take_verdict(
-    unit: Unit, subscriber_id: str, case_id: str, verdict: Verdict, now: datetime, who: Who
+    unit: Unit,
+    subscriber_id: str,
+    case_id: str,
+    verdict: Verdict,
+    now: datetime,
+    who: Who,
+    *,
+    sexual_content: bool = False,
 ) -> str:
-    """Records what the subscriber says; NOT_ME closes the case. Returns the root's id. Raises NotFound."""
+    """Records what the subscriber says; NOT_ME closes the case, sexual content makes it more urgent. Returns the root's
+    id. Raises NotFound.
+    """
     root = await lock_root(unit, case_id, subscriber_id)
     root.verdict = verdict
     root.touch(now)
     record = records.label("SUBSCRIBER", verdict.name, now, who, case_ids=[root.case_id])
     unit.record(subscriber_id, record)
+    if sexual_content and PriorityReason.SEXUAL_CONTENT not in root.reasons:
+        root.reasons.append(PriorityReason.SEXUAL_CONTENT)
+        await unit.cases.flag(root.case_id, PriorityReason.SEXUAL_CONTENT)
+        unit.record(subscriber_id, records.lifecycle(root, "FLAGGED", root.state.name, now, who=who))
     if verdict is Verdict.NOT_ME and CaseState.CLOSED in MOVES[root.state]:
         await finish(unit, root, Resolution.FALSE_POSITIVE, now, who)
     else:
         await unit.cases.update([root])
+        # The evidence says what the subscriber says.
+        await unit.remind(PACK, {root.case_id: (now, "")})
     return root.case_id
 
 
@@ -230,9 +312,11 @@ async def follow_removal(
     state: RemovalState,
     rules: Rules,
     now: datetime,
+    *,
+    reappeared: bool = False,
 ) -> None:
     """Notes where a removal request stands and moves the cases that it belongs to. An event may come late, so
-    what the table of moves does not hold is left as it is.
+    what the table of moves does not hold is left as it is. Content that `reappeared` opens a closed case again.
     """
     known = await unit.cases.owners(case_ids)
     if not known:
@@ -244,9 +328,19 @@ async def follow_removal(
         root = await lock_root(unit, case_id)
         roots[root.case_id] = root
     for root in roots.values():
+        if reappeared and root.state is CaseState.CLOSED and not root.is_false_positive:
+            await _reappear(unit, root, rules, now)
         to, resolution = follow(await unit.cases.removals(root.case_id))
         if to in MOVES[root.state] and root.state is not CaseState.CLOSED:
             await _follow(unit, root, to, resolution, rules, now)
+
+
+async def _reappear(unit: Unit, root: Case, rules: Rules, now: datetime) -> None:
+    closed, resolution = root.close_time, root.resolution.name
+    await _reopen(unit, root, "CONTENT_REAPPEARED", rules, now, SYSTEM)
+    if closed is not None:
+        record = records.reappeared(root, closed, resolution, rules.incident.version, now)
+        unit.record(root.subscriber_id, record)
 
 
 async def _follow(

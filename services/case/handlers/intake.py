@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from misuse.case.v1 import events_pb2
 from services.case import records
 from services.case.domain.cases import Case
 from services.case.domain.chain import Head
-from services.case.domain.incidents import Book, Facts, Joined, Merged, Opened, assign
+from services.case.domain.incidents import Book, Facts, Joined, Merged, Opened, Recurrence, assign
 from services.case.domain.people import Subscriber
 from services.case.domain.rules import Rules
-from services.case.domain.words import CaseState, Rule, SubscriberState
-from services.case.ports import PACK, RELEASE, SYSTEM, Alias, Sighting, Unit, Who
+from services.case.domain.words import CaseState, PriorityReason, Rule, SubscriberState
+from services.case.ports import DIGEST, PACK, RELEASE, SYSTEM, Alias, Sighting, Unit, Who
 from services.chassis.errors import NotFound
 from services.chassis.ids import uuid7
 
@@ -28,6 +28,7 @@ class _Changes:
     sightings: list[Sighting] = field(default_factory=list)
     merges: list[Alias] = field(default_factory=list)
     reminders: dict[str, tuple[datetime, str]] = field(default_factory=dict)
+    digests: dict[str, tuple[datetime, str]] = field(default_factory=dict)
 
     def touch(self, case: Case) -> None:
         """Notes a case that must be written; a new one is written whole anyway."""
@@ -52,21 +53,23 @@ class _Intake:
     async def place(self, facts: Facts, book: Book, subscriber: Subscriber) -> Case:
         """Puts one fact where it belongs and tells of it. Returns the root."""
         match assign(facts, book, self.now, uuid7()):
-            case Opened(case=case):
+            case Opened(case=case, recurrences=recurrences):
                 self._opened(case, facts, subscriber)
+                self._recurred(case, recurrences, facts)
             case Joined() as joined:
                 case = joined.case
                 self._joined(joined, facts)
             case Merged(joined=joined, merged=aliases):
                 case = joined.case
-                for alias in aliases:
+                for alias, before in aliases:
+                    self.changes.merges.append(Alias(alias.case_id, case.case_id, joined.rule, before))
                     await self._merged(joined, alias, facts)
                 self._joined(joined, facts)
         return case
 
     def _opened(self, case: Case, facts: Facts, subscriber: Subscriber) -> None:
         self.changes.opened[case.case_id] = case
-        self._sighted(facts, case.case_id, Rule.OPENED)
+        self._sighted(facts, case.case_id, Rule.OPENED, facts.reasons)
         self.changes.pack_at(case.case_id, self.now + self.rules.pack_after, facts.traceparent)
         event = events_pb2.CaseOpened(
             case_id=case.case_id,
@@ -84,28 +87,38 @@ class _Intake:
     def _joined(self, joined: Joined, facts: Facts) -> None:
         case, state = joined.case, joined.case.state.name
         self.changes.touch(case)
-        sighting = self._sighted(facts, joined.branch_id, joined.rule)
+        sighting = self._sighted(facts, joined.branch_id, joined.rule, joined.reasons)
+        burst = self.rules.incident.burst
+        flood = case.burst.untold(burst) > 0
         if not case.is_false_positive:
-            self.changes.pack_at(case.case_id, self.now + self.rules.repack_after, facts.traceparent)
-        self.unit.tell(
-            facts.subscriber_id,
-            events_pb2.CaseSighted(
+            after = burst.repack_after if flood else self.rules.repack_after
+            self.changes.pack_at(case.case_id, self.now + after, facts.traceparent)
+        if not flood:
+            event = events_pb2.CaseSighted(
                 case_id=case.case_id,
                 subscriber_id=facts.subscriber_id,
                 sighting_id=sighting.sighting_id,
                 sighting_count=case.sighting_count,
                 channel_group=facts.channel_group,
-            ),
-            facts.traceparent,
-        )
+            )
+            self.unit.tell(facts.subscriber_id, event, facts.traceparent)
+        elif not case.is_false_positive:
+            # The first to ask sets the time: the end of the burst.
+            start = case.burst.start_time or self.now
+            self.changes.digests.setdefault(case.case_id, (start + burst.within, facts.traceparent))
         if joined.reopened:
             self._reopened(case, facts)
             state = CaseState.CLOSED.name
-        version = self.rules.incident_version
         for record in (
             records.lifecycle(case, "SIGHTED", state, self.now, facts=facts, who=self.who),
-            records.joined(case, joined.rule, version, facts, self.now),
+            records.joined(case, joined, self.rules.incident.version, facts, self.now),
         ):
+            self.unit.record(facts.subscriber_id, record, facts.traceparent)
+        self._recurred(case, joined.recurrences, facts)
+
+    def _recurred(self, case: Case, recurrences: Sequence[Recurrence], facts: Facts) -> None:
+        for recurrence in recurrences:
+            record = records.recurred(case, recurrence, self.rules.incident.version, facts, self.now)
             self.unit.record(facts.subscriber_id, record, facts.traceparent)
 
     def _reopened(self, case: Case, facts: Facts) -> None:
@@ -121,21 +134,23 @@ class _Intake:
 
     async def _merged(self, joined: Joined, alias: Case, facts: Facts) -> None:
         self.changes.touch(alias)
-        self.changes.merges.append(Alias(alias.case_id, joined.case.case_id, joined.rule))
         self.changes.reminders.pop(alias.case_id, None)
+        self.changes.digests.pop(alias.case_id, None)
         self.changes.pack_at(joined.case.case_id, self.now + self.rules.repack_after, facts.traceparent)
         await tell_merge(
             self.unit,
             joined.case,
             alias,
             joined.rule,
-            self.rules.incident_version,
+            self.rules.incident.version,
             self.now,
             who=self.who,
             traceparent=facts.traceparent,
         )
 
-    def _sighted(self, facts: Facts, case_id: str, rule: Rule) -> Sighting:
+    def _sighted(
+        self, facts: Facts, case_id: str, rule: Rule, reasons: Collection[PriorityReason]
+    ) -> Sighting:
         sighting = Sighting(
             sighting_id=uuid7(),
             decision_id=facts.decision_id,
@@ -148,6 +163,7 @@ class _Intake:
             discover_time=facts.discover_time,
             create_time=self.now,
             rule=rule,
+            reasons=tuple(sorted(reasons)),
         )
         self.changes.sightings.append(sighting)
         return sighting
@@ -166,12 +182,13 @@ async def take_in(
     fresh = {fact.decision_id: fact for fact in active if fact.decision_id not in known}
     if not fresh:
         return cases
-    books = await unit.cases.books(list(fresh.values()), rules.window)
+    books = await unit.cases.books(list(fresh.values()), rules.incident)
     intake = _Intake(unit, rules, now, who)
     placed = {}
     for fact in fresh.values():
-        person = fact.subscriber_id
-        placed[fact] = await intake.place(fact, books[person], subscribers[person])
+        person = subscribers[fact.subscriber_id]
+        weighed = replace(fact, reasons=fact.reasons | {PriorityReason.MINOR}) if person.minor else fact
+        placed[weighed] = await intake.place(weighed, books[person.subscriber_id], person)
     done = intake.changes
     await unit.cases.save(
         list(books.values()),
@@ -179,10 +196,11 @@ async def take_in(
         list(done.changed.values()),
         done.sightings,
         done.merges,
-        rules.incident_version,
+        rules.incident.version,
         now,
     )
     await unit.remind(PACK, done.reminders)
+    await unit.remind(DIGEST, done.digests)
     for fact, case in placed.items():
         cases[fact.decision_id] = books[fact.subscriber_id].root_of(case.case_id)
     return cases

@@ -13,7 +13,11 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from misuse.common.v1.access_pb2 import ROLE_DEVICE, ROLE_SUBSCRIBER
+from services.case.domain.guidance import Guidance
 from services.case.domain.rules import Rules
+from services.case.handlers.counting import Counting
+from services.case.handlers.exporting import Exporting
+from services.case.handlers.watching import Watching
 from services.case.ports import Captures, Unit, Units, Who
 from services.chassis.errors import InvalidInput
 from services.chassis.tokens import current_actor
@@ -33,6 +37,10 @@ class Needs:
     captures: Captures
     reference: Callable[[str], str]
     """Opaque reference of an actor."""
+    watching: Watching
+    guidance: Guidance
+    exporting: Exporting
+    counting: Counting
 
     def who(self) -> Who:
         """The caller, as records show it."""
@@ -86,7 +94,7 @@ def position_of(token: str) -> tuple[datetime, str] | None:
     if not token:
         return None
     try:
-        moment, row_id = _decoded(token).split(" ")
+        moment, row_id = decoded(token).split(" ")
         if len(row_id) != 36 or not row_id.isprintable():
             raise ValueError("not an id")
         return datetime.fromisoformat(moment).astimezone(UTC), row_id
@@ -104,7 +112,7 @@ def number_of(token: str) -> int:
     if not token:
         return 0
     try:
-        last = int(_decoded(token))
+        last = int(decoded(token))
     except ValueError:
         raise bad_token() from None
     if not 0 < last < 2**62:
@@ -112,7 +120,8 @@ def number_of(token: str) -> int:
     return last
 
 
-def _decoded(token: str) -> str:
+def decoded(token: str) -> str:
+    """What a page token says. Raises ValueError for one that is not ours."""
     if len(token) > 256:
         raise ValueError("too long")
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from misuse.case.v1 import case_pb2, case_service_pb2_grpc
 from misuse.case.v1 import case_service_pb2 as pb
 from services.case.domain.cases import Case
-from services.case.domain.words import CaseKind, CaseState, Resolution, Verdict
-from services.case.handlers import caselog, cases, evidence
-from services.case.ports import CaseFilter, Unit
+from services.case.domain.words import Resolution, Verdict
+from services.case.handlers import caselog, cases, evidence, review, search
+from services.case.handlers.caselog import Span
+from services.case.ports import Unit
 from services.case.servicer.calls import (
     Needs,
     number,
@@ -18,11 +20,11 @@ from services.case.servicer.calls import (
     once,
     owner,
     page_size,
-    position_of,
-    token_of,
     token_of_number,
 )
-from services.case.translate import case_message, pack_message, sighting_message
+from services.case.servicer.evidence import EvidenceCalls, heads_of
+from services.case.servicer.lists import filter_of, order_of, place_of, token_of_place
+from services.case.translate import case_message, guidance_message, pack_message, sighting_message, statistics_message
 from services.chassis.errors import InvalidInput
 from services.chassis.ids import parse_uuid
 
@@ -30,8 +32,8 @@ SIGHTINGS_AT_MOST = 200
 CHUNK_BYTES = 256 * 1024
 
 
-class CaseServicer(case_service_pb2_grpc.CaseServiceServicer):
-    """See the contract. WatchCases and ExportCase are not built yet."""
+class CaseServicer(EvidenceCalls, case_service_pb2_grpc.CaseServiceServicer):
+    """See the contract."""
 
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
@@ -42,18 +44,40 @@ class CaseServicer(case_service_pb2_grpc.CaseServiceServicer):
             root = await self._root(unit, parse_uuid(request.case_id, "case_id"))
             sightings = await unit.cases.sightings(root.case_id, SIGHTINGS_AT_MOST)
             message = await self._shown(unit, root.case_id)
-        return pb.GetCaseResponse(case=message, sightings=[sighting_message(s) for s in sightings])
+            attached = await unit.evidence.guidance(root.case_id)
+        return pb.GetCaseResponse(
+            case=message,
+            sightings=[sighting_message(s) for s in sightings],
+            guidance=[guidance_message(path, self._needs.guidance) for path in attached],
+        )
 
     async def ListCases(self, request: pb.ListCasesRequest, context: Any) -> Any:
         """See the contract."""
-        size, after = page_size(request.page_size), position_of(request.page_token)
+        size, order = page_size(request.page_size), order_of(request)
+        after = place_of(order, request.page_token)
+        words = await search.asked_words(self._needs.units, request.text, self._needs.rules, self._needs.now())
         async with self._needs.units() as unit:
-            found = await unit.cases.page(_filter(request), size, after)
+            found = await unit.cases.page(filter_of(request, words), order, size, after)
             attached = await unit.cases.attachments([case.case_id for case in found])
-        token = token_of(found[-1].create_time, found[-1].case_id) if len(found) == size else ""
+        token = token_of_place(order, found[-1]) if len(found) == size else ""
         return pb.ListCasesResponse(
             cases=[case_message(case, attached[case.case_id]) for case in found], next_page_token=token
         )
+
+    async def GetCaseStatistics(self, request: pb.GetCaseStatisticsRequest, context: Any) -> Any:
+        """See the contract."""
+        subscriber_id = parse_uuid(request.subscriber_id, "subscriber_id") if request.subscriber_id else ""
+        return statistics_message(await self._needs.counting.count(subscriber_id))
+
+    async def WatchCases(
+        self, request: pb.WatchCasesRequest, context: Any
+    ) -> AsyncIterator[pb.WatchCasesResponse]:
+        """See the contract."""
+        subscriber_id = parse_uuid(request.subscriber_id, "subscriber_id") if request.subscriber_id else ""
+        async with aclosing(self._needs.watching.follow(request.resume_token, subscriber_id)) as changes:
+            async for seen in changes:
+                case = case_message(seen.case, seen.attached) if seen.case else None
+                yield pb.WatchCasesResponse(case=case, event=seen.event, resume_token=seen.token)
 
     async def CloseCase(self, request: pb.CloseCaseRequest, context: Any) -> Any:
         """See the contract."""
@@ -114,7 +138,11 @@ class CaseServicer(case_service_pb2_grpc.CaseServiceServicer):
 
             async def work() -> str:
                 now, who = self._needs.now(), self._needs.who()
-                return await cases.take_verdict(unit, subscriber_id, case_id, verdict, now, who)
+                root_case_id = await cases.take_verdict(
+                    unit, subscriber_id, case_id, verdict, now, who, sexual_content=request.sexual_content
+                )
+                await review.heard(unit, root_case_id, verdict, now)
+                return root_case_id
 
             done = await once(unit, "RecordSubscriberVerdict", request, work)
             return pb.RecordSubscriberVerdictResponse(case=await self._shown(unit, done))
@@ -160,20 +188,31 @@ class CaseServicer(case_service_pb2_grpc.CaseServiceServicer):
     async def VerifyCaseLog(self, request: pb.VerifyCaseLogRequest, context: Any) -> Any:
         """See the contract."""
         case_id = parse_uuid(request.case_id, "case_id") if request.case_id else ""
+        kept = heads_of(request, case_id)
         async with self._needs.units() as unit:
             if case_id and await unit.cases.get(case_id) is None:
                 raise cases.unknown()
-            result = await caselog.verify_log(unit, case_id)
+            span = Span(case_id, request.after_chain_id, request.until_chain_id)
+            result = await caselog.verify_log(unit, span, kept)
         return pb.VerifyCaseLogResponse(
             valid=not result.faults,
             chains=result.chains,
             entries=result.entries,
             faults=[
-                pb.ChainFault(chain_id=chain_id, sequence=fault.sequence, reason=fault.reason)
+                pb.ChainFault(
+                    chain_id=chain_id,
+                    sequence=fault.sequence,
+                    reason=fault.reason,
+                    expected_hash=fault.expected,
+                    actual_hash=fault.actual,
+                    until_sequence=fault.until,
+                )
                 for chain_id, fault in result.faults
             ],
             head_hash=result.head.head_hash if case_id else b"",
             head_sequence=result.head.sequence,
+            witnessed_entries=result.witnessed,
+            purged_entries=result.purged,
         )
 
     async def _root(self, unit: Unit, case_id: str) -> Case:
@@ -189,16 +228,3 @@ class CaseServicer(case_service_pb2_grpc.CaseServiceServicer):
         if case is None:
             raise cases.unknown()
         return case_message(case, (await unit.cases.attachments([case_id]))[case_id])
-
-
-def _filter(request: pb.ListCasesRequest) -> CaseFilter:
-    if len(request.channel_group) > 64 or not request.channel_group.isprintable():
-        violation = ("channel_group", "CHANNEL_GROUP_MALFORMED")
-        raise InvalidInput(violation[1], "A channel group is a short name.", violations=[violation])
-    return CaseFilter(
-        subscriber_id=parse_uuid(request.subscriber_id, "subscriber_id") if request.subscriber_id else "",
-        states=tuple(number(CaseState, state, "states") for state in dict.fromkeys(request.states)),
-        kind=number(CaseKind, request.kind, "kind") if request.kind else None,
-        decision_id=parse_uuid(request.decision_id, "decision_id") if request.decision_id else "",
-        channel_group=request.channel_group,
-    )

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from services.detector.adapters.fingerprints import DedupRules, Fingerprint, compare
+from services.detector.adapters.fingerprints import DedupRules, Fingerprint
+from services.detector.adapters.known_contents import KnownPictures, KnownTexts
 from services.detector.domain.clusters import Medium, Near
-from services.detector.domain.text_similarity import Signature, TextDedupRule, similarity
-from services.detector.ports import Content
+from services.detector.domain.text_similarity import Signature, TextDedupRule
+from services.detector.ports import Content, Known
 
-_WORDS = {"sha256": "SHA256", "dhash": "PHASH", "phash": "PHASH", "pdq": "PDQ", "orb": "ORB", "face": "ORB"}
-"""The contract's word for each rule; agreement of aligned faces is a geometric one as ORB is."""
+
+class KnownContents:
+    """See the port Known."""
+
+    def __init__(self, pictures: DedupRules, texts: TextDedupRule) -> None:
+        self.pictures = KnownPictures(pictures)
+        self.texts = KnownTexts(texts)
+
+    def __len__(self) -> int:
+        return len(self.pictures) + len(self.texts)
+
+    def add(self, medium: Medium, cluster_id: str, form: object) -> None:
+        """See the port."""
+        if isinstance(form, Fingerprint):
+            self.pictures.add(cluster_id, form)
+        elif isinstance(form, Signature):
+            self.texts.add(cluster_id, form)
+
+    def forget(self, most: int) -> None:
+        """See the port."""
+        for part in (self.pictures, self.texts):
+            if len(part) > most + most // 10:  # many at once: what is left is indexed anew
+                part.forget(len(part) - most)
 
 
 class CascadeLikeness:
@@ -25,16 +45,16 @@ class CascadeLikeness:
         """See the port. Raises ValueError for bytes of another format."""
         return Fingerprint.from_bytes(data) if medium is Medium.PICTURE else Signature(data)
 
-    def near(self, new: Content, known: Sequence[tuple[str, object]]) -> list[Near]:
+    def nothing_known(self) -> KnownContents:
         """See the port."""
-        return [near for cluster_id, other in known if (near := self._compare(new.fingerprint, cluster_id, other))]
+        return KnownContents(self._pictures, self._texts)
 
-    def _compare(self, new: object, cluster_id: str, other: object) -> Near | None:
-        if isinstance(new, Fingerprint) and isinstance(other, Fingerprint):
-            verdict = compare(new, other, self._pictures)
-            if not verdict.near_duplicate:
-                return None
-            return Near(cluster_id, _WORDS[verdict.rule], round(1000 * verdict.distance))
-        if isinstance(new, Signature) and isinstance(other, Signature) and self._texts.same(new, other):
-            return Near(cluster_id, "TEXT", round(1000 * (1 - similarity(new, other))))
-        return None
+    def near(self, new: Content, known: Known) -> list[Near]:
+        """See the port. Raises TypeError for contents of another likeness."""
+        if not isinstance(known, KnownContents):
+            raise TypeError("not made by this likeness")
+        if isinstance(new.fingerprint, Fingerprint):
+            return known.pictures.near(new.fingerprint)
+        if isinstance(new.fingerprint, Signature):
+            return known.texts.near(new.fingerprint)
+        return []

@@ -7,10 +7,15 @@ text normalised and looked through again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from services.chassis.files import make_folder, replace_file
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, WholeText
 from services.detector.domain.pii.normalise import (
     FOREIGN_BYTES,
@@ -27,6 +32,7 @@ from services.detector.domain.pii.scan import Windows
 
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
 Found: TypeAlias = list[tuple[int, int]]
+Expressions: TypeAlias = tuple[str, ...]
 _NOWHERE: Final[tuple[View, Sequence[tuple[int, Windows]]]] = (View(""), ())
 _SIGHT: Final = 64
 """Characters beyond a window that words nearby may reach."""
@@ -50,8 +56,8 @@ class HyperscanEngine:
         self._veiling = self._anchors + 1
         self._folding = self._veiling + len(SIGNS_OF_VEILING)
         self._harmless = self._folding + len(SIGNS_OF_FOLDING) + 1
-        self._database = _compiled(few, once=signs, over_bytes=(FOREIGN_BYTES, HARMLESS_SIGN))
-        self._digits = _compiled(many)
+        self._database = _opened(tuple(few), signs, (FOREIGN_BYTES, HARMLESS_SIGN))
+        self._digits = _opened(tuple(many))
 
     def look(self, text: str) -> tuple[View, Iterable[tuple[int, Windows]]]:
         """See the port. Texts without any place are not normalised, nor those without a sign of disguise."""
@@ -100,9 +106,45 @@ class HyperscanEngine:
         return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
 
 
-def _compiled(anchors: Sequence[str], once: Sequence[str] = (), over_bytes: Sequence[str] = ()) -> Any:
-    """A database of anchors, all whose matches are reported, and of expressions that are reported once."""
+def _opened(anchors: Expressions, once: Expressions = (), over_bytes: Expressions = ()) -> Any:
+    """A database of anchors, all whose matches are reported, and of expressions that are reported once; with a scratch
+    space of its own. Compiling takes seconds, so what was compiled is kept: in this process, and in `kept_folder`.
+    """
     import hyperscan  # not on every architecture: WholeText takes its place
+
+    database = _loaded(_kept(anchors, once, over_bytes))
+    if database is None:
+        database = hyperscan.loadb(_compiled(anchors, once, over_bytes), hyperscan.HS_MODE_BLOCK)
+    database.scratch = hyperscan.Scratch(database)
+    return database
+
+
+def kept_folder() -> Path:
+    """Where compiled databases are kept: `JIKIMI_CACHE_DIR`, else `.cache` of this tree."""
+    return Path(os.environ.get("JIKIMI_CACHE_DIR") or Path(__file__).parents[3] / ".cache") / "hyperscan"
+
+
+def _kept(*expressions: Expressions) -> Path:
+    return kept_folder() / f"{sha256(repr(expressions).encode()).hexdigest()}.hsdb"
+
+
+def _loaded(file: Path) -> Any:
+    """What was kept; None where nothing was, where it is of another version or machine or spoilt (Hyperscan checks), or
+    where somebody else could have written it.
+    """
+    import hyperscan
+
+    with suppress(OSError, hyperscan.HyperscanError), file.open("rb") as kept:
+        state = os.fstat(kept.fileno())
+        if state.st_uid == os.geteuid() and not state.st_mode & 0o022:
+            return hyperscan.loadb(kept.read(), hyperscan.HS_MODE_BLOCK)
+    return None
+
+
+@cache
+def _compiled(anchors: Expressions, once: Expressions, over_bytes: Expressions) -> bytes:
+    """The database, serialised, and kept where the folder can be written."""
+    import hyperscan
 
     # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
     flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
@@ -115,7 +157,11 @@ def _compiled(anchors: Sequence[str], once: Sequence[str] = (), over_bytes: Sequ
         elements=len(expressions),
         flags=[flags] * len(anchors) + [flags | single] * len(once) + [single] * len(over_bytes),
     )
-    return database
+    data: bytes = hyperscan.dumpb(database)
+    with suppress(OSError):  # a read-only image compiles at every start
+        make_folder(kept_folder())
+        replace_file(_kept(anchors, once, over_bytes), data)
+    return data
 
 
 def _encoded(text: str) -> bytes:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import LargeBinary, Text, bindparam, case, delete, func, null, select, text, update
+from sqlalchemy import ColumnElement, LargeBinary, Text, bindparam, case, delete, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -38,6 +38,7 @@ from services.detector.domain.ownership import (
 from services.detector.ports import (
     KnownContent,
     NewContent,
+    PurgedContent,
     SealedTemplate,
     SealedWatch,
     StoredDecision,
@@ -138,6 +139,12 @@ class SqlSubscribers:
             await self._session.execute(mine.execution_options(**_NO_SYNC))
         held = delete(tables.DuplicateFaceRow).where(tables.DuplicateFaceRow.holder_id == subscriber_id)
         await self._session.execute(held.execution_options(**_NO_SYNC))
+        # An erased template's row stays, for replicas that have not dropped it from memory yet; whose it was goes.
+        template = tables.FaceTemplateRow
+        nobodys = update(template).where(template.subscriber_id == subscriber_id)
+        await self._session.execute(
+            nobodys.values(subscriber_id="", device_ref=b"").execution_options(**_NO_SYNC)
+        )
 
 
 class SqlTemplates:
@@ -388,17 +395,21 @@ class SqlContents:
         query = select(row.content_ref, row.cluster_id).where(row.content_ref == _any(content_refs, LargeBinary))
         return {bytes(r[0]): r[1] for r in await self._session.execute(query)}
 
+    async def newest(self, subscriber_id: str, most: int) -> int:
+        row = tables.ContentRow
+        query = select(row.content_id).where(row.subscriber_id == subscriber_id).order_by(row.content_id.desc())
+        return int(await self._session.scalar(query.offset(most).limit(1)) or 0)
+
     async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
         row = tables.ContentRow
-        # The newest, should there be more than can be compared.
         query = (
             select(row.content_id, row.cluster_id, row.medium, row.fingerprint)
             .where(row.subscriber_id == subscriber_id, row.content_id > content_id)
-            .order_by(row.content_id.desc())
+            .order_by(row.content_id)
             .limit(most)
         )
-        rows = (await self._session.execute(query)).all()
-        return [KnownContent(r[0], r[1], Medium(r[2]), bytes(r[3])) for r in reversed(rows)]
+        rows = await self._session.execute(query)
+        return [KnownContent(r[0], r[1], Medium(r[2]), bytes(r[3])) for r in rows]
 
     async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
         if not contents:
@@ -415,6 +426,28 @@ class SqlContents:
             for each in contents
         ]
         await self._session.execute(insert(tables.ContentRow), values)
+
+    async def seen(self, content_refs: Collection[bytes], now: datetime) -> None:
+        if not content_refs:
+            return
+        row = tables.ContentRow
+        stale = (row.content_ref == _any(content_refs, LargeBinary)) & (_last_seen() < now - timedelta(days=1))
+        await self._session.execute(update(row).where(stale).values(seen_time=now).execution_options(**_NO_SYNC))
+
+    async def purge(self, subscriber_id: str, before: datetime, most: int) -> list[PurgedContent]:
+        row = tables.ContentRow
+        old = (row.subscriber_id == subscriber_id) & (_last_seen() <= before)
+        chosen = select(row.content_id).where(old).order_by(row.content_id).limit(most)
+        gone = delete(row).where(row.content_id.in_(chosen)).returning(row.cluster_id, _last_seen())
+        return [PurgedContent(*each) for each in await self._session.execute(gone.execution_options(**_NO_SYNC))]
+
+    async def next_purge(self, subscriber_id: str) -> datetime | None:
+        query = select(func.min(_last_seen())).where(tables.ContentRow.subscriber_id == subscriber_id)
+        return await self._session.scalar(query)
+
+
+def _last_seen() -> ColumnElement[datetime]:
+    return func.coalesce(tables.ContentRow.seen_time, tables.ContentRow.create_time)
 
 
 class SqlDecisions:

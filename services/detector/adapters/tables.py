@@ -228,6 +228,7 @@ class ContentRow(Base):
     content_ref: Mapped[bytes] = mapped_column(LargeBinary, comment="keyed hash of subscriber and SHA-256")
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: fingerprint or text signature")
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    seen_time: Mapped[datetime | None] = mapped_column(_TIME, comment="last seen again, to the day; NULL: never")
 
     __table_args__ = (
         Index("ix_content_subscriber", "subscriber_id", "content_id"),

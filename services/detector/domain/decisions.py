@@ -126,6 +126,8 @@ class ReviewRules:
     signal_memory_days: int
     capture_days: int
     """Days that a capture is kept which nobody releases."""
+    content_days: int
+    """Days that a content is remembered after it was last seen."""
     attempts: int
     """Failures of its own after which a signal is kept aside."""
     stop_after: int
@@ -143,6 +145,7 @@ class ReviewRules:
             score_retention_days=int(raw["score_retention_days"]),
             signal_memory_days=int(raw["signal_memory_days"]),
             capture_days=int(raw["capture_days"]),
+            content_days=int(raw["content_days"]),
             attempts=int(raw["attempts"]),
             stop_after=int(raw["stop_after"]),
         )

@@ -15,6 +15,7 @@ from services.detector.domain.channels import Channel, ChannelLevel
 MOST_ID_CHARACTERS: Final = 64
 MOST_URL_CHARACTERS: Final = 2048
 MOST_POST_ID_CHARACTERS: Final = 256
+MOST_DUMP_CHARACTERS: Final = 128
 MOST_PARTS: Final = 16
 MOST_TEXT_BYTES: Final = 256 * 1024
 MOST_IMAGE_BYTES: Final = 20 * 1024 * 1024
@@ -99,6 +100,9 @@ class Signal:
     collection_basis: int
     policy_rule_id: str
     capture: CaptureFacts
+    sexual_content_reported: bool = False
+    account_dump: str = field(default="", repr=False)
+    """Name of the account dump that the post is an entry of."""
 
     @property
     def size_bytes(self) -> int:
@@ -190,6 +194,8 @@ def usable_id(signal_id: str) -> bool:
 def _check_words(signal: Signal) -> None:
     if len(signal.post_id) > MOST_POST_ID_CHARACTERS:
         raise Refused("TEXT_TOO_LARGE", "post_id")
+    if len(signal.account_dump) > MOST_DUMP_CHARACTERS:
+        raise Refused("TEXT_TOO_LARGE", "account_dump")
     if len(signal.policy_rule_id) > MOST_ID_CHARACTERS or len(signal.author_hash) > MOST_ID_CHARACTERS:
         raise Refused("TEXT_TOO_LARGE", "policy_rule_id")
     for name, url in (("source_url", signal.source_url), ("parent_url", signal.parent_url)):

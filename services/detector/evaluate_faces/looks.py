@@ -79,7 +79,7 @@ class Looks:
     def __init__(self, engine: FaceEngine, model_folder: Path, cache: Path) -> None:
         self._engine = engine
         self._cache = cache
-        self._pipeline = _pipeline(engine, model_folder)
+        self._pipeline = pipeline_of(engine, model_folder)
 
     def look_at(self, listed: Sequence[Listed], advance: Advance) -> list[Seen]:
         """Each picture's face nearest to the middle. Raises BadData for a file that is not the listed one."""
@@ -253,15 +253,16 @@ def _unpacked(content: bytes, engine: FaceEngine) -> Seen:
         return Seen(Sight(Box(*facts["box"]), quality, facts["detector"], arrays["vector"], look))
 
 
-def _pipeline(engine: FaceEngine, model_folder: Path) -> str:
+def pipeline_of(engine: FaceEngine, model_folder: Path) -> str:
     """Changes with whatever may change a vector or a quality: models, engine, code (comments apart)."""
     parts = [engine.model_id, engine.second_model_id, engine.engine_id]
     parts += [f"{file.name} {file.sha256}" for file in read_manifest(model_folder).values()]
     parts += [f.name for f in fields(FaceQuality)] + [RULES_FILE.read_text(encoding="utf-8")]
-    parts += [_code(module) for module in (engines, faces, images, models, tiles)]
+    parts += [code_of(module) for module in (engines, faces, images, models, tiles)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _code(module: ModuleType) -> str:
+def code_of(module: ModuleType) -> str:
+    """Changes with a module's code, comments apart."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")
     return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()

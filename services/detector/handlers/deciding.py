@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -25,10 +25,11 @@ from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, Unsealable, unseal
 from services.chassis.telemetry import logger, observe_stage, span_from, stage
 from services.detector.domain.channels import Channel
-from services.detector.domain.clusters import IDENTICAL, Medium, Near, Placement, joined, place
+from services.detector.domain.clusters import IDENTICAL, Near, Placement, joined, place
 from services.detector.domain.decisions import (
     Band,
     Decision,
+    IdentifierKind,
     MatchKind,
     ReviewRules,
     WatchedHit,
@@ -38,6 +39,7 @@ from services.detector.domain.decisions import (
 from services.detector.domain.signals import Signal
 from services.detector.handlers import records
 from services.detector.handlers.intake import KnownChannels, spool_place
+from services.detector.handlers.remembering import Remembering
 from services.detector.ports import (
     Analysis,
     Analyst,
@@ -45,6 +47,7 @@ from services.detector.ports import (
     Content,
     Gallery,
     Kept,
+    Known,
     Likeness,
     NewContent,
     SpooledSignal,
@@ -61,10 +64,9 @@ LEASE = timedelta(seconds=120)
 """A batch whose instance died is taken again after this, in real time; a restart frees it at once."""
 DECIDE_SIGNAL = "DECIDE_SIGNAL"
 """Dead letter, and due row of its replay, of a signal that was kept aside; its entity is the spool id."""
-MOST_COMPARED = 500
-"""Earlier contents of a subscriber that a new one is compared with, the newest first."""
 MOST_WATCHES = 32
 DECIDED, UNREADABLE = 2, 3
+_NAME_AND_ADDRESS = frozenset({IdentifierKind.NAME.value, IdentifierKind.ADDRESS.value})
 _POLL_SECONDS, _PAUSE_SECONDS = 3.0, 0.5
 
 _Result = TypeVar("_Result")
@@ -105,32 +107,6 @@ class _Job:
         self.failure, self.hopeless = reason, hopeless
 
 
-class Memory:
-    """Comparable forms of subscribers' contents, bounded; what it lacks is read from the table."""
-
-    def __init__(self, most_contents: int = 5_000) -> None:
-        self._most = most_contents
-        self._held = 0
-        self._of: OrderedDict[str, tuple[int, list[tuple[Medium, str, object]]]] = OrderedDict()
-
-    def get(self, subscriber_id: str) -> tuple[int, list[tuple[Medium, str, object]]]:
-        """(last content id, contents) as far as known."""
-        return self._of.get(subscriber_id, (0, []))
-
-    def put(self, subscriber_id: str, last: int, contents: list[tuple[Medium, str, object]]) -> None:
-        """Keeps the newest of a subscriber's contents; the subscribers not asked for longest go first."""
-        self._held -= len(self._of.pop(subscriber_id, (0, []))[1])
-        self._of[subscriber_id] = (last, contents[-MOST_COMPARED:])
-        self._held += len(self._of[subscriber_id][1])
-        while self._held > self._most and len(self._of) > 1:
-            _, (_, dropped) = self._of.popitem(last=False)
-            self._held -= len(dropped)
-
-    def forget(self, subscriber_id: str) -> None:
-        """Drops what is held of a subscriber."""
-        self._held -= len(self._of.pop(subscriber_id, (0, []))[1])
-
-
 @dataclass(frozen=True)
 class Deciding:
     """Takes batches from the spool and decides them."""
@@ -144,6 +120,7 @@ class Deciding:
     references: References
     analyst: Analyst
     likeness: Likeness
+    remembering: Remembering
     gallery: Gallery
     rules: ReviewRules
     executor: Executor
@@ -152,7 +129,6 @@ class Deciding:
     """Name of this instance; rows it held when it died are free when it comes back."""
     paused: Callable[[Lane], bool] = lambda lane: False
     """Whether what a lane needs is away: its signals wait untouched."""
-    memory: Memory = field(default_factory=Memory)
     abandoned: set[str] = field(default_factory=set)
     """Leases of batches that failed and are not free yet."""
     put_aside: Counter[Lane] = field(default_factory=Counter)
@@ -362,7 +338,10 @@ class _Commit:
         self._stored: list[StoredDecision] = []
         self._outcomes: list[tuple[bytes, int, str | None, int]] = []
         self._exact: dict[bytes, str] = {}
-        self._known: dict[str, list[tuple[Medium, str, object]]] = {}
+        self._seen_again: set[bytes] = set()
+        self._known: dict[str, Known] = {}
+        self._fresh: dict[str, Known] = {}
+        """What this transaction adds to them."""
         self._channels: Mapping[str, Channel] = {}
 
     async def run(self, jobs: Sequence[_Job], lease: str) -> None:
@@ -377,6 +356,7 @@ class _Commit:
             with span_from(job.row.traceparent, "detector.decide"):
                 await self._conclude(job)
         await work.contents.add(self._new, self._now)
+        await work.contents.seen(self._seen_again, self._now)
         await work.decisions.add(self._stored, self._now)
         await work.spool.conclude(self._outcomes)
 
@@ -419,20 +399,12 @@ class _Commit:
                 for content in self._kept(job, decision).contents:
                     refs.add(self._deciding.references.content(decision.subscriber_id, content.sha256))
         self._exact = dict(await self._work.contents.clusters_of(refs))
+        self._seen_again = set(self._exact)
+        deciding = self._deciding
         for subscriber_id in sorted(subscribers):
-            self._known[subscriber_id] = await self._contents_of(subscriber_id)
-
-    async def _contents_of(self, subscriber_id: str) -> list[tuple[Medium, str, object]]:
-        memory, vault = self._deciding.memory, self._deciding.vault
-        last, contents = memory.get(subscriber_id)
-        for row in await self._work.contents.since(subscriber_id, last, MOST_COMPARED):
-            # All rows of a subscriber are sealed for one place: their ids are not known before they are stored.
-            data = vault.open(subscriber_id, "content", subscriber_id, "fingerprint", row.sealed)
-            if data is not None:
-                contents = [*contents, (row.medium, row.cluster_id, self._deciding.likeness.read(row.medium, data))]
-            last = row.content_id
-        memory.put(subscriber_id, last, contents)
-        return list(memory.get(subscriber_id)[1])
+            contents = await deciding.remembering.contents_of(self._work, subscriber_id, deciding._beside)
+            self._known[subscriber_id] = contents
+            self._fresh[subscriber_id] = deciding.likeness.nothing_known()
 
     @staticmethod
     def _kept(job: _Job, decision: Decision) -> Kept:
@@ -504,15 +476,16 @@ class _Commit:
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
             return Placement(self._exact[ref], IDENTICAL, 0)
-        known = [(cluster, form) for medium, cluster, form in self._known[subscriber_id] if medium is content.medium]
-        placement = place(uuid7(), await self._near(job, content, known) if known else ())
+        known, fresh = self._known[subscriber_id], self._fresh[subscriber_id]
+        near = [near for each in (known, fresh) if len(each) for near in await self._near(job, content, each)]
+        placement = place(uuid7(), near)
         self._exact[ref] = placement.cluster_id
-        self._known[subscriber_id].append((content.medium, placement.cluster_id, content.fingerprint))
+        fresh.add(content.medium, placement.cluster_id, content.fingerprint)
         sealed = deciding.vault.seal(subscriber_id, "content", subscriber_id, "fingerprint", content.data)
         self._new.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))
         return placement
 
-    async def _near(self, job: _Job, content: Content, known: Sequence[tuple[str, object]]) -> Sequence[Near]:
+    async def _near(self, job: _Job, content: Content, known: Known) -> Sequence[Near]:
         try:
             return await self._deciding._beside(self._deciding.likeness.near, content, known)
         except Exception as error:
@@ -555,6 +528,9 @@ class _Commit:
             template_id=decision.face.template_id if decision.face else "",
             rule_version=deciding.analyst.face_rule_version if face else deciding.analyst.text_rule_version,
             also_cluster_ids=placement.also if placement else (),
+            sexual_content_reported=signal.sexual_content_reported,
+            dump_ref=deciding.references.dump(signal),
+            name_and_address=_NAME_AND_ADDRESS <= set(kinds_of(analysis.hits)),
         )
 
     def _stored_decision(

@@ -11,6 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.keys import KeyStore
 from services.detector.domain.ownership import OwnershipState
 from services.detector.handlers.enrolling import Enrolling
+from services.detector.handlers.remembering import PURGE_CONTENTS
 from services.detector.handlers.uploading_answers import Answering
 from services.detector.ports import SealedTemplate, SealedWatch, Subscriber, Work
 
@@ -102,8 +103,8 @@ class Following:
         await self._each_template(work, subscriber_id, start_template)
         await self._each_watch(work, subscriber_id, start_watch)
 
-    async def erase(self, work: Work, subscriber_id: str) -> None:
-        """Destroys the key, erases templates and identifiers, deletes the rest, and says so.
+    async def erase(self, work: Work, subscriber_id: str, asked: int = 1) -> None:
+        """Destroys the key, erases templates and identifiers, deletes the rest, and answers the round that asked.
 
         The key goes first and for ever: should the transaction fail, the event comes again and finds it gone.
         """
@@ -113,9 +114,10 @@ class Following:
         await self._each_template(work, subscriber_id, self._erase_template("SUBSCRIBER_ERASED"))
         await self._each_watch(work, subscriber_id, self._erase_watch("SUBSCRIBER_ERASED"))
         await self.uploads.forget(work, subscriber_id, "SUBSCRIBER_ERASED")
+        await work.cancel(PURGE_CONTENTS, subscriber_id)
         await work.subscribers.remove(subscriber_id)
         self.forget(subscriber_id)
-        work.event(subscriber_id, events.ErasureCompleted(subscriber_id=subscriber_id))
+        work.event(subscriber_id, events.ErasureCompleted(subscriber_id=subscriber_id, round=asked))
 
     def _erase_template(self, reason: str) -> Callable[[Work, SealedTemplate], Awaitable[None]]:
         async def erase(work: Work, held: SealedTemplate) -> None:

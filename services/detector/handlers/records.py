@@ -84,6 +84,7 @@ def decision(
         decide_time=stamp(now),
         rule_version=analyst.face_rule_version if face else analyst.text_rule_version,
         unowned_hits=unowned_hits,
+        source_type=common.SourceType.ValueType(signal.source_type),
     )
     if face:
         body.face_match_decision_log.CopyFrom(_face_detail(found, placement, analysis, analyst, gallery))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
 
-from misuse.common.v1.access_pb2 import ROLE_OPERATOR
+from misuse.common.v1.access_pb2 import PURPOSE_REVIEW, ROLE_OPERATOR
 from misuse.detector.v1 import events_pb2 as events
 from misuse.detector.v1 import signal_service_pb2 as messages
 from services.chassis.clock import Clock
@@ -22,7 +22,7 @@ from services.detector.domain.decisions import Band, MatchKind, ReviewRules
 from services.detector.domain.signals import usable_id
 from services.detector.handlers import records
 from services.detector.handlers.intake import MOST_CHANNELS, KnownChannels
-from services.detector.ports import Begin, Work
+from services.detector.ports import Begin, StoredDecision, Work
 from services.detector.sealing import References, Vault
 
 log = logger(__name__)
@@ -155,19 +155,30 @@ class Looking:
         return SignalStatus(known.state, found)
 
     async def capture(self, decision_id: str) -> messages.Capture:
-        """What was kept of a decision; for a REVIEW with the crop that the subscriber consented to keep."""
+        """What was kept of a decision; for a REVIEW, and for whoever labels a MATCH, with the crop that the subscriber
+        consented to keep. Of a MATCH that was handed over long ago, labellers get that crop alone."""
+        for_people = current_actor().purpose == PURPOSE_REVIEW
         async with self.begin() as work:
             decision = await work.decisions.get(decision_id)
-            if decision is None or decision.capture is None:
-                raise NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
-            owner = decision.subscriber_id
-            opened = self.vault.open(owner, "decision", decision_id, "capture", decision.capture)
-            if opened is None:
-                raise NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
-            capture = messages.Capture.FromString(opened)
-            if decision.band is Band.REVIEW and decision.template_id:
-                capture.template_crop = await self._template_crop(work, decision.template_id)
+            if decision is None:
+                raise _no_capture()
+            capture, labelled = self._opened(decision), for_people and decision.band is Band.MATCH
+            crop = b""
+            if decision.template_id and (labelled or decision.band is Band.REVIEW):
+                crop = await self._template_crop(work, decision.template_id)
+        if capture is None:
+            if not (labelled and crop):
+                raise _no_capture()
+            capture = messages.Capture(decision_id=decision_id, subscriber_id=decision.subscriber_id)
+        capture.template_crop = crop
         return capture
+
+    def _opened(self, decision: StoredDecision) -> messages.Capture | None:
+        if decision.capture is None:
+            return None
+        owner, decision_id = decision.subscriber_id, decision.decision_id
+        opened = self.vault.open(owner, "decision", decision_id, "capture", decision.capture)
+        return None if opened is None else messages.Capture.FromString(opened)
 
     async def _template_crop(self, work: Work, template_id: str) -> bytes:
         held = await work.templates.get(template_id)
@@ -180,6 +191,10 @@ class Looking:
         """Deletes a capture; harmless where there is none."""
         async with self.begin() as work:
             await work.decisions.release(decision_id)
+
+
+def _no_capture() -> NotFound:
+    return NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
 
 
 @dataclass

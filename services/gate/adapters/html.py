@@ -31,7 +31,7 @@ _NICE_MS = [
 
 def render(document: Mapping[str, Any]) -> bytes:
     """The page, UTF-8."""
-    page = _template().render(
+    page = template("report.html.j2").render(
         r=document,
         chart=_chart(document["distribution"]),
         strata=_strata(document),
@@ -42,7 +42,8 @@ def render(document: Mapping[str, Any]) -> bytes:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of pages; what it writes is escaped, and an unknown name is an error."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -52,7 +53,7 @@ def _template() -> Template:
     )
     environment.filters["tight"] = lambda text: re.sub(r"(?<![–\]]) (?![–\[])", "\u00a0", text)
     environment.filters["moment"] = lambda text: text.replace("T", " ").replace("+00:00", " UTC")
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,8 @@ def _strip_scale(parts: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any
     numbers = [end["number"] for end in ends if end["number"] is not None] + [threshold["number"]]
     if threshold["unit"] != "ratio":
         return Scale(max(min(numbers), 1.0) / 1.5, max(numbers) * 1.5, 6, STRIP - 6, logarithmic=True)
+    if threshold["direction"] == "AT_MOST":
+        return Scale(0.0, min(1.0, max(numbers) * 1.15), 6, STRIP - 6)
     low = min(numbers)
     return Scale(max(0.0, low - (1 - low) * 0.15), 1.0, 6, STRIP - 6)
 
@@ -185,6 +188,10 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "ROLLBACK": {"ko": "되돌리기 예행", "en": "Rollback rehearsal"},
     "ORDER_STATISTICS": {"ko": "순서통계량 (이항분포)", "en": "order statistics (binomial)"},
     "CLOPPER_PEARSON": {"ko": "클로퍼–피어슨 (정확 구간)", "en": "Clopper–Pearson (exact)"},
+    "KORN_GRAUBARD": {
+        "ko": "콘–그로바드 (유효 표본 크기의 정확 구간)",
+        "en": "Korn–Graubard (exact at the effective sample size)",
+    },
 }
 _REASONS: Mapping[str, Mapping[str, str]] = {
     "NO_DATA": {"ko": "기간 안에 자료가 없습니다.", "en": "There is no data in the window."},

@@ -11,20 +11,25 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from misuse.common.v1.signal_pb2 import Band, IdentifierKind, MatchKind, UploadSeverity
-from misuse.log.v1.record_pb2 import LogRecord, PreUploadWarningLog
+from misuse.common.v1.signal_pb2 import Band, IdentifierKind, MatchKind, SourceType, UploadSeverity
+from misuse.log.v1.record_pb2 import LogRecord, MatchDecisionLog, PreUploadWarningLog
 from services.chassis.bus import CURSOR, Event
 from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.errors import InvalidInput
+from services.gate.adapters import labels as label_records
 from services.gate.adapters.tables import LogRecordRow
 from services.gate.domain.indexes import ReplicaFacts
+from services.gate.domain.labels import GivenLabel
+from services.gate.domain.leak_signals import Fate, LeakDecision, Place, Refusals
 from services.gate.domain.measures import MatchDecision, NotificationFacts
+from services.gate.domain.samples import Alert, Sample
 from services.gate.domain.user_actions import CHOICES, UploadWarning
 
 _ROWS = table_of(LogRecordRow)
 _COMMITS = ("OPENED", "SIGHTED", "REOPENED")
 """Transitions that commit a case or a sighting; REVIEW_OPENED does not."""
 _FETCH = 5_000
+_FATES = {"NONE": Fate.DROPPED, "REVIEW": Fate.IN_REVIEW, "MATCH": Fate.MATCHED}
 _WARNED = tuple(name.removeprefix("UPLOAD_SEVERITY_") for name, number in UploadSeverity.items() if number)
 
 
@@ -71,8 +76,16 @@ def _facet(record: LogRecord, body: str) -> str:
             return record.user_action_outcome_log.choice
         case "removal_request_log":
             return record.removal_request_log.to_state
+        case "approval_log":
+            return record.approval_log.action
         case "index_version_log":
             return record.index_version_log.index
+        case "sample_log":
+            return record.sample_log.report_name
+        case "label_log":
+            return record.label_log.sample_id or record.label_log.source
+        case "review_log":
+            return record.review_log.sample_id or record.review_log.action
         case _:
             return ""
 
@@ -146,7 +159,9 @@ class SqlRecords:
         async for record in self._read("notification_delivery_log", ("QUEUED",), since, until):
             log = record.notification_delivery_log
             found[log.notification_id] = NotificationFacts(log.device_ref, log.device_class, log.subject)
-        later = ("HANDED_OVER", "ACKNOWLEDGED", "SUPERSEDED", "UNDELIVERABLE")
+        later = (
+            "HANDED_OVER", "ACKNOWLEDGED", "SUPERSEDED", "EXPIRED", "UNDELIVERABLE", "INVALID_TOKEN", "QUIET_HOURS",
+        )
         async for record in self._read("notification_delivery_log", later, since, None):
             facts = found.get(record.notification_delivery_log.notification_id)
             if facts is not None:
@@ -188,10 +203,47 @@ class SqlRecords:
             found[log.upload_check_id] = log.choice
         return found
 
+    async def leak_decisions(self, start: datetime, end: datetime) -> AsyncIterator[LeakDecision]:
+        """See Records."""
+        async for record in self._read("match_decision_log", tuple(_FATES), start, end):
+            if record.occur_time.ToDatetime(UTC) < end:
+                yield _leak_decision(record.match_decision_log)
+
+    async def refusals(self, start: datetime, end: datetime) -> AsyncIterator[Refusals]:
+        """See Records."""
+        async for record in self._read("signal_intake_log", ("",), start, end):
+            log = record.signal_intake_log
+            if not log.accepted and record.occur_time.ToDatetime(UTC) < end:
+                yield Refusals(log.reason, log.channel_group, 1)
+
     async def counts_by_type(self) -> Mapping[str, int]:
         """See Records."""
         query = select(_ROWS.c.type, func.count()).group_by(_ROWS.c.type)
         return {record_type: count for record_type, count in await self._session.execute(query)}
+
+    async def alerts(self, since: datetime, until: datetime, cut_off: Mapping[str, int]) -> Sequence[Alert]:
+        """See Records."""
+        return await label_records.alerts(self._session, since, until, cut_off)
+
+    async def latest_sample(self, report: str, until: datetime) -> Sample | None:
+        """See Records."""
+        return await label_records.latest_sample(self._session, report, until)
+
+    async def labels(self, sample_id: str) -> Sequence[GivenLabel]:
+        """See Records."""
+        return await label_records.labels_of(self._session, sample_id)
+
+    async def void(self, sample_id: str) -> Set[str]:
+        """See Records."""
+        return await label_records.void(self._session, sample_id)
+
+    async def cases_of(self, decision_ids: Sequence[str], since: datetime) -> Set[str]:
+        """See Records."""
+        return await label_records.cases_of(self._session, decision_ids, since)
+
+    async def human_waits(self, since: datetime, until: datetime) -> Sequence[float]:
+        """See Records."""
+        return await label_records.human_waits(self._session, since, until)
 
     async def _read(
         self, record_type: str, facets: Sequence[str], since: datetime, until: datetime | None
@@ -206,6 +258,25 @@ class SqlRecords:
             yield LogRecord.FromString(payload)
 
 
+def _leak_decision(log: MatchDecisionLog) -> LeakDecision:
+    return LeakDecision(
+        signal_ref=log.signal_ref,
+        fate=_FATES[Band.Name(log.band).removeprefix("BAND_")],
+        source_type=SourceType.Name(log.source_type).removeprefix("SOURCE_TYPE_") if log.source_type else "",
+        channel_group=log.channel_group,
+        of_subscribers=frozenset(
+            Place(_kind(hit.kind), hit.field, hit.start, hit.end)
+            for hit in log.pii_pattern_match_log.hits
+            if hit.watched
+        ),
+        of_nobody={_kind(each.kind): each.count for each in log.unowned_hits},
+    )
+
+
+def _kind(kind: IdentifierKind.ValueType) -> str:
+    return IdentifierKind.Name(kind).removeprefix("IDENTIFIER_KIND_")
+
+
 def _found(log: PreUploadWarningLog) -> frozenset[str]:
     names = {IdentifierKind.Name(kind).removeprefix("IDENTIFIER_KIND_") for kind in log.kinds}
     names |= {"FACE_OWN"} if log.own_faces else set()
@@ -218,10 +289,15 @@ def _apply(facts: NotificationFacts, record: LogRecord) -> None:
     match log.action:
         case "HANDED_OVER":
             facts.sent_time = record.occur_time.ToDatetime(UTC)
+            facts.path = log.path
         case "ACKNOWLEDGED":
             facts.acknowledged = True
             facts.latency_ms = float(log.latency_ms)
         case "SUPERSEDED":
             facts.superseded = True
-        case "UNDELIVERABLE":
+        case "EXPIRED" | "UNDELIVERABLE":
             facts.undeliverable = True
+        case "INVALID_TOKEN":
+            facts.invalid_token = True
+        case "QUIET_HOURS":
+            facts.held = True

@@ -8,18 +8,19 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
-from misuse.case.v1.events_pb2 import LogHeadAdvanced
 from misuse.common.v1.access_pb2 import PURPOSE_RELEASE
 from misuse.gate.v1.events_pb2 import ReleaseEvaluated
 from misuse.gate.v1.gate_service_pb2 import Outcome as OutcomeProto
 from misuse.log.v1.record_pb2 import LogRecord, ReleaseDecisionLog
 from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
-from services.gate.adapters.tables import LogHeadRow, ReleaseDecisionRow, ReportRow, TestRunRow
+from services.gate.adapters.labels import evaluation_of
+from services.gate.adapters.overrides import SqlOverrides
+from services.gate.adapters.tables import ReleaseDecisionRow, ReportRow, TestRunRow
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
 from services.gate.domain.report import Report
 from services.gate.ports import Command, Decision, RecordedRun
@@ -32,6 +33,7 @@ class SqlShelf:
         self._session = session
         self._outbox = outbox
         self._memory = memory
+        self.overrides = SqlOverrides(session, outbox)
 
     async def recall(self, command: Command) -> str | None:
         """See Shelf."""
@@ -81,6 +83,9 @@ class SqlShelf:
             release_decision_log=body,
         )
         self._outbox.record(self._session, decision.release, record)
+        for report in decision.reports:
+            if (evaluation := evaluation_of(report)) is not None:
+                self._outbox.record(self._session, decision.release, evaluation)
         event = ReleaseEvaluated(
             decision_id=decision.decision_id,
             release=decision.release,
@@ -144,8 +149,10 @@ class SqlShelf:
             .options(defer(ReportRow.document))
         )
         reports = [_report(found, {}) for found in await self._session.scalars(query)]
+        override = await self.overrides.of_decision(row.decision_id)
+        outcome = Outcome(row.outcome)
         return Decision(
-            row.decision_id, row.release, row.stage, Outcome(row.outcome), row.reasons, row.create_time, reports
+            row.decision_id, row.release, row.stage, outcome, row.reasons, row.create_time, reports, override
         )
 
     async def report(self, report_id: str) -> Report | None:
@@ -173,28 +180,6 @@ class SqlShelf:
             .order_by(ReportRow.name, ReportRow.report_id.desc())
         )
         return {row.name: _report(row, {}) for row in await self._session.scalars(query)}
-
-
-async def keep_heads(session: AsyncSession, heads: Sequence[LogHeadAdvanced], now: datetime) -> None:
-    """Keeps the furthest head of each chain; one that would go back changes nothing."""
-    furthest: dict[str, LogHeadAdvanced] = {}
-    for head in heads:
-        known = furthest.get(head.chain_id)
-        if known is None or head.sequence > known.sequence:
-            furthest[head.chain_id] = head
-    rows = [
-        {"chain_id": h.chain_id, "sequence": h.sequence, "head_hash": h.head_hash, "update_time": now}
-        for _, h in sorted(furthest.items())
-    ]
-    statement = insert(LogHeadRow).values(rows)
-    new = statement.excluded
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["chain_id"],
-            set_={"sequence": new.sequence, "head_hash": new.head_hash, "update_time": new.update_time},
-            where=LogHeadRow.sequence < new.sequence,
-        )
-    )
 
 
 def _report_row(report: Report, decision_id: str, number: int) -> ReportRow:

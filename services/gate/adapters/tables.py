@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.chassis.database import NAMING, chassis_tables
+from services.chassis.grants import used_grant_table
 
 _Time = DateTime(timezone=True)
 _Id = String(64)
@@ -56,13 +57,15 @@ class LogRecordRow(Base):
 
 
 class LogHeadRow(Base):
-    """The last head of a chain of the case log: what tampering is tested against."""
+    """Every head of the chains of the case log: what tampering is tested against."""
 
     __tablename__ = "log_head"
 
     chain_id: Mapped[str] = mapped_column(String(80), primary_key=True, comment="case, or day chain")
-    sequence: Mapped[int] = mapped_column(BigInteger, comment="entries in the chain")
-    head_hash: Mapped[bytes] = mapped_column(LargeBinary, comment="hash of the last entry")
+    sequence: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="entries in the chain"
+    )
+    head_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="hash of the last entry")
     update_time: Mapped[datetime] = mapped_column(_Time, comment="when the gate heard of it")
 
 
@@ -120,7 +123,34 @@ class TestRunRow(Base):
     create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
 
 
+class ReleaseOverrideRow(Base):
+    """An inconclusive decision that two people overrode."""
+
+    __tablename__ = "release_override"
+    __table_args__ = (Index("ix_release_override_release", "release", "create_time"),)
+
+    decision_id: Mapped[str] = mapped_column(_Id, primary_key=True, comment="decision that is overridden")
+    release: Mapped[str] = mapped_column(String(128), comment="release")
+    stage: Mapped[str] = mapped_column(String(8), comment="1, 2, 3 or ALL")
+    reason: Mapped[str] = mapped_column(String(63), comment="UPPER_SNAKE")
+    proposal_id: Mapped[str] = mapped_column(_Id, comment="proposal that the grant came of")
+    proposer_ref: Mapped[str] = mapped_column(String(16), comment="keyed hash of who proposed")
+    approver_refs: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="keyed hashes of who approved")
+    create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
+class SampleRow(Base):
+    """A frozen sample. Its items stand in its log record, which figures are computed from."""
+
+    __tablename__ = "sample"
+    __table_args__ = (Index("ix_sample_report", "report_name", "sample_id"),)
+
+    sample_id: Mapped[str] = mapped_column(_Id, primary_key=True, comment="UUIDv7")
+    report_name: Mapped[str] = mapped_column(String(64), comment="report that it is for")
+    create_time: Mapped[datetime] = mapped_column(_Time, comment="when frozen, business time")
+    record: Mapped[bytes] = mapped_column(LargeBinary, comment="SampleLog as it was recorded")
+
+
 def metadata() -> MetaData:
     """All tables of the service with those of the chassis; for migrations."""
     chassis_tables(Base.metadata)
+    used_grant_table(Base.metadata)
     return Base.metadata

@@ -75,7 +75,7 @@ class Measurement:
     size: int
     interval: Interval | None
     method: str
-    """Of the interval: ORDER_STATISTICS or CLOPPER_PEARSON; empty where nothing was measured."""
+    """Of the interval: ORDER_STATISTICS, CLOPPER_PEARSON or KORN_GRAUBARD; empty where nothing was measured."""
     distribution: Distribution | None = None
     strata: Sequence[Stratum] = ()
     excluded: Sequence[Excluded] = ()
@@ -84,6 +84,8 @@ class Measurement:
     """The threshold's reason, computed over this data."""
     records: Mapping[str, int] = field(default_factory=dict)
     """Records read, by type."""
+    frozen: Mapping[str, str | int] = field(default_factory=dict)
+    """The frozen sample that it rests on, as the report cites it; empty where it rests on none."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,16 @@ def _latency_facts(ordered: Sequence[float], threshold: float) -> list[Fact]:
     ]
 
 
+def human_wait(waits_ms: Sequence[float]) -> list[Fact]:
+    """How long people were waited for in the review band, from the item's coming in to the first label that decided."""
+    if not waits_ms:
+        return []
+    ordered = sorted(waits_ms)
+    text = f"{duration_text(nearest_rank(ordered, 0.5))} · P95 {duration_text(nearest_rank(ordered, 0.95))}"
+    name = {"ko": "사람을 기다린 시간, 중앙값 (검토 구간)", "en": "Human wait, median (review band)"}
+    return [Fact(name, f"{text} (n = {len(ordered):,})")]
+
+
 def _backlog(latencies: Sequence[tuple[MatchDecision, float]]) -> str:
     """backlog = event rate × delay, per minute."""
     if len(latencies) < 2:
@@ -218,30 +230,38 @@ class NotificationFacts:
     latency_ms: float = 0.0
     superseded: bool = False
     undeliverable: bool = False
+    """Given up: its time ran out, or its provider knows no such device."""
+    invalid_token: bool = False
+    held: bool = False
+    """Quiet hours held it back for a time."""
+    path: str = ""
+    """Way of the first handing over: STREAM, PUSH."""
 
 
 def notification_reliability(
     kpi: Kpi,
     notifications: Iterable[NotificationFacts],
     without_device: int,
-    quiet_hours: int,
     now: datetime,
 ) -> Measurement:
     """Acknowledged ÷ handed over to a live device.
 
-    Superseded ones, those held back by quiet hours, those without a device or never handed over are classes of
-    their own; so are those handed over so recently that the word may still come.
+    Superseded ones, those whose push token the provider refused, those held back by quiet hours, those without a
+    device or never handed over are classes of their own; so are those handed over so recently that the word may still
+    come. Whatever was acknowledged counts.
     """
     grace = timedelta(milliseconds=kpi.grace_ms)
     counted: list[tuple[NotificationFacts, float]] = []
-    classes: Counter[str] = Counter(NO_LIVE_DEVICE=without_device, QUIET_HOURS=quiet_hours)
+    classes: Counter[str] = Counter(NO_LIVE_DEVICE=without_device)
     for fact in notifications:
         if fact.acknowledged:
             counted.append((fact, 1.0))
         elif fact.superseded:
             classes["SUPERSEDED"] += 1
+        elif fact.invalid_token:
+            classes["INVALID_TOKEN"] += 1
         elif fact.sent_time is None:
-            classes["NOT_HANDED_OVER"] += 1
+            classes["QUIET_HOURS" if fact.held else "NOT_HANDED_OVER"] += 1
         elif not fact.undeliverable and now - fact.sent_time < grace:
             classes["PENDING"] += 1
         else:
@@ -255,6 +275,7 @@ def notification_reliability(
         distribution=_acknowledgement_distribution(counted),
         strata=[
             *_strata("device_class", counted, lambda fact: fact.device_class, _rate),
+            *_strata("path", counted, lambda fact: fact.path, _rate),
             *_strata("subject", counted, lambda fact: fact.subject, _rate),
         ],
         excluded=[Excluded(name, classes[name], meaning) for name, meaning in _CLASSES.items()],
@@ -267,6 +288,10 @@ _CLASSES: Mapping[str, Words] = {
     "SUPERSEDED": {
         "ko": "기기 삭제 또는 사건 병합으로 대체됨",
         "en": "superseded by removal of the device or merge of the case",
+    },
+    "INVALID_TOKEN": {
+        "ko": "푸시 사업자가 토큰을 무효로 답함",
+        "en": "the push provider knows no such device",
     },
     "QUIET_HOURS": {"ko": "방해 금지 시간으로 보류됨", "en": "held back by quiet hours"},
     "NO_LIVE_DEVICE": {"ko": "살아 있는 기기가 없어 보관함에만 남음", "en": "no live device: inbox only"},

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.gate.domain.kpis import Direction, Kpi, Outcome, TestRun, judge, test_outcome, worst
 from services.gate.domain.measures import Distribution, Measurement, Stratum, value_text
+from services.gate.domain.overrides import Override, printed
 from services.gate.domain.statistics import CONFIDENCE, Interval
 
 SCHEMA = "report_v1"
@@ -43,6 +44,8 @@ class Occasion:
     code_version: str
     cut_off: Mapping[str, int]
     """publisher/partition → last position that was read."""
+    overrides: Sequence[Override] = ()
+    """By which earlier decisions about the release were overridden."""
 
 
 def make_report(
@@ -76,7 +79,7 @@ def make_report(
         "reasons": reasons,
         "definition": dict(kpi.definition),
         "window": _window(kpi, occasion.now),
-        "sample": {"plan": dict(kpi.sample_plan), "size": figure.size, "required": kpi.required_size},
+        "sample": _sample(kpi, figure),
         "estimator": dict(kpi.estimator),
         "value": _number(figure.value) | {"unit": kpi.threshold.unit, "text": text},
         "threshold": _threshold(kpi),
@@ -90,6 +93,7 @@ def make_report(
         "tests": [_test(kpi, run, tests)],
         "threshold_reason": {"formula": dict(kpi.derivation), "value": figure.derivation_value},
         "on_failure": [dict(action) for action in kpi.on_failure],
+        "overrides": [printed(override) for override in occasion.overrides],
         "data": {"cut_off": dict(occasion.cut_off), "records": dict(figure.records)},
         "versions": {"gates": occasion.gates_version, "code": occasion.code_version},
     }
@@ -105,6 +109,11 @@ def make_report(
         create_time=occasion.now,
         document=document,
     )
+
+
+def _sample(kpi: Kpi, figure: Measurement) -> dict[str, Any]:
+    sample: dict[str, Any] = {"plan": dict(kpi.sample_plan), "size": figure.size, "required": kpi.required_size}
+    return sample | ({"frozen": dict(figure.frozen)} if figure.frozen else {})
 
 
 def _window(kpi: Kpi, now: datetime) -> dict[str, Any]:

@@ -74,6 +74,29 @@ def clopper_pearson(successes: int, size: int, confidence: float = CONFIDENCE) -
     return Interval(low, high)
 
 
+def stratified(parts: Sequence[tuple[int, int, int]], confidence: float = CONFIDENCE) -> tuple[float, Interval]:
+    """A proportion over strata (population, successes, size ≥ 1), each weighted by its population, with its interval.
+
+    The interval is the exact one at the effective sample size: Korn and Graubard, Survey Methodology 24 (1998) 193-201.
+    Without any variance between items the effective size is that of the weights alone. No correction for finite
+    populations: the interval is never too narrow for it.
+    """
+    total = sum(population for population, _, _ in parts)
+    shares = [(population / total, successes / size, size) for population, successes, size in parts]
+    value = sum(weight * rate for weight, rate, _ in shares)
+    variance = sum(weight**2 * rate * (1 - rate) / max(size - 1, 1) for weight, rate, size in shares)
+    most = sum(size for _, _, size in parts)
+    if variance > 0:
+        effective = min(value * (1 - value) / variance, float(most))
+    else:
+        effective = 1 / sum(weight**2 / size for weight, _, size in shares)
+    hits, tail = value * effective, (1 - confidence) / 2
+    misses = effective - hits
+    low = 0.0 if value <= 0 else beta_quantile(tail, hits, misses + 1)
+    high = 1.0 if value >= 1 else beta_quantile(1 - tail, hits + 1, misses)
+    return value, Interval(low, high)
+
+
 def binomial_cdf(successes: int, size: int, rate: float) -> float:
     """P(X ≤ successes) for X ~ Bin(size, rate), by the incomplete beta function (DLMF 8.17.5)."""
     if successes < 0:

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
 
 from services.chassis.telemetry import logger
-from services.notify.adapters.store import CHANNEL
+from services.notify.adapters.deliveries import CHANNEL
 
 log = logger(__name__)
 
 
 class PostgresBell:
-    """Listens to PostgreSQL, which tells after a commit, and wakes the streams of this process.
+    """Listens to PostgreSQL, which tells after a commit, and collects the devices of this process that were woken.
 
-    While the connection is down streams look by themselves at the interval of the delivery rules.
+    While the connection is down all are looked at, at the interval of the delivery rules.
     """
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url.replace("postgresql+asyncpg://", "postgresql://", 1)
-        self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listened: Counter[str] = Counter()
+        """How many streams each device has here."""
+        self._woken: set[str] = set()
+        self._ringing = asyncio.Event()
 
     @contextmanager
-    def listen(self, device_key: str) -> Iterator[asyncio.Event]:
-        """See ports.Bell."""
-        event = asyncio.Event()
-        self._listeners[device_key].add(event)
+    def listen(self, device_key: str) -> Iterator[None]:
+        """See ports.Bell. A device that begins to be listened to counts as woken: something may wait for it."""
+        self._listened[device_key] += 1
+        self._wake(device_key)
         try:
-            yield event
+            yield
         finally:
-            self._listeners[device_key].discard(event)
-            if not self._listeners[device_key]:
-                del self._listeners[device_key]
+            self._listened[device_key] -= 1
+            if not self._listened[device_key]:
+                del self._listened[device_key]
+
+    async def rung(self, seconds: float) -> Set[str]:
+        """See ports.Bell."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ringing.wait()
+        except TimeoutError:
+            return set(self._listened) if seconds else set()
+        self._ringing.clear()
+        woken, self._woken = self._woken, set()
+        return woken
 
     async def run(self) -> None:
         """Listens until cancelled; a lost connection is made anew."""
@@ -59,5 +73,9 @@ class PostgresBell:
 
     def _ring(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         for device_key in str(payload).split("\n"):
-            for event in self._listeners.get(device_key, ()):
-                event.set()
+            if device_key in self._listened:
+                self._wake(device_key)
+
+    def _wake(self, device_key: str) -> None:
+        self._woken.add(device_key)
+        self._ringing.set()

@@ -14,8 +14,10 @@ from misuse.notify.v1 import events_pb2
 from services.chassis.clock import Clock
 from services.chassis.keys import keyed_hash
 from services.chassis.outbox import Outbox
-from services.notify.domain import Notice
-from services.notify.ports import Device, Notification
+from services.chassis.telemetry import inject_traceparent
+from services.notify.domain.delivery import Delivery, Path
+from services.notify.domain.notices import Notice
+from services.notify.ports import Device, FallBack, Notification
 
 
 class OutboxJournal:
@@ -26,13 +28,16 @@ class OutboxJournal:
         self._outbox = outbox
         self._clock = clock
         self._pepper = pepper
+        # The same for all that one transaction writes, and a transaction writes thousands.
+        self._trace = inject_traceparent()
+        self._references: dict[tuple[str, str], str] = {}
 
-    def handed_over(self, notification: Notification, device: Device) -> None:
+    def handed_over(self, notification: Notification, device: Device, path: Path, *, first: bool) -> None:
         """See Journal."""
-        if notification.attempt > 1:
-            self._record(notification, device, "RESENT")
+        if not first:
+            self._record(notification, device, "RESENT", path=path)
             return
-        self._record(notification, device, "HANDED_OVER")
+        self._record(notification, device, "HANDED_OVER", path=path)
         self._event(
             notification,
             events_pb2.NotificationHandedOver(
@@ -47,7 +52,7 @@ class OutboxJournal:
         """See Journal."""
         sent = notification.first_sent_time or at
         latency_ms = max(0, round((at - sent).total_seconds() * 1000))
-        self._record(notification, device, "ACKNOWLEDGED", latency_ms)
+        self._record(notification, device, "ACKNOWLEDGED", latency_ms=latency_ms, path=notification.path)
         self._event(
             notification,
             events_pb2.NotificationAcknowledged(
@@ -58,9 +63,9 @@ class OutboxJournal:
             ),
         )
 
-    def undeliverable(self, notification: Notification, device: Device, reason: str) -> None:
+    def given_up(self, notification: Notification, device: Device, delivery: Delivery, reason: str) -> None:
         """See Journal."""
-        self._record(notification, device, "UNDELIVERABLE")
+        self._record(notification, device, delivery, reason=reason, path=notification.path)
         self._event(
             notification,
             events_pb2.NotificationUndeliverable(
@@ -71,14 +76,28 @@ class OutboxJournal:
             ),
         )
 
-    def noted(self, notification: Notification, device: Device, action: str) -> None:
+    def noted(self, notification: Notification, device: Device, action: str, reason: str = "", path: str = "") -> None:
         """See Journal."""
-        self._record(notification, device, action)
+        self._record(notification, device, action, reason=reason, path=path)
 
-    def no_live_device(self, case_id: str, notice: Notice) -> None:
+    def not_notified(self, case_id: str, notice: Notice, action: str) -> None:
         """See Journal."""
-        body = NotificationDeliveryLog(action="NO_LIVE_DEVICE", subject=notice.subject)
+        body = NotificationDeliveryLog(action=action, subject=notice.subject, path=Path.INBOX)
         self._write(notice.subscriber_id, case_id, "", 0, body)
+
+    def fell_back(self, fall_back: FallBack, action: str, path: str, reason: str = "") -> None:
+        """See Journal. The contact's reference is one per person and way, and says nothing about either."""
+        reference = self._reference("contact", f"{fall_back.subscriber_id}/{path}")
+        body = NotificationDeliveryLog(
+            notification_id=fall_back.fall_back_id,
+            device_ref=reference,
+            action=action,
+            attempt=max(fall_back.tries, 1),
+            subject=fall_back.subject,
+            path=path,
+            reason=reason,
+        )
+        self._write(fall_back.subscriber_id, fall_back.case_id, fall_back.fall_back_id, fall_back.tries, body)
 
     def registered(self, device: Device) -> None:
         """See Journal."""
@@ -89,30 +108,41 @@ class OutboxJournal:
         )
         self._outbox.event(self._session, device.subscriber_id, event)
 
-    def erased(self, subscriber_id: str) -> None:
+    def erased(self, subscriber_id: str, asked: int) -> None:
         """See Journal."""
-        event = events_pb2.ErasureCompleted(subscriber_id=subscriber_id)
+        event = events_pb2.ErasureCompleted(subscriber_id=subscriber_id, round=asked)
         self._outbox.event(self._session, subscriber_id, event)
 
     def _event(self, notification: Notification, message: events_pb2.NotificationHandedOver
                | events_pb2.NotificationAcknowledged | events_pb2.NotificationUndeliverable) -> None:
-        self._outbox.event(self._session, notification.subscriber_id, message)
+        self._outbox.event(self._session, notification.subscriber_id, message, traceparent=self._trace)
 
-    def _record(self, notification: Notification, device: Device, action: str, latency_ms: int = 0) -> None:
-        reference = keyed_hash(self._pepper, "device", device.device_key).hex()[:16]
+    def _record(
+        self, notification: Notification, device: Device, action: str, *,
+        latency_ms: int = 0, path: str = "", reason: str = "",
+    ) -> None:
         body = NotificationDeliveryLog(
             notification_id=notification.notification_id,
-            device_ref=reference,
+            device_ref=self._reference("device", device.device_key),
             action=action,
             attempt=max(notification.attempt, 1),
             subject=notification.subject,
             latency_ms=latency_ms,
             device_class=device.os,
+            path=path,
+            reason=reason,
         )
         self._write(
             notification.subscriber_id, notification.case_id, notification.notification_id,
             notification.attempt, body,
         )
+
+    def _reference(self, kind: str, name: str) -> str:
+        """An opaque name, the same for ever."""
+        known = self._references.get((kind, name))
+        if known is None:
+            known = self._references[kind, name] = keyed_hash(self._pepper, kind, name).hex()[:16]
+        return known
 
     def _write(
         self, key: str, case_id: str, entity_id: str, version: int, body: NotificationDeliveryLog
@@ -121,7 +151,7 @@ class OutboxJournal:
             self._session,
             key,
             LogRecord(
-                case_ids=[case_id],
+                case_ids=[case_id] if case_id else [],
                 entity="notification",
                 entity_id=entity_id,
                 entity_version=version,
@@ -129,6 +159,7 @@ class OutboxJournal:
                 occur_time=_stamp(self._clock.now()),
                 notification_delivery_log=body,
             ),
+            traceparent=self._trace,
         )
 
 

@@ -1,4 +1,4 @@
-"""Where notify's texts and delivery rules come from: YAML beside the code, or the operator's folder."""
+"""Where notify's delivery rules come from: YAML beside the code, or the operator's folder."""
 
 from __future__ import annotations
 
@@ -8,56 +8,60 @@ from typing import Any
 
 import yaml
 
-from services.notify.domain import LANGUAGES, DeliveryRules, Facts, Subject, Texts
+from services.notify.domain.delivery import DeliveryRules
+from services.notify.domain.gathering import GatheringRules
 
+# libyaml reads the texts ten times as fast; not every platform's wheel holds it.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SHIPPED = Path(__file__).parents[1] / "rules"
 
 
 def load_delivery_rules(folder: Path | None, profile: str) -> DeliveryRules:
     """The rules of a profile. Raises ValueError when the file says something that cannot be."""
-    data = _read(folder, "delivery.yaml")
+    data = read(folder, "delivery.yaml")
     rules = data[profile]
     loaded = DeliveryRules(
         version=str(data["version"]),
         resend_after=_ms(rules["resend_after_ms"]),
         resend_after_at_most=_ms(rules["resend_after_at_most_ms"]),
+        jitter=float(rules["jitter"]),
         max_attempts=int(rules["max_attempts"]),
         give_up_after=_ms(rules["give_up_after_ms"]),
+        push_after=_ms(rules["push_after_ms"]),
+        push_lease=_ms(rules["push_lease_ms"]),
+        push_again_after=_ms(rules["push_again_after_ms"]),
+        order_wait=_ms(rules["order_wait_ms"]),
+        fall_back_after=_ms(rules["fall_back_after_ms"]),
+        fall_backs_a_day=int(rules["fall_backs_a_day"]),
+        message_tries=int(rules["message_tries"]),
+        contact_delay=_ms(rules["contact_delay_ms"]),
         max_in_flight=int(rules["max_in_flight"]),
         poll=_ms(rules["poll_ms"]),
+        gathering=GatheringRules(int(rules["at_once"]), _ms(rules["window_ms"]), _ms(rules["gather_for_ms"])),
     )
-    if not (loaded.max_attempts >= 1 and 1 <= loaded.max_in_flight <= 10_000):
-        raise ValueError("delivery.yaml: max_attempts or max_in_flight is out of bounds")
+    _check(loaded)
     return loaded
 
 
-def load_texts(folder: Path | None) -> Texts:
-    """The texts, complete in every language. Raises ValueError naming the first text that is missing."""
-    data = _read(folder, "texts.yaml")
-    texts = Texts(
-        str(data["version"]), data["lock_screen"], data["discreet"], data["inbox"], data["names"]
-    )
-    for language in LANGUAGES:
-        for subject in Subject:
-            _prove(texts, language, subject)
-    return texts
+def _check(rules: DeliveryRules) -> None:
+    bounds = {
+        "jitter": 0 <= rules.jitter <= 1,
+        "max_attempts": 1 <= rules.max_attempts <= 100,
+        "max_in_flight": 1 <= rules.max_in_flight <= 10_000,
+        "fall_backs_a_day": 0 <= rules.fall_backs_a_day <= 1_000,
+        "message_tries": 1 <= rules.message_tries <= 100,
+        "at_once": 0 <= rules.gathering.at_once <= 10_000,
+    }
+    for name, fine in bounds.items():
+        if not fine:
+            raise ValueError(f"delivery.yaml: {name} is out of bounds")
 
 
-def _prove(texts: Texts, language: str, subject: Subject) -> None:
-    try:
-        words = texts.lock_screen[language][subject]
-        shown = [words["title"], words["body"], *texts.for_inbox(subject, "", Facts(), language)]
-        shown += [texts.discreet[language]["title"], texts.discreet[language]["body"]]
-    except KeyError as error:
-        raise ValueError(f"texts.yaml: {language}.{subject} lacks a text or a name") from error
-    if not all(shown):
-        raise ValueError(f"texts.yaml: {language}.{subject} has an empty text")
-
-
-def _read(folder: Path | None, name: str) -> Any:
+def read(folder: Path | None, name: str) -> Any:
+    """A file of rules: the operator's where there is one, else the shipped."""
     own = folder / "notify" / name if folder else None
     path = own if own and own.exists() else SHIPPED / name
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), _SafeLoader)  # one of the two safe loaders
 
 
 def _ms(value: Any) -> timedelta:

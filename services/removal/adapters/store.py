@@ -7,52 +7,94 @@ the same transaction.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import and_, delete, exists, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import JSON, and_, bindparam, delete, distinct, exists, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from misuse.removal.v1 import events_pb2
 from services.chassis import due
-from services.chassis.database import Database
+from services.chassis.database import Database, insert_rows
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import KeyDestroyed, KeyStore, keyed_hash, seal, unseal
 from services.chassis.outbox import Outbox
 from services.chassis.telemetry import inject_traceparent
 from services.removal.adapters.tables import (
     AttemptRow,
+    GateRow,
     MandateRow,
+    ReplyRow,
     RequestCaseRow,
     RequestRow,
     SightingRow,
     SubscriberRow,
+    VoteRow,
 )
-from services.removal.domain.filing import NO_CONSENT, SUSPENDED, Evidence, Mandate
+from services.removal.domain.filing import NO_CONSENT, SUSPENDED, Evidence, Mandate, Scope
+from services.removal.domain.guards import Gate
 from services.removal.domain.policy import Path
 from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import Outcome, State
-from services.removal.ports import SYSTEM, Cause, Listing, Sighting, Subscriber
-from services.removal.translate import event_of, record_of, record_of_mandate
+from services.removal.ports import SYSTEM, Cause, Listing, Note, Sighting, StoredReply, Subscriber
+from services.removal.translate import event_of, handed_to_person, record_of, record_of_mandate, record_of_note
 
 # Plain rows, not mapped objects: within one transaction an entity is read, written and read again, and the
 # session's identity map would answer with the first reading.
 _REQUEST, _ATTEMPT, _SIGHTING = RequestRow.__table__, AttemptRow.__table__, SightingRow.__table__
 _SUBSCRIBER, _MANDATE = SubscriberRow.__table__, MandateRow.__table__
+_GATE, _REPLY = GateRow.__table__, ReplyRow.__table__
 
 MOST_MANDATES = 100
+MOST_HELD = 10_000
+"""Requests that are set going at once when a platform is released."""
+_FIXED = (
+    "request_id", "subscriber_id", "platform", "url_ref", "episode", "sighting_id", "create_time", "previous_id",
+)  # fmt: skip
+"""Columns of a request that never change."""
 _SAVED = (
     "state", "reason", "policy_version", "path", "missing", "evidence_sealed", "version", "receive_time",
-    "end_time", "block_until",
+    "end_time", "block_until", "submit_time", "state_time", "slot_time", "claim_time", "gone_time", "looks",
+    "look_time", "released", "marks", "groundless", "baseline_sealed",
 )  # fmt: skip
-"""Columns of a request that change; the others never do."""
+"""Columns of a request that change."""
+_ATTEMPT_SAVED = ("outcome", "in_flight", "tries", "send_time", "reference", "reason", "attempt_id")
+
+
+def _update(key: str, columns: Sequence[str]) -> str:
+    return f"({key}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in columns)
+
+
+_SAVE_REQUEST = _update("request_id", _SAVED)
+_SAVE_ATTEMPT = _update("request_id, number", _ATTEMPT_SAVED)
+# A request with its attempts and cases in one statement: it is read some ten times on its way.
+_ATTEMPTS = (
+    select(
+        func.json_agg(
+            aggregate_order_by(
+                func.json_build_array(AttemptRow.number, *(_ATTEMPT.c[name] for name in _ATTEMPT_SAVED)),
+                AttemptRow.number,
+            ),
+            type_=JSON,
+        )
+    )
+    .where(AttemptRow.request_id == RequestRow.request_id)
+    .scalar_subquery()
+)
+_CASES = (
+    select(func.array_agg(aggregate_order_by(distinct(RequestCaseRow.case_id), RequestCaseRow.case_id)))
+    .where(RequestCaseRow.request_id == RequestRow.request_id)
+    .scalar_subquery()
+)
+_WHOLE = select(_REQUEST, _ATTEMPTS.label("attempts"), _CASES.label("case_ids"))
+_UNLOCKED = _WHOLE.where(RequestRow.request_id == bindparam("wanted"))
+_LOCKED = _UNLOCKED.with_for_update(of=_REQUEST)
 
 
 @dataclass(frozen=True)
@@ -63,6 +105,8 @@ class Surroundings:
     keys: KeyStore
     memory: RequestMemory
     pepper: bytes
+    group_of: Callable[[str], str]
+    """Platform → its channel group."""
 
 
 class SqlStore:
@@ -94,14 +138,12 @@ class SqlWork:
 
     async def request(self, request_id: str, *, lock: bool = True) -> Request | None:
         """See ports.Work."""
-        query = select(_REQUEST).where(RequestRow.request_id == request_id)
-        return await self._one(query.with_for_update() if lock else query)
+        return await self._one(_LOCKED if lock else _UNLOCKED, {"wanted": request_id})
 
     async def latest(self, subscriber_id: str, url_ref: bytes, platform: str) -> Request | None:
         """See ports.Work."""
         query = (
-            select(_REQUEST)
-            .where(
+            _WHOLE.where(
                 RequestRow.subscriber_id == subscriber_id,
                 RequestRow.url_ref == url_ref,
                 RequestRow.platform == platform,
@@ -109,11 +151,11 @@ class SqlWork:
             .order_by(RequestRow.episode.desc())
             .limit(1)
         )
-        return await self._one(query.with_for_update())
+        return await self._one(query.with_for_update(of=_REQUEST))
 
     async def list_requests(self, listing: Listing) -> Sequence[Request]:
         """See ports.Work."""
-        query = select(_REQUEST).order_by(RequestRow.create_time.desc(), RequestRow.request_id.desc())
+        query = _WHOLE.order_by(RequestRow.create_time.desc(), RequestRow.request_id.desc())
         if listing.subscriber_id:
             query = query.where(RequestRow.subscriber_id == listing.subscriber_id)
         if listing.states:
@@ -126,7 +168,7 @@ class SqlWork:
             )
         if listing.after is not None:
             query = query.where(tuple_(RequestRow.create_time, RequestRow.request_id) < listing.after)
-        return await self._load((await self._session.execute(query.limit(listing.size))).all())
+        return [_request(row) for row in await self._session.execute(query.limit(listing.size))]
 
     async def waiting(self, subscriber_id: str, states: Sequence[State], reasons: Sequence[str]) -> Sequence[str]:
         """See ports.Work."""
@@ -139,50 +181,143 @@ class SqlWork:
 
     async def save(self, request: Request, cause: Cause = SYSTEM) -> None:
         """See ports.Work."""
-        values = {name: getattr(request, name) for name in _SAVED} | {"missing": list(request.missing)}
-        fixed = {
-            name: getattr(request, name)
-            for name in ("subscriber_id", "platform", "url_ref", "episode", "sighting_id", "create_time")
-        }
-        statement = insert(RequestRow).values(request_id=request.request_id, **fixed, **values)
-        await self._session.execute(statement.on_conflict_do_update(index_elements=["request_id"], set_=values))
-        await self._save_attempts(request)
+        row = {name: getattr(request, name) for name in (*_FIXED, *_SAVED)}
+        row |= {name: list(getattr(request, name)) for name in ("missing", "released", "marks")}
+        await insert_rows(self._session, _REQUEST, [row], _SAVE_REQUEST)
+        attempts = [{"request_id": request.request_id, **asdict(attempt)} for attempt in request.attempts]
+        await insert_rows(self._session, _ATTEMPT, attempts, _SAVE_ATTEMPT)
         for transition in request.transitions:
-            self._around.outbox.record(self._session, request.subscriber_id, record_of(request, transition, cause))
+            record = record_of(request, transition, cause, self._around.group_of(request.platform))
+            self._around.outbox.record(self._session, request.subscriber_id, record)
             event = event_of(request, transition)
             if event is not None:
                 self._around.outbox.event(self._session, request.subscriber_id, event)
         request.transitions.clear()
 
-    async def _save_attempts(self, request: Request) -> None:
-        for attempt in request.attempts:
-            values = asdict(attempt)
-            statement = insert(AttemptRow).values(request_id=request.request_id, **values)
-            await self._session.execute(
-                statement.on_conflict_do_update(index_elements=["request_id", "number"], set_=values)
-            )
+    async def _one(self, query: Any, values: Mapping[str, Any] | None = None) -> Request | None:
+        row = (await self._session.execute(query, values)).one_or_none()
+        return None if row is None else _request(row)
 
-    async def _one(self, query: Any) -> Request | None:
-        loaded = await self._load((await self._session.execute(query)).all())
-        return loaded[0] if loaded else None
+    async def quoting(self, attempt_ids: Sequence[str], references: Sequence[str], platform: str) -> Sequence[str]:
+        """See ports.Work."""
+        ours, theirs = AttemptRow.attempt_id.in_(attempt_ids), AttemptRow.reference.in_(references)
+        named = or_(and_(AttemptRow.attempt_id != "", ours), and_(AttemptRow.reference != "", theirs))
+        query = select(AttemptRow.request_id).where(named).distinct().limit(3)
+        if platform:
+            own = exists().where(RequestRow.request_id == AttemptRow.request_id, RequestRow.platform == platform)
+            query = query.where(own)
+        return (await self._session.execute(query)).scalars().all()
 
-    async def _load(self, rows: Sequence[Any]) -> list[Request]:
-        ids = [row.request_id for row in rows]
-        if not ids:
-            return []
-        attempts, cases = defaultdict(list), defaultdict(list)
-        found = select(_ATTEMPT).where(AttemptRow.request_id.in_(ids)).order_by(AttemptRow.number)
-        for row in await self._session.execute(found):
-            attempts[row.request_id].append(_attempt(row))
-        linked = (
-            select(RequestCaseRow.request_id, RequestCaseRow.case_id)
-            .where(RequestCaseRow.request_id.in_(ids))
-            .distinct()
-            .order_by(RequestCaseRow.request_id, RequestCaseRow.case_id)
+    async def note(self, subject: Request | str, note: Note, at: datetime, cause: Cause = SYSTEM) -> None:
+        """See ports.Work."""
+        key = subject if isinstance(subject, str) else subject.subscriber_id
+        self._around.outbox.record(self._session, key, record_of_note(subject, note, at, cause))
+
+    async def hand_to_person(self, request: Request, occurrence: int, at: datetime) -> None:
+        """See ports.Work."""
+        event = handed_to_person(request, occurrence, at)
+        self._around.outbox.event(self._session, request.subscriber_id, event)
+
+    # --- platforms ---
+
+    async def gate(self, platform: str) -> Gate:
+        """See ports.Work."""
+        query = select(_GATE).where(GateRow.platform == platform).with_for_update()
+        row = (await self._session.execute(query)).one_or_none()
+        if row is None:
+            await self._session.execute(insert(_GATE).values(asdict(Gate(platform))).on_conflict_do_nothing())
+            row = (await self._session.execute(query)).one()
+        return Gate(**row._mapping)
+
+    async def save_gate(self, gate: Gate) -> None:
+        """See ports.Work."""
+        await self._session.execute(
+            update(GateRow)
+            .where(GateRow.platform == gate.platform)
+            .values(asdict(gate))
+            .execution_options(synchronize_session=False)
         )
-        for request_id, case_id in await self._session.execute(linked):
-            cases[request_id].append(case_id)
-        return [_request(row, attempts[row.request_id], cases[row.request_id]) for row in rows]
+
+    async def gates(self) -> Sequence[Gate]:
+        """See ports.Work."""
+        return [Gate(**row._mapping) for row in await self._session.execute(select(_GATE))]
+
+    async def worked(self, platform: str) -> None:
+        """See ports.Work."""
+        await self._session.execute(
+            update(GateRow)
+            .where(GateRow.platform == platform, GateRow.failures != 0)
+            .values(failures=0)
+            .execution_options(synchronize_session=False)
+        )
+
+    async def decided(self, platform: str, since: datetime) -> tuple[int, int]:
+        """See ports.Work."""
+        ended = RequestRow.state.in_([State.REMOVED, State.TEMP_BLOCKED, State.DEINDEXED, State.UNVERIFIED])
+        refused = RequestRow.state.in_([State.REJECTED, State.SUPPLEMENTED, State.UNRESOLVED])
+        query = select(func.count().filter(RequestRow.groundless), func.count()).where(
+            RequestRow.platform == platform, RequestRow.state_time >= since, or_(ended, refused, RequestRow.groundless)
+        )
+        groundless, decided = (await self._session.execute(query)).one()
+        return groundless, decided
+
+    async def held_at(self, platform: str, reasons: Sequence[str]) -> Sequence[str]:
+        """See ports.Work."""
+        query = (
+            select(RequestRow.request_id)
+            .where(
+                RequestRow.platform == platform,
+                RequestRow.state.in_([State.CHECKED, State.SUPPLEMENTED]),
+                RequestRow.reason.in_(reasons),
+            )
+            .order_by(RequestRow.request_id)
+            .limit(MOST_HELD)
+        )
+        return (await self._session.execute(query)).scalars().all()
+
+    async def vote(self, subject: str, actor: str, at: datetime) -> int:
+        """See ports.Work."""
+        values = {"subject": subject, "actor_ref": actor, "vote_time": at}
+        await self._session.execute(insert(VoteRow).values(values).on_conflict_do_nothing())
+        query = select(func.count()).select_from(VoteRow).where(VoteRow.subject == subject)
+        return int(await self._session.scalar(query) or 0)
+
+    async def forget_votes(self, subject: str) -> None:
+        """See ports.Work."""
+        await self._session.execute(delete(VoteRow).where(VoteRow.subject == subject))
+
+    # --- replies ---
+
+    async def add_reply(self, reply: StoredReply) -> bool:
+        """See ports.Work."""
+        statement = insert(ReplyRow).values(asdict(reply)).on_conflict_do_nothing().returning(ReplyRow.reply_id)
+        return (await self._session.execute(statement)).one_or_none() is not None
+
+    async def replies(self, request_id: str) -> int:
+        """See ports.Work."""
+        query = select(func.count()).select_from(ReplyRow).where(ReplyRow.request_id == request_id)
+        return int(await self._session.scalar(query) or 0)
+
+    async def open_replies(self, size: int, after: str) -> Sequence[StoredReply]:
+        """See ports.Work."""
+        query = (
+            select(_REPLY)
+            .where(ReplyRow.outcome.in_(["UNCLEAR", "NOT_PROVED"]), ReplyRow.reply_id > after)
+            .order_by(ReplyRow.reply_id)
+            .limit(size)
+        )
+        return [StoredReply(**row._mapping) for row in await self._session.execute(query)]
+
+    async def settle_reply(self, reply_id: str, request_id: str) -> bool:
+        """See ports.Work."""
+        statement = (
+            update(ReplyRow)
+            .where(ReplyRow.reply_id == reply_id, ReplyRow.request_id == request_id)
+            .values(outcome="SETTLED", text_sealed=b"")
+            .returning(ReplyRow.reply_id)
+            .execution_options(synchronize_session=False)
+        )
+        return (await self._session.execute(statement)).one_or_none() is not None
 
     # --- cases ---
 
@@ -256,10 +391,13 @@ class SqlWork:
 
     async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
         """See ports.Work."""
-        fresh = asdict(Subscriber(subscriber_id))
-        await self._session.execute(insert(SubscriberRow).values(fresh).on_conflict_do_nothing())
         query = select(_SUBSCRIBER).where(SubscriberRow.subscriber_id == subscriber_id)
-        row = (await self._session.execute(query.with_for_update() if lock else query)).one()
+        query = query.with_for_update() if lock else query
+        row = (await self._session.execute(query)).one_or_none()
+        if row is None:
+            fresh = asdict(Subscriber(subscriber_id))
+            await self._session.execute(insert(_SUBSCRIBER).values(fresh).on_conflict_do_nothing())
+            row = (await self._session.execute(query)).one()
         return Subscriber(row.subscriber_id, row.language, row.suspended, row.removal_consent)
 
     async def save_subscriber(self, subscriber: Subscriber) -> None:
@@ -319,13 +457,20 @@ class SqlWork:
         )
         rows = (await self._session.execute(query)).all()
         return [
-            Mandate(row.mandate_id, tuple(row.platforms), row.document_sha256, row.expire_time, row.revoke_time)
+            Mandate(
+                row.mandate_id,
+                tuple(row.platforms),
+                row.document_sha256,
+                row.expire_time,
+                row.revoke_time,
+                tuple(Scope(item) for item in row.scope),
+            )
             for row in rows
         ]
 
     async def save_mandate(self, subscriber_id: str, mandate: Mandate, at: datetime, cause: Cause) -> None:
         """See ports.Work."""
-        values = asdict(mandate) | {"platforms": list(mandate.platforms)}
+        values = asdict(mandate) | {"platforms": list(mandate.platforms), "scope": list(mandate.scope)}
         statement = insert(MandateRow).values(subscriber_id=subscriber_id, create_time=at, **values)
         await self._session.execute(
             statement.on_conflict_do_update(index_elements=["mandate_id"], set_={"revoke_time": mandate.revoke_time})
@@ -338,7 +483,7 @@ class SqlWork:
         """See ports.Work."""
         return self._around.keys.destroyed(subscriber_id)
 
-    async def erase(self, subscriber_id: str) -> None:
+    async def erase(self, subscriber_id: str, asked: int) -> None:
         """See ports.Work."""
         # The key comes first: a crash in between leaves rows that nobody can read, and a repeat deletes them.
         self._around.keys.destroy(subscriber_id)
@@ -347,9 +492,12 @@ class SqlWork:
         await self._session.execute(
             delete(due.DUE).where(or_(due.DUE.c.entity_id.in_(requests), due.DUE.c.entity_id.in_(cases)))
         )
+        own = RequestRow.subscriber_id == subscriber_id
+        subjects = select(func.concat("request:", RequestRow.request_id)).where(own)
+        await self._session.execute(delete(VoteRow).where(VoteRow.subject.in_(subjects)))
         for table in (_REQUEST, _SIGHTING, _MANDATE, _SUBSCRIBER):
             await self._session.execute(delete(table).where(table.c.subscriber_id == subscriber_id))
-        completed = events_pb2.ErasureCompleted(subscriber_id=subscriber_id)
+        completed = events_pb2.ErasureCompleted(subscriber_id=subscriber_id, round=asked)
         self._around.outbox.event(self._session, subscriber_id, completed)
 
     # --- later, once ---
@@ -378,26 +526,52 @@ class SqlWork:
 
     def unseal(self, request: Request) -> Evidence:
         """See ports.Work."""
+        data = json.loads(unseal(self._key(request), request.evidence_sealed, _place(request)))
+        return Evidence(**{**data, "content_sha256": tuple(data["content_sha256"])})
+
+    def seal_baseline(self, request: Request, content: bytes) -> bytes:
+        """See ports.Work."""
+        return seal(self._around.keys.get_or_create(request.subscriber_id), content, _place(request, "baseline_sealed"))
+
+    def unseal_baseline(self, request: Request) -> bytes:
+        """See ports.Work."""
+        return unseal(self._key(request), request.baseline_sealed, _place(request, "baseline_sealed"))
+
+    def seal_reply(self, request: Request, reply_id: str, text: str) -> bytes:
+        """See ports.Work."""
+        key = self._around.keys.get_or_create(request.subscriber_id)
+        return seal(key, text.encode("utf-8", "replace"), _place(request, f"reply|{reply_id}"))
+
+    def unseal_reply(self, request: Request, reply: StoredReply) -> str:
+        """See ports.Work."""
+        return unseal(self._key(request), reply.text_sealed, _place(request, f"reply|{reply.reply_id}")).decode()
+
+    def message_ref(self, platform: str, message_id: str) -> bytes:
+        """See ports.Work."""
+        return keyed_hash(self._around.pepper, "reply", platform, message_id)
+
+    def _key(self, request: Request) -> bytes:
         key = self._around.keys.get(request.subscriber_id)
         if key is None:
             raise KeyDestroyed
-        data = json.loads(unseal(key, request.evidence_sealed, _place(request)))
-        return Evidence(**{**data, "content_sha256": tuple(data["content_sha256"])})
+        return key
 
     def url_ref(self, normalised: str) -> bytes:
         """See ports.Work."""
         return keyed_hash(self._around.pepper, "url", normalised)
 
 
-def _place(request: Request) -> bytes:
-    return f"removal_request|{request.request_id}|evidence_sealed".encode()
+def _place(request: Request, column: str = "evidence_sealed") -> bytes:
+    return f"removal_request|{request.request_id}|{column}".encode()
 
 
-def _attempt(row: Any) -> Attempt:
-    return Attempt(row.number, Outcome(row.outcome), row.in_flight, row.tries, row.send_time, row.reference, row.reason)
+def _attempt(values: Sequence[Any]) -> Attempt:
+    number, outcome, in_flight, tries, send_time, *words = values
+    sent = datetime.fromisoformat(send_time).astimezone(UTC) if send_time else None
+    return Attempt(number, Outcome(outcome), in_flight, tries, sent, *words)
 
 
-def _request(row: Any, attempts: list[Attempt], cases: list[str]) -> Request:
+def _request(row: Any) -> Request:
     return Request(
         request_id=row.request_id,
         subscriber_id=row.subscriber_id,
@@ -416,6 +590,18 @@ def _request(row: Any, attempts: list[Attempt], cases: list[str]) -> Request:
         receive_time=row.receive_time,
         end_time=row.end_time,
         block_until=row.block_until,
-        case_ids=tuple(cases[:100]),
-        attempts=attempts,
+        submit_time=row.submit_time,
+        state_time=row.state_time,
+        slot_time=row.slot_time,
+        claim_time=row.claim_time,
+        gone_time=row.gone_time,
+        looks=row.looks,
+        look_time=row.look_time,
+        released=tuple(row.released),
+        marks=tuple(row.marks),
+        groundless=row.groundless,
+        previous_id=row.previous_id,
+        baseline_sealed=bytes(row.baseline_sealed),
+        case_ids=tuple((row.case_ids or ())[:100]),
+        attempts=[_attempt(values) for values in row.attempts or ()],
     )

@@ -63,6 +63,7 @@ class MandateRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
     create_time: Mapped[datetime] = mapped_column(_TIME, comment="when granted")
     expire_time: Mapped[datetime] = mapped_column(_TIME, comment="when it ends")
     revoke_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when revoked")
+    scope: Mapped[list[str]] = mapped_column(ARRAY(String(16)), comment="what it lets us do: FILE, SUPPLEMENT")
 
 
 class RequestRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
@@ -88,11 +89,26 @@ class RequestRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
     receive_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when the platform first accepted it")
     end_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it ended")
     block_until: Mapped[datetime | None] = mapped_column(_TIME, comment="end of a temporary block")
+    submit_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it first went out")
+    state_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it came into its state")
+    slot_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when its turn at the platform comes")
+    claim_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when the platform said it is gone, unseen yet")
+    gone_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it first looked gone, unconfirmed yet")
+    looks: Mapped[int] = mapped_column(SmallInteger, comment="looks at the page in its state")
+    look_time: Mapped[datetime | None] = mapped_column(_TIME, comment="latest look at the page")
+    released: Mapped[list[str]] = mapped_column(ARRAY(String(16)), comment="holds that were lifted for good")
+    marks: Mapped[list[str]] = mapped_column(ARRAY(String(32)), comment="what was reminded of in its state")
+    groundless: Mapped[bool] = mapped_column(comment="the platform found no ground for it")
+    previous_id: Mapped[str] = mapped_column(_ID, comment="request of the episode before; may be empty")
+    baseline_sealed: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="what the page looked like, sealed with the subscriber's key; may be empty"
+    )
     __table_args__ = (
         Index("ux_removal_request_page", "subscriber_id", "url_ref", "platform", "episode", unique=True),
         Index("ix_removal_request_newest", "create_time", "request_id"),
         Index("ix_removal_request_own", "subscriber_id", "create_time", "request_id"),
         Index("ix_removal_request_state", "state", "create_time", "request_id"),
+        Index("ix_removal_request_decided", "platform", "state_time"),
     )
 
 
@@ -124,6 +140,55 @@ class AttemptRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
     send_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it was sent")
     reference: Mapped[str] = mapped_column(String(128), comment="the platform's reference; may be empty")
     reason: Mapped[str] = mapped_column(Text, comment="why, UPPER_SNAKE; may be empty")
+    attempt_id: Mapped[str] = mapped_column(_ID, comment="UUIDv5 that replies may quote")
+    __table_args__ = (
+        Index("ix_attempt_attempt_id", "attempt_id"),
+        Index("ix_attempt_reference", "reference", postgresql_where=text("reference <> ''")),
+    )
+
+
+class GateRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
+    """What stands between our requests and one platform."""
+
+    __tablename__ = "platform_gate"
+    platform: Mapped[str] = mapped_column(String(32), primary_key=True, comment="platform id")
+    held: Mapped[str] = mapped_column(String(63), comment="why nothing goes there until people let it; may be empty")
+    pause_until: Mapped[datetime | None] = mapped_column(_TIME, comment="nothing goes there before")
+    failures: Mapped[int] = mapped_column(Integer, comment="failures in a row")
+    minute_time: Mapped[datetime | None] = mapped_column(_TIME, comment="theoretical arrival time, limit a minute")
+    day_time: Mapped[datetime | None] = mapped_column(_TIME, comment="theoretical arrival time, limit a day")
+
+
+class VoteRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
+    """Who agrees that something goes on."""
+
+    __tablename__ = "vote"
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True, comment="request:<id> or platform:<id>")
+    actor_ref: Mapped[str] = mapped_column(String(16), primary_key=True, comment="keyed hash of who agrees")
+    vote_time: Mapped[datetime] = mapped_column(_TIME, comment="when")
+
+
+class ReplyRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
+    """A reply of a platform."""
+
+    __tablename__ = "platform_reply"
+    reply_id: Mapped[str] = mapped_column(_ID, primary_key=True, comment="UUIDv7")
+    message_ref: Mapped[bytes] = mapped_column(
+        LargeBinary, unique=True, comment="keyed hash of what makes it the same when it comes twice"
+    )
+    request_id: Mapped[str] = mapped_column(
+        ForeignKey("removal_request.request_id", ondelete="CASCADE"), index=True, comment="request it is about"
+    )
+    platform: Mapped[str] = mapped_column(String(32), comment="platform id")
+    channel: Mapped[str] = mapped_column(String(8), comment="HOOK or MAIL")
+    receive_time: Mapped[datetime] = mapped_column(_TIME, comment="when it came")
+    outcome: Mapped[str] = mapped_column(String(16), comment="APPLIED, UNCLEAR, NOT_PROVED, SETTLED")
+    text_sealed: Mapped[bytes] = mapped_column(
+        LargeBinary, comment="text for a person to read, sealed with the subscriber's key; empty when nobody has to"
+    )
+    __table_args__ = (
+        Index("ix_platform_reply_open", "reply_id", postgresql_where=text("outcome IN ('UNCLEAR', 'NOT_PROVED')")),
+    )
 
 
 chassis_tables(Base.metadata)

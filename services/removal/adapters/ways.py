@@ -1,20 +1,22 @@
 """Where does a request really go?
 
-Nothing leaves unless JIKIMI_REMOVAL_SEND=on. In the test profile it leaves only to the addresses of
-JIKIMI_REMOVAL_ENDPOINTS, a JSON file: platform → {"http": url} or {"smtp": "host:port", "to": address}.
+Nothing leaves unless JIKIMI_REMOVAL_SEND=on, and only by a template that two people have approved. In the test profile
+it leaves only to the addresses of JIKIMI_REMOVAL_ENDPOINTS, a JSON file: platform → {"http": url} (form or API) or
+{"smtp": "host:port", "to": address}; there no approval is asked for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from services.chassis.clock import Clock
 from services.chassis.config import Config, ConfigError, setting
 from services.removal.adapters.http_form import HttpForm
+from services.removal.adapters.json_api import JsonApi
 from services.removal.adapters.mail import Mail, MailServer
 from services.removal.domain.policy import Path as FilingPath
 from services.removal.domain.policy import Policy
@@ -23,8 +25,10 @@ from services.removal.ports import Way
 DRY_RUN = "DRY_RUN"
 NO_ENDPOINT = "NO_ENDPOINT"
 NO_SENDER = "NO_SENDER"
+POLICY_NOT_APPROVED = "POLICY_NOT_APPROVED"
 
 _ENDPOINTS = "JIKIMI_REMOVAL_ENDPOINTS"
+_SECRETS = "JIKIMI_REMOVAL_SECRETS"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class Sending:
     """host:port of the relay that takes mail to the outside; empty: no mail outside."""
     sender: str = "removal@jikimi.invalid"
     """Address that mail comes from."""
+    look: bool = False
+    """Whether pages are looked at."""
+    api_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Platform → token of its API."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], config: Config) -> Sending:
@@ -50,8 +58,11 @@ class Sending:
         return cls(
             on=setting(environ, "JIKIMI_REMOVAL_SEND", False, _switch),
             redirects=_read(file) if test else None,
-            relay=setting(environ, "JIKIMI_REMOVAL_SMTP_RELAY", "", _host_port),
+            relay=setting(environ, "JIKIMI_REMOVAL_SMTP_RELAY", "", host_port),
             sender=setting(environ, "JIKIMI_REMOVAL_MAIL_FROM", cls.sender, _mail_address),
+            # In the test profile addresses are made up: nobody is to be visited for them unasked.
+            look=setting(environ, "JIKIMI_REMOVAL_LOOK", not test, _switch),
+            api_tokens=read_secrets(environ, "api_token"),
         )
 
 
@@ -67,14 +78,20 @@ class SendingWays:
         """See ports.Ways."""
         if not self._sending.on:
             return DRY_RUN
-        if policy.path is FilingPath.HTTP_FORM:
-            return self._form(policy)
+        if self._sending.redirects is None and not policy.approved:
+            return POLICY_NOT_APPROVED
+        if policy.path in (FilingPath.HTTP_FORM, FilingPath.API):
+            return self._http(policy)
         return self._mail(policy, source_host) if policy.path is FilingPath.SMTP else NO_SENDER
 
-    def _form(self, policy: Policy) -> Way | str:
+    def _http(self, policy: Policy) -> Way | str:
         redirects = self._sending.redirects
         endpoint = policy.endpoint if redirects is None else redirects.get(policy.platform, {}).get("http", "")
-        return Way(endpoint, self._http_form) if endpoint else NO_ENDPOINT
+        if not endpoint:
+            return NO_ENDPOINT
+        if policy.path is FilingPath.API:
+            return Way(endpoint, JsonApi(self._sending.api_tokens.get(policy.platform, "")))
+        return Way(endpoint, self._http_form)
 
     def _mail(self, policy: Policy, source_host: str) -> Way | str:
         redirects = self._sending.redirects
@@ -88,6 +105,20 @@ class SendingWays:
             return NO_ENDPOINT
         host, _, port = server.rpartition(":")
         return Way(recipient, Mail(MailServer(host, int(port), final_hop, self._sending.sender), self._clock))
+
+
+def read_secrets(environ: Mapping[str, str], name: str) -> Mapping[str, str]:
+    """Platform → one of its secrets, from the file of JIKIMI_REMOVAL_SECRETS: platform → {"api_token", "hook_secret"}.
+    Raises ConfigError.
+    """
+    file = setting(environ, _SECRETS, None, Path)
+    if file is None:
+        return {}
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return {str(platform): str(item[name]) for platform, item in data.items() if name in item}
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise ConfigError(_SECRETS, "does not name a JSON file of platforms and their secrets") from None
 
 
 def _read(file: Path | None) -> Mapping[str, Mapping[str, str]]:
@@ -119,7 +150,8 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
-def _host_port(text: str) -> str:
+def host_port(text: str) -> str:
+    """host:port as it stands. Raises ValueError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from services.removal.domain.policy import PERSONAL, Field, Filer, Path, Policy
 
@@ -45,6 +45,15 @@ class Claimant:
     email: str = field(default="", repr=False)
 
 
+class Scope(StrEnum):
+    """What a mandate may let us do."""
+
+    FILE = "FILE"
+    """Put requests to platforms."""
+    SUPPLEMENT = "SUPPLEMENT"
+    """Answer a rejection and put the request again without asking anew."""
+
+
 @dataclass(frozen=True)
 class Mandate:
     """A signed document by which the subscriber lets us file (PIPA 38, Decree 45, 46)."""
@@ -55,11 +64,14 @@ class Mandate:
     document_sha256: bytes
     expire_time: datetime
     revoke_time: datetime | None = None
+    scope: tuple[Scope, ...] = tuple(Scope)
+    """What it lets us do."""
 
-    def covers(self, platform: str, at: datetime) -> bool:
-        """Whether it lets us file at `platform` at that time."""
+    def covers(self, platform: str, at: datetime, scope: Scope | None = None) -> bool:
+        """Whether it lets us file (or do what `scope` says) at `platform` at that time."""
         stands = at < self.expire_time and (self.revoke_time is None or at < self.revoke_time)
-        return stands and (not self.platforms or platform in self.platforms)
+        right = (scope or Scope.FILE) in self.scope
+        return stands and right and (not self.platforms or platform in self.platforms)
 
 
 @dataclass(frozen=True)
@@ -90,11 +102,6 @@ def missing(policy: Policy, evidence: Evidence, claimant: Claimant | None) -> tu
     there = _present(evidence) | {Field.MANDATE}
     there |= PERSONAL if claimant is None else _disclosed(claimant)
     return tuple(item for item in policy.required if item not in there)
-
-
-def attempt_id(request_id: str, attempt: int) -> str:
-    """Id of an attempt (UUIDv5): the same after every crash, hence the platform's idempotency key."""
-    return str(uuid.uuid5(uuid.UUID(request_id), f"attempt:{attempt}"))
 
 
 def _present(evidence: Evidence) -> set[Field]:

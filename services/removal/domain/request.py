@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.removal.domain.policy import Path
-from services.removal.domain.states import ENDED, MAX_ATTEMPTS, SENDABLE, Move, Outcome, State, after
+from services.removal.domain.policy import MOST_ATTEMPTS, Path
+from services.removal.domain.states import ENDED, SENDABLE, Move, Outcome, State, after
+
+REAPPEARED = "REAPPEARED"
+"""Why the next episode was made: what was gone was there again."""
+LAPSED = "LAPSED"
+"""Mark of a request that another episode goes on for."""
+
+
+def attempt_id(request_id: str, number: int) -> str:
+    """Id of an attempt (UUIDv5): the same after every crash, hence the platform's idempotency key."""
+    return str(uuid.uuid5(uuid.UUID(request_id), f"attempt:{number}"))
 
 
 class ResubmissionLimitError(Exception):
@@ -26,6 +37,8 @@ class Attempt:
     send_time: datetime | None = None
     reference: str = ""
     reason: str = ""
+    attempt_id: str = ""
+    """UUIDv5 of request and number: what a reply may quote, and the platform's idempotency key."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +76,39 @@ class Request:
     receive_time: datetime | None = None
     end_time: datetime | None = None
     block_until: datetime | None = None
+    submit_time: datetime | None = None
+    """When it first went out."""
+    state_time: datetime | None = None
+    """When it came into its state."""
+    slot_time: datetime | None = None
+    """When its turn at the platform comes; None where it has none."""
+    claim_time: datetime | None = None
+    """When the platform said that the content is gone and nobody had looked yet."""
+    gone_time: datetime | None = None
+    """When it first looked gone, while a further look has to confirm it."""
+    looks: int = 0
+    """Looks at the page since it came into its state."""
+    look_time: datetime | None = None
+    """The latest look."""
+    released: tuple[str, ...] = ()
+    """Holds that were lifted for good: VERDICT by the subscriber, TWO_PEOPLE by review."""
+    marks: tuple[str, ...] = ()
+    """What was reminded of since it came into its state."""
+    groundless: bool = False
+    """Whether the platform found no ground for it (Network Act 44-13)."""
+    previous_id: str = ""
+    """Request of the episode before; empty for the first."""
+    baseline_sealed: bytes = field(default=b"", repr=False)
+    """What the page looked like while the content was there."""
     case_ids: tuple[str, ...] = ()
     attempts: list[Attempt] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list, repr=False)
     """Moves since it was loaded; whoever saves it writes them to log and outbox."""
 
-    def made(self, at: datetime) -> None:
-        """Notes that the request exists now."""
-        self.transitions.append(Transition(None, self.state, None, 0, self.version, at, ""))
+    def made(self, at: datetime, reason: str = "") -> None:
+        """Notes that the request exists now, and why where it is not the first."""
+        self.state_time = at
+        self.transitions.append(Transition(None, self.state, None, 0, self.version, at, reason))
 
     def move(self, move: Move, at: datetime, reason: str = "") -> None:
         """Makes a move. Raises IllegalMoveError and changes nothing where it is not possible."""
@@ -80,6 +118,10 @@ class Request:
         if move is Move.ACCEPT and self.receive_time is None:
             # A resubmission does not restart the clock of TTR.
             self.receive_time = at
+        if move is Move.SUBMIT and self.submit_time is None:
+            self.submit_time = at
+        self.state_time, self.looks, self.marks = at, 0 if self.look_time is None else 1, ()
+        self.claim_time = self.gone_time = self.slot_time = None
         self.end_time = at if self.state in ENDED else None
         self.transitions.append(Transition(before, self.state, move, len(self.attempts), self.version, at, reason))
 
@@ -94,13 +136,14 @@ class Request:
         """Whether the next attempt may go out now: the first by itself, a later one when a person asked for it."""
         return self.state is State.CHECKED or (self.pending is not None and self.state in SENDABLE | {State.UNCERTAIN})
 
-    def next_attempt(self) -> Attempt:
+    def next_attempt(self, most: int = MOST_ATTEMPTS) -> Attempt:
         """The pending attempt, or a new one. Raises ResubmissionLimitError."""
         if self.pending is not None:
             return self.pending
-        if len(self.attempts) >= MAX_ATTEMPTS:
+        number = len(self.attempts) + 1
+        if number > most:
             raise ResubmissionLimitError
-        self.attempts.append(Attempt(len(self.attempts) + 1))
+        self.attempts.append(Attempt(number, attempt_id=attempt_id(self.request_id, number)))
         return self.attempts[-1]
 
     def wait(self, reason: str, path: Path | None = None) -> None:
@@ -111,6 +154,7 @@ class Request:
     def accept(self, attempt: Attempt, reference: str, at: datetime) -> None:
         """The platform took it."""
         attempt.outcome, attempt.reference, attempt.in_flight, attempt.reason = Outcome.ACCEPTED, reference, False, ""
+        self.groundless = False
         if self.state in SENDABLE:
             attempt.send_time = at
             self.move(Move.SUBMIT, at)
@@ -121,15 +165,18 @@ class Request:
         attempt.outcome, attempt.in_flight, attempt.send_time, attempt.reason = Outcome.SENT, False, at, ""
         self.move(Move.SUBMIT, at)
 
-    def refuse(self, attempt: Attempt | None, reason: str, at: datetime) -> None:
+    def refuse(
+        self, attempt: Attempt | None, reason: str, at: datetime, *, most: int = MOST_ATTEMPTS, groundless: bool = False
+    ) -> None:
         """The platform rejected it; after the last attempt nothing more can be tried."""
         if self.state in SENDABLE:
             self.move(Move.SUBMIT, at)
+        self.groundless = groundless
         self.move(Move.REJECT, at, reason)
         if attempt is not None:
             attempt.outcome, attempt.in_flight, attempt.reason = Outcome.REFUSED, False, reason
             attempt.send_time = attempt.send_time or at
-        if len(self.attempts) >= MAX_ATTEMPTS:
+        if len(self.attempts) >= most:
             self.move(Move.GIVE_UP, at, "RESUBMISSION_LIMIT")
 
     def lose_track(self, attempt: Attempt, reason: str, at: datetime) -> None:
@@ -137,6 +184,16 @@ class Request:
         attempt.outcome, attempt.in_flight, attempt.reason = Outcome.UNCERTAIN, False, reason
         if self.state is not State.UNCERTAIN:
             self.move(Move.LOSE_TRACK, at, reason)
+
+    def lapse(self, at: datetime, reason: str) -> None:
+        """What was reached is over without another state: it stays in the books as it was, and nobody waits for it."""
+        self.end_time = self.end_time or at
+        self.reason = reason
+        self.mark(LAPSED)
+
+    def mark(self, *names: str) -> None:
+        """Notes what was reminded of."""
+        self.marks = tuple(dict.fromkeys((*self.marks, *names)))
 
     def put_off(self, attempt: Attempt, reason: str) -> None:
         """It surely did not arrive, or may be sent again under the same key: later."""

@@ -42,6 +42,8 @@ class Move(StrEnum):
     """The platform says that the content is gone."""
     SEE_REMOVED = "SEE_REMOVED"
     """We saw that it is gone."""
+    SEE_PRESENT = "SEE_PRESENT"
+    """We, or the subscriber, saw that it is still there although the platform said otherwise."""
     BLOCK = "BLOCK"
     """The platform blinded it for a time (Network Act 44-2)."""
     DEINDEX = "DEINDEX"
@@ -79,8 +81,19 @@ ENDED = frozenset({State.REMOVED, State.DEINDEXED, State.UNVERIFIED, State.UNRES
 """Nobody waits for anything any more. A temporary block is not an end: it is looked at again when it is over."""
 SENDABLE = frozenset({State.CHECKED, State.SUPPLEMENTED})
 """The next attempt may be sent from here."""
-MAX_ATTEMPTS = 5
-"""Attempts at one request. Filing the same again and again is what Network Act 44-13 lets platforms punish."""
+LOOKED_AT = frozenset(
+    {
+        State.CHECKED,
+        State.SUBMITTED,
+        State.RECEIVED,
+        State.TEMP_BLOCKED,
+        State.UNVERIFIED,
+        State.REJECTED,
+        State.SUPPLEMENTED,
+        State.UNCERTAIN,
+    }
+)
+"""Whatever its state, content that is seen to be gone is removed; a page may also go before anybody was asked."""
 
 
 def after(state: State, move: Move) -> State:
@@ -96,8 +109,10 @@ def after(state: State, move: Move) -> State:
             return State.REJECTED
         case ((State.RECEIVED | State.TEMP_BLOCKED), Move.REPORT_REMOVED):
             return State.UNVERIFIED
-        case ((State.RECEIVED | State.TEMP_BLOCKED | State.UNVERIFIED), Move.SEE_REMOVED):
+        case _, Move.SEE_REMOVED if state in LOOKED_AT:
             return State.REMOVED
+        case State.UNVERIFIED, Move.SEE_PRESENT:
+            return State.RECEIVED
         case ((State.RECEIVED | State.UNVERIFIED), Move.BLOCK):
             return State.TEMP_BLOCKED
         case ((State.RECEIVED | State.UNVERIFIED), Move.DEINDEX):
@@ -106,7 +121,7 @@ def after(state: State, move: Move) -> State:
             return State.SUPPLEMENTED
         case ((State.CHECKED | State.SUPPLEMENTED | State.SUBMITTED), Move.LOSE_TRACK):
             return State.UNCERTAIN
-        case ((State.REJECTED | State.UNCERTAIN | State.RECEIVED | State.TEMP_BLOCKED), Move.GIVE_UP):
+        case _, Move.GIVE_UP if state in LOOKED_AT and state is not State.UNVERIFIED:
             return State.UNRESOLVED
         case _, Move.WITHDRAW if state not in ENDED and state is not State.TEMP_BLOCKED:
             return State.WITHDRAWN

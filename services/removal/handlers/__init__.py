@@ -1,11 +1,16 @@
-"""What removal does: prepare requests, send them, follow the cases, obey commands. One use case, one function."""
+"""What removal does: prepare requests, send them, watch the pages, read replies, follow the cases, obey commands.
+One use case, one function.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from services.chassis.clock import Clock
-from services.removal.ports import CaseFile, Policies, Store, Ways
+from services.removal.domain.following import Rules as FollowingRules
+from services.removal.domain.guards import Rules as GuardRules
+from services.removal.domain.replies import Rules as ReplyRules
+from services.removal.ports import CaseFile, Policies, StatusDesk, Store, Watcher, Ways
 
 PREPARE = "PREPARE"
 """Due work: make requests of the packed sightings of a case (entity: the case)."""
@@ -13,6 +18,10 @@ SUBMIT = "SUBMIT"
 """Due work: send a request (entity: the request)."""
 SUBMIT_AGAIN = "SUBMIT_AGAIN"
 """The same after a pause. A kind of its own: a running job that schedules itself would run at once."""
+FOLLOW = "FOLLOW"
+"""Due work: look at the page of a request and at its clocks (entity: the request)."""
+SUPPLEMENT = "SUPPLEMENT"
+"""Due work: answer a rejection with evidence and put the request again (entity: the request)."""
 
 DRY_RUN = "DRY_RUN"
 ILLEGAL_TRANSITION = "ILLEGAL_TRANSITION"
@@ -26,4 +35,9 @@ class Needs:
     case_file: CaseFile
     policies: Policies
     ways: Ways
+    watcher: Watcher
+    desk: StatusDesk
     clock: Clock
+    following: FollowingRules
+    guards: GuardRules
+    replies: ReplyRules

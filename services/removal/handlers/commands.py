@@ -20,21 +20,30 @@ from services.removal.domain.filing import (
     Claimant,
     Evidence,
     Mandate,
-    attempt_id,
+    Scope,
     authority,
     missing,
 )
+from services.removal.domain.guards import VERDICT
 from services.removal.domain.policy import Path, Policy
-from services.removal.domain.request import Attempt, Request, ResubmissionLimitError
-from services.removal.domain.states import SENDABLE, IllegalMoveError, Move, Outcome, State
+from services.removal.domain.request import Request, ResubmissionLimitError, attempt_id
+from services.removal.domain.states import LOOKED_AT, SENDABLE, IllegalMoveError, Move, State
 from services.removal.handlers import ILLEGAL_TRANSITION, SUBMIT, Needs
+from services.removal.handlers.guarding import judge_ratio
+from services.removal.handlers.keeping import keep
 from services.removal.handlers.preparing import UNKNOWN_PLATFORM, barred, check, claimant_for, make
-from services.removal.ports import Cause, Filing, Sighting, Work
+from services.removal.handlers.replying import answered, settle
+from services.removal.handlers.watching import locked, see_present, see_removed
+from services.removal.ports import Cause, Filing, Note, Sighting, Work
 
 LONGEST_MANDATE = timedelta(days=731)
 """A mandate ends within two years."""
 LONGEST_BLOCK = timedelta(days=366)
 """Bound of input; the Network Act's temporary measure ends after 30 days."""
+DO_NOT_FILE = "DO_NOT_FILE"
+SUBSCRIBER_CONFIRMED = "SUBSCRIBER_CONFIRMED"
+_FOR_THE_PERSON = frozenset({State.CHECKED, State.SUPPLEMENTED, State.REJECTED})
+"""States in which a request on the person's path waits for them."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,10 @@ class Package:
 
     endpoint: str
     filing: Filing
+    language: str
+    policy: Policy
+    fallbacks: tuple[Policy, ...]
+    """Public bodies to turn to."""
 
 
 async def create(needs: Needs, command: Command, case_id: str, sighting_id: str, platform: str) -> Request:
@@ -116,18 +129,12 @@ async def supplement(needs: Needs, command: Command, request_id: str, pack_versi
         request = await _get(work, command, request_id)
         evidence = replace(fresh, statement=statement or work.unseal(request).statement)
         request.evidence_sealed = work.seal(request, evidence)
-        await _supplement(work, request, policy, evidence, claimant, needs.clock.now())
-        return await _done(work, command, request)
-
-
-async def _supplement(
-    work: Work, request: Request, policy: Policy, evidence: Evidence, claimant: Claimant | None, at: datetime
-) -> None:
-    if request.state is State.DRAFT:
-        await check(work, request, policy, evidence, claimant, at)
-        return
-    _move(request, Move.SUPPLEMENT, at)
-    request.missing = missing(policy, evidence, claimant)
+        if request.state is State.DRAFT:
+            await check(needs, work, request, policy, evidence, claimant, command.cause)
+        else:
+            _move(request, Move.SUPPLEMENT, needs.clock.now())
+            request.missing = missing(policy, evidence, claimant)
+        return await _done(needs, work, command, request)
 
 
 async def resubmit(needs: Needs, command: Command, request_id: str) -> Request:
@@ -142,11 +149,11 @@ async def resubmit(needs: Needs, command: Command, request_id: str) -> Request:
         if request.state not in (State.CHECKED, State.SUPPLEMENTED, State.UNCERTAIN):
             raise _illegal(request.state, Move.SUBMIT)
         try:
-            request.next_attempt()
+            request.next_attempt(_policy(needs, request).resubmission.most_attempts)
         except ResubmissionLimitError:
-            raise FailedPrecondition("RESUBMISSION_LIMIT", "It was submitted as often as is decent.") from None
+            raise _too_often() from None
         await work.schedule(SUBMIT, [request_id], needs.clock.now())
-        return await _done(work, command, request)
+        return await _done(needs, work, command, request)
 
 
 async def record_response(
@@ -158,11 +165,13 @@ async def record_response(
     reference: str = "",
     reason: str = "",
     block_until: datetime | None = None,
+    reply_id: str = "",
 ) -> Request:
-    """Records what the platform answered; `move` is ACCEPT, REJECT, REPORT_REMOVED, BLOCK or DEINDEX.
+    """Records what the platform answered; `move` is ACCEPT, REJECT, REPORT_REMOVED, BLOCK or DEINDEX. `reply_id` names
+    the reply that said so, where a person has read one.
 
-    REMOVED is what the platform says: the request is UNVERIFIED until somebody has seen it. Raises NotFound,
-    InvalidInput for a block without a sensible end, FailedPrecondition ILLEGAL_TRANSITION.
+    REMOVED is what the platform says: somebody looks at the page, and where nobody can, the request is UNVERIFIED.
+    Raises NotFound, InvalidInput for a block without a sensible end, FailedPrecondition ILLEGAL_TRANSITION.
     """
     now = needs.clock.now()
     if move is Move.BLOCK and (block_until is None or not now < block_until <= now + LONGEST_BLOCK):
@@ -171,35 +180,69 @@ async def record_response(
         if await work.recall(command.caller, command.method, command.message) is not None:
             return await _get(work, command, request_id)
         request = await _get(work, command, request_id)
+        policy = _policy(needs, request)
         try:
-            _answer(request, move, reference, reason, now)
+            answered(request, policy, move, reference, reason, now, block_until=block_until)
         except IllegalMoveError as error:
             raise _illegal(error.state, error.move) from None
-        request.block_until = block_until if move is Move.BLOCK else None
-        return await _done(work, command, request)
+        except ResubmissionLimitError:
+            raise _too_often() from None
+        if reply_id and not await settle(work, needs, request, reply_id, command.cause):
+            raise NotFound("REPLY_NOT_FOUND", "There is no such reply about this request.")
+        done = await _done(needs, work, command, request)
+        if move is Move.REJECT:
+            await judge_ratio(needs, work, policy.platform)
+        return done
 
 
-def _answer(request: Request, move: Move, reference: str, reason: str, at: datetime) -> None:
-    """Raises IllegalMoveError."""
-    attempt = request.attempts[-1] if request.attempts else None
-    match move:
-        case Move.ACCEPT:
-            request.accept(_answered(request, attempt, move), reference, at)
-        case Move.REJECT:
-            refused = _answered(request, attempt, move) if request.state in SENDABLE else attempt
-            request.refuse(refused, reason, at)
-        case _:
-            request.move(move, at, reason)
+async def tell(needs: Needs, command: Command, request_id: str, answer: str, reference: str) -> Request:
+    """Records what the subscriber says: FILE_IT, DO_NOT_FILE, FILED, GONE, PRESENT. Returns the request that goes on.
+
+    Raises NotFound, FailedPrecondition ILLEGAL_TRANSITION.
+    """
+    async with needs.store.begin() as work:
+        done = await work.recall(command.caller, command.method, command.message)
+        if done is not None:
+            return await _get(work, command, done, lock=False)
+        request = await locked(work, request_id)
+        if request is None or (command.own and request.subscriber_id != command.own):
+            raise _not_found()
+        policy, now = _policy(needs, request), needs.clock.now()
+        goes_on = request
+        match answer:
+            case "FILE_IT":
+                if request.state not in SENDABLE:
+                    raise _illegal(request.state, Move.SUBMIT)
+                request.released = tuple(dict.fromkeys((*request.released, VERDICT)))
+                await work.schedule(SUBMIT, [request_id], now)
+            case "DO_NOT_FILE":
+                _move(request, Move.WITHDRAW, now, DO_NOT_FILE)
+            case "FILED":
+                _filed(request, policy, reference, now)
+            case "GONE":
+                if request.state not in LOOKED_AT:
+                    raise _illegal(request.state, Move.SEE_REMOVED)
+                see_removed(request, SUBSCRIBER_CONFIRMED, now)
+            case _:
+                goes_on = await see_present(needs, work, request, policy, now, command.cause)
+        await work.note(request, Note("ANSWER", answer), now, command.cause)
+        await keep(needs, work, request, policy, command.cause)
+        await work.remember(command.caller, command.method, command.message, goes_on.request_id)
+        return goes_on
 
 
-def _answered(request: Request, attempt: Attempt | None, move: Move) -> Attempt:
-    """The attempt that the answer is about; a person's own filing counts as one. Raises IllegalMoveError."""
-    if request.state in SENDABLE and request.path is not Path.PERSON:
-        # Nothing was sent: there is nothing that the platform could have answered.
-        raise IllegalMoveError(request.state, move)
-    if attempt is None or attempt.outcome in (Outcome.ACCEPTED, Outcome.REFUSED):
-        return request.next_attempt()
-    return attempt
+def _filed(request: Request, policy: Policy, reference: str, at: datetime) -> None:
+    """The person has filed it. A reference is the platform's own acceptance; without one it is out and no more."""
+    if request.state not in SENDABLE or request.path is not Path.PERSON:
+        raise _illegal(request.state, Move.SUBMIT)
+    try:
+        attempt = request.next_attempt(policy.resubmission.most_attempts)
+    except ResubmissionLimitError:
+        raise _too_often() from None
+    if reference:
+        request.accept(attempt, reference, at)
+    else:
+        request.sent(attempt, at)
 
 
 async def withdraw(needs: Needs, command: Command, request_id: str) -> Request:
@@ -209,16 +252,19 @@ async def withdraw(needs: Needs, command: Command, request_id: str) -> Request:
             return await _get(work, command, request_id)
         request = await _get(work, command, request_id)
         _move(request, Move.WITHDRAW, needs.clock.now())
-        return await _done(work, command, request)
+        return await _done(needs, work, command, request)
 
 
 async def package(needs: Needs, own: str, request_id: str) -> Package:
-    """What the person needs to file the request. Raises NotFound, FailedPrecondition NOT_FOR_PERSON."""
+    """What the person needs to file the request, or, where the platform did not help, to turn to a public body.
+    Raises NotFound, FailedPrecondition NOT_FOR_PERSON.
+    """
     async with needs.store.begin() as work:
         request = await work.request(request_id, lock=False)
         if request is None or (own and request.subscriber_id != own):
             raise _not_found()
-        if request.path is not Path.PERSON or request.state is not State.CHECKED:
+        given_up = request.state is State.UNRESOLVED
+        if not given_up and (request.path is not Path.PERSON or request.state not in _FOR_THE_PERSON):
             raise FailedPrecondition("NOT_FOR_PERSON", "This request does not wait for the person.")
         evidence = work.unseal(request)
         subscriber = await work.subscriber(request.subscriber_id)
@@ -226,7 +272,9 @@ async def package(needs: Needs, own: str, request_id: str) -> Package:
     claimant = await claimant_for(needs, policy, request.subscriber_id) or Claimant()
     reference = attempt_id(request_id, len(request.attempts) + 1)
     filing = needs.policies.render(policy, evidence, claimant, None, reference=reference, language=subscriber.language)
-    return Package(policy.endpoint, filing)
+    found = [needs.policies.get(body) for body in policy.fallback]
+    fallbacks = tuple(body for body in found if body is not None)
+    return Package(policy.endpoint, filing, subscriber.language, policy, fallbacks)
 
 
 async def grant_mandate(
@@ -236,6 +284,7 @@ async def grant_mandate(
     platforms: Sequence[str],
     document_sha256: bytes,
     expire_time: datetime,
+    scope: Sequence[Scope] = (Scope.FILE, Scope.SUPPLEMENT),
 ) -> Mandate:
     """Notes a mandate; requests that waited for it go on. Raises InvalidInput."""
     now = needs.clock.now()
@@ -249,7 +298,7 @@ async def grant_mandate(
             return await _mandate(work, subscriber_id, done)
         if work.erased(subscriber_id):
             raise FailedPrecondition("OWNER_ERASED", "The owner of this data has been erased.")
-        mandate = Mandate(uuid7(), tuple(sorted(set(platforms))), document_sha256, expire_time)
+        mandate = Mandate(uuid7(), tuple(sorted(set(platforms))), document_sha256, expire_time, scope=tuple(scope))
         await work.save_mandate(subscriber_id, mandate, now, command.cause)
         waiting = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [NO_MANDATE])
         await work.schedule(SUBMIT, waiting, now)
@@ -284,8 +333,8 @@ async def _get(work: Work, command: Command, request_id: str, *, lock: bool = Tr
     return request
 
 
-async def _done(work: Work, command: Command, request: Request) -> Request:
-    await work.save(request, command.cause)
+async def _done(needs: Needs, work: Work, command: Command, request: Request) -> Request:
+    await keep(needs, work, request, _policy(needs, request), command.cause)
     await work.remember(command.caller, command.method, command.message, request.request_id)
     return request
 
@@ -320,9 +369,9 @@ def _policy(needs: Needs, request: Request) -> Policy:
     return policy
 
 
-def _move(request: Request, move: Move, at: datetime) -> None:
+def _move(request: Request, move: Move, at: datetime, reason: str = "") -> None:
     try:
-        request.move(move, at)
+        request.move(move, at, reason)
     except IllegalMoveError as error:
         raise _illegal(error.state, error.move) from None
 
@@ -333,6 +382,10 @@ def _illegal(state: State, move: Move) -> FailedPrecondition:
         "The request is not in a state that allows this.",
         metadata={"state": state.value, "move": move.value},
     )
+
+
+def _too_often() -> FailedPrecondition:
+    return FailedPrecondition("RESUBMISSION_LIMIT", "It was submitted as often as is decent.")
 
 
 def _wrong(field: str, reason: str) -> InvalidInput:

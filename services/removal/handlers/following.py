@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from services.removal.domain.filing import NO_CONSENT, SUSPENDED
-from services.removal.domain.states import IllegalMoveError, Move, State
-from services.removal.handlers import PREPARE, SUBMIT
+from services.removal.domain.states import LOOKED_AT, IllegalMoveError, Move, State
+from services.removal.handlers import FOLLOW, PREPARE, SUBMIT
 from services.removal.handlers.preparing import CASE_CLOSED, CONSENT_WITHDRAWN
 from services.removal.ports import Sighting, Work
 
@@ -83,6 +83,8 @@ async def _go_on(work: Work, subscriber_id: str, at: datetime) -> None:
     await work.schedule(PREPARE, await work.held_cases(subscriber_id), at)
     held = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [SUSPENDED, NO_CONSENT])
     await work.schedule(SUBMIT, held, at)
+    # Looks and clocks stood still meanwhile.
+    await work.schedule(FOLLOW, await work.waiting(subscriber_id, sorted(LOOKED_AT | {State.REMOVED}), ()), at)
 
 
 async def _withdraw(work: Work, request_ids: Sequence[str], reason: str, at: datetime) -> None:

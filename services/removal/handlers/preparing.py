@@ -20,9 +20,10 @@ from services.removal.domain.filing import (
     missing,
 )
 from services.removal.domain.policy import Policy
-from services.removal.domain.request import Request
+from services.removal.domain.request import REAPPEARED, Request
 from services.removal.domain.states import ENDED, Move, State
 from services.removal.handlers import SUBMIT, Needs
+from services.removal.handlers.keeping import keep
 from services.removal.ports import SYSTEM, Cause, Sighting, Subscriber, Work
 
 log = logger(__name__)
@@ -85,17 +86,59 @@ async def make(
     await work.subscriber(sighting.subscriber_id, lock=True)
     url_ref = work.url_ref(normalise(evidence.source_url))
     latest = await work.latest(sighting.subscriber_id, url_ref, policy.platform)
-    if latest is not None and not (_obstacle_is_gone(latest) or (anew and latest.state in ENDED)):
+    if latest is not None and _reposted(latest, evidence) and latest.episode < needs.following.most_episodes:
+        latest.lapse(now, REAPPEARED)
+        await work.save(latest)
+        request = await next_episode(needs, work, latest, policy, evidence, claimant, cause)
+    elif latest is not None and not (_obstacle_is_gone(latest) or (anew and latest.state in ENDED)):
         request = latest
     else:
-        request = _draft(sighting, policy, url_ref, latest.episode + 1 if latest else 1, now)
+        request = _draft(sighting, policy, url_ref, latest, now)
         request.evidence_sealed = work.seal(request, evidence)
         request.made(now)
-        await check(work, request, policy, evidence, claimant, now)
-        await work.save(request, cause)
+        await check(needs, work, request, policy, evidence, claimant, cause)
     await work.link(request.request_id, sighting.case_id)
     await work.save_sighting(replace(sighting, outcome=PREPARED, request_id=request.request_id))
     return request
+
+
+async def next_episode(
+    needs: Needs,
+    work: Work,
+    before: Request,
+    policy: Policy,
+    evidence: Evidence,
+    claimant: Claimant | None,
+    cause: Cause | None = None,
+) -> Request:
+    """The content is there again: the request that asks for it anew, for the same cases. The caller holds the lock on
+    the subscriber and saves the request of the episode before.
+    """
+    now = needs.clock.now()
+    sighting = Sighting(before.sighting_id, "", before.subscriber_id, before.platform, evidence.pack_version)
+    request = _draft(sighting, policy, before.url_ref, before, now)
+    request.case_ids = before.case_ids
+    request.released = before.released
+    request.evidence_sealed = work.seal(request, replace(evidence, statement=""))
+    if before.baseline_sealed:
+        request.baseline_sealed = work.seal_baseline(request, work.unseal_baseline(before))
+        request.look_time = before.look_time
+    request.made(now, REAPPEARED)
+    await check(needs, work, request, policy, evidence, claimant, cause or SYSTEM)
+    for case_id in before.case_ids:
+        await work.link(request.request_id, case_id)
+    return request
+
+
+def _reposted(latest: Request, evidence: Evidence) -> bool:
+    """Whether content that was gone was found again later."""
+    if latest.state not in (State.REMOVED, State.UNVERIFIED) or latest.end_time is None:
+        return False
+    try:
+        found = datetime.fromisoformat(evidence.discover_time)
+    except ValueError:
+        return False
+    return found.tzinfo is not None and found > latest.end_time
 
 
 def _obstacle_is_gone(latest: Request) -> bool:
@@ -106,18 +149,33 @@ def _obstacle_is_gone(latest: Request) -> bool:
 
 
 async def check(
-    work: Work, request: Request, policy: Policy, evidence: Evidence, claimant: Claimant | None, at: datetime
+    needs: Needs,
+    work: Work,
+    request: Request,
+    policy: Policy,
+    evidence: Evidence,
+    claimant: Claimant | None,
+    cause: Cause = SYSTEM,
 ) -> None:
-    """Checks the required fields of a draft; a complete one is checked, and sent if we may."""
+    """Checks the required fields of a draft and keeps it; a complete one is checked, and sent if we may."""
+    now = needs.clock.now()
     request.missing = missing(policy, evidence, claimant)
     if request.missing:
         request.wait(MISSING_EVIDENCE)
+        await keep(needs, work, request, policy, cause)
         return
-    request.move(Move.CHECK, at)
-    right = authority(policy, await work.mandates(request.subscriber_id), at)
+    request.move(Move.CHECK, now)
+    right = authority(policy, await work.mandates(request.subscriber_id), now)
     request.wait(right.obstacle, right.path)
+    await keep(needs, work, request, policy, cause)
     if not right.obstacle:
-        await work.schedule(SUBMIT, [request.request_id], at)
+        await work.schedule(SUBMIT, [request.request_id], now)
+
+
+async def evidence_of(needs: Needs, sighting: Sighting) -> Evidence | None:
+    """What the latest pack says of a sighting; None where it is not in it."""
+    found = await _from_pack(needs, sighting.case_id, [sighting.sighting_id], 0)
+    return found.get(sighting.sighting_id)
 
 
 async def claimant_for(needs: Needs, policy: Policy, subscriber_id: str) -> Claimant | None:
@@ -130,18 +188,19 @@ def barred(subscriber: Subscriber) -> str:
     return SUSPENDED if subscriber.suspended else "" if subscriber.removal_consent else NO_CONSENT
 
 
-def _draft(sighting: Sighting, policy: Policy, url_ref: bytes, episode: int, at: datetime) -> Request:
+def _draft(sighting: Sighting, policy: Policy, url_ref: bytes, before: Request | None, at: datetime) -> Request:
     return Request(
         request_id=uuid7(),
         subscriber_id=sighting.subscriber_id,
         platform=policy.platform,
         url_ref=url_ref,
-        episode=episode,
+        episode=before.episode + 1 if before else 1,
         sighting_id=sighting.sighting_id,
         policy_version=policy.version,
         path=policy.path,
         create_time=at,
         state=State.DRAFT,
+        previous_id=before.request_id if before else "",
         case_ids=(sighting.case_id,),
     )
 

@@ -11,11 +11,21 @@ from datetime import timedelta
 
 from services.chassis.telemetry import logger, stage
 from services.removal.domain.address import host_of
-from services.removal.domain.filing import Claimant, Evidence, Mandate, attempt_id, authority
+from services.removal.domain.filing import Claimant, Evidence, Mandate, authority
+from services.removal.domain.guards import (
+    PLATFORM_PAUSED,
+    RATE_LIMIT,
+    TWO_PEOPLE,
+    VERDICT,
+    WAITS_FOR_REVIEW,
+    WAITS_FOR_VERDICT,
+)
 from services.removal.domain.policy import Policy
-from services.removal.domain.request import Attempt, Request
+from services.removal.domain.request import Attempt, Request, ResubmissionLimitError
 from services.removal.domain.states import SENDABLE, State
 from services.removal.handlers import SUBMIT, SUBMIT_AGAIN, Needs
+from services.removal.handlers.guarding import judge_ratio
+from services.removal.handlers.keeping import keep
 from services.removal.handlers.preparing import barred, claimant_for
 from services.removal.ports import Accepted, Answer, Barred, Later, Refused, Sent, Unknown, Way, Work
 
@@ -50,13 +60,13 @@ async def submit(needs: Needs, kind: str, request_id: str) -> None:
         if plan is None:
             return
         claimant = await claimant_for(needs, plan.policy, plan.subscriber_id) or Claimant()
-        attempt = await _intend(needs, request_id, plan)
+        attempt = await _intend(needs, kind, request_id, plan)
         if attempt is None:
             return
-        key = attempt_id(request_id, attempt.number)
+        key = attempt.attempt_id
         filing = needs.policies.render(plan.policy, plan.evidence, claimant, plan.mandate, reference=key)
         answer = await plan.way.sender.send(plan.policy, plan.way.endpoint, filing, key)
-        await _record(needs, kind, request_id, attempt.number, answer)
+        await _record(needs, kind, request_id, attempt.number, answer, plan.policy)
 
 
 async def _plan(needs: Needs, request_id: str) -> _Plan | None:
@@ -70,7 +80,7 @@ async def _plan(needs: Needs, request_id: str) -> _Plan | None:
         if isinstance(plan, _Plan):
             return plan
         request.wait(plan, request.path)
-        await work.save(request)
+        await keep(needs, work, request, policy)
         return None
 
 
@@ -83,31 +93,68 @@ async def _way(needs: Needs, work: Work, request: Request, policy: Policy) -> _P
     if right.obstacle:
         return right.obstacle
     evidence = work.unseal(request)
-    way = needs.ways.find(policy, host_of(evidence.source_url))
+    host = host_of(evidence.source_url)
+    if policy.hold_for_verdict and VERDICT not in request.released:
+        return WAITS_FOR_VERDICT
+    if needs.guards.needs_two_people(host) and TWO_PEOPLE not in request.released:
+        return WAITS_FOR_REVIEW
+    way = needs.ways.find(policy, host)
     return way if isinstance(way, str) else _Plan(request.subscriber_id, policy, way, evidence, right.mandate)
 
 
-async def _intend(needs: Needs, request_id: str, plan: _Plan) -> Attempt | None:
-    """Commits that sending begins; None where it must not (any more)."""
+async def _intend(needs: Needs, kind: str, request_id: str, plan: _Plan) -> Attempt | None:
+    """Commits that sending begins; None where it must not (any more), or not yet."""
     async with needs.store.begin() as work:
         request = await work.request(request_id)
         if request is None or not request.may_be_sent:
             return None
-        attempt = request.next_attempt()
+        try:
+            attempt = request.next_attempt(plan.policy.resubmission.most_attempts)
+        except ResubmissionLimitError:
+            return None
         interrupted = attempt.in_flight and not plan.way.sender.repeatable
         if interrupted or attempt.tries >= MAX_TRIES:
             request.lose_track(attempt, LOST if interrupted else RETRIES_EXHAUSTED, needs.clock.now())
+            await keep(needs, work, request, plan.policy)
+            return None
+        if not await _passes(needs, work, kind, request, plan.policy):
             await work.save(request)
             return None
         attempt.in_flight = True
         attempt.tries += 1
+        request.slot_time = None
         request.path = plan.policy.path
         request.policy_version = plan.policy.version
         await work.save(request)
         return attempt
 
 
-async def _record(needs: Needs, kind: str, request_id: str, number: int, answer: Answer) -> None:
+async def _passes(needs: Needs, work: Work, kind: str, request: Request, policy: Policy) -> bool:
+    """Whether the gate of the platform is open and it is this request's turn; otherwise the request says what it waits
+    for, and is scheduled for when that is over by itself. A turn that was taken is kept.
+    """
+    now = needs.clock.now()
+    gate = await work.gate(policy.platform)
+    if obstacle := gate.obstacle(now):
+        request.wait(obstacle)
+        if obstacle == PLATFORM_PAUSED and gate.pause_until is not None:
+            await work.schedule(_other(kind), [request.request_id], gate.pause_until)
+        return False
+    if request.slot_time is None:
+        request.slot_time = gate.turn(policy.pace, now)
+        await work.save_gate(gate)
+    if request.slot_time > now:
+        request.wait(RATE_LIMIT)
+        await work.schedule(_other(kind), [request.request_id], request.slot_time)
+        return False
+    return True
+
+
+def _other(kind: str) -> str:
+    return SUBMIT_AGAIN if kind == SUBMIT else SUBMIT
+
+
+async def _record(needs: Needs, kind: str, request_id: str, number: int, answer: Answer, policy: Policy) -> None:
     """Commits what came of it."""
     async with needs.store.begin() as work:
         request = await work.request(request_id)
@@ -115,15 +162,18 @@ async def _record(needs: Needs, kind: str, request_id: str, number: int, answer:
             return
         attempt = request.attempts[number - 1]
         if request.state in SENDABLE | {State.UNCERTAIN}:
-            await _apply(needs, work, kind, request, attempt, answer)
+            await _apply(needs, work, kind, request, attempt, answer, policy)
         else:
             # Withdrawn, or settled by a person, while it was on its way: only the attempt remembers.
             attempt.in_flight = False
-        await work.save(request)
+        await keep(needs, work, request, policy)
+        await _count(needs, work, policy, answer)
         log.info("removal_attempt", removal_request_id=request_id, attempt=number, answer=type(answer).__name__)
 
 
-async def _apply(needs: Needs, work: Work, kind: str, request: Request, attempt: Attempt, answer: Answer) -> None:
+async def _apply(
+    needs: Needs, work: Work, kind: str, request: Request, attempt: Attempt, answer: Answer, policy: Policy
+) -> None:
     now = needs.clock.now()
     match answer:
         case Accepted(reference):
@@ -131,7 +181,9 @@ async def _apply(needs: Needs, work: Work, kind: str, request: Request, attempt:
         case Sent():
             request.sent(attempt, now)
         case Refused(reason):
-            request.refuse(attempt, reason, now)
+            known = policy.rejection(reason)
+            most, groundless = policy.resubmission.most_attempts, known is not None and known.groundless
+            request.refuse(attempt, reason, now, most=most, groundless=groundless)
         case Unknown(reason):
             request.lose_track(attempt, reason, now)
         case Barred(reason):
@@ -139,8 +191,21 @@ async def _apply(needs: Needs, work: Work, kind: str, request: Request, attempt:
         case Later(reason, after_s):
             request.put_off(attempt, reason)
             pause = timedelta(seconds=after_s) if after_s is not None else pause_after(attempt.tries)
-            other = SUBMIT_AGAIN if kind == SUBMIT else SUBMIT
-            await work.schedule(other, [request.request_id], now + pause)
+            await work.schedule(_other(kind), [request.request_id], now + pause)
+
+
+async def _count(needs: Needs, work: Work, policy: Policy, answer: Answer) -> None:
+    """What the answer says about the platform: it fails, it works, it finds our requests groundless."""
+    match answer:
+        case Later() | Barred():
+            gate = await work.gate(policy.platform)
+            gate.failed(needs.guards, needs.clock.now())
+            await work.save_gate(gate)
+        case Refused():
+            await work.worked(policy.platform)
+            await judge_ratio(needs, work, policy.platform)
+        case _:
+            await work.worked(policy.platform)
 
 
 def pause_after(tries: int) -> timedelta:

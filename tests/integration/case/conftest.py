@@ -71,6 +71,8 @@ async def world(case_database: str, tmp_path: Path) -> AsyncIterator[World]:
             cases=case_service_pb2_grpc.CaseServiceStub(channel),
             people=subscriber_service_pb2_grpc.SubscriberServiceStub(channel),
             reviews=review_service_pb2_grpc.ReviewServiceStub(channel),
+            channel=channel,
+            port=port,
         )
     await server.stop(None)
     await database.close()

@@ -67,9 +67,15 @@ async def test_a_case_gets_a_pack_that_verifies_offline(
         found.items,
         found.manifest_sha256,
     )
-    key = str(tmp_path / "public" / "case-evidence.pub")
-    assert 0 == main(["evidence", "verify", str(file), "--public-key", key, "--json"])
+    keys = [f"--public-key={tmp_path}/public/{name}.pub" for name in ("case-evidence", "case-time")]
+    assert 0 == main(["evidence", "verify", str(file), *keys, "--json"])
     assert json.loads(capsys.readouterr().out)["valid"]
+    assert 3 == main(["evidence", "verify", str(file), *keys[1:]])
+    assert "First wrong: manifest.sig: KEY_UNKNOWN" in capsys.readouterr().out
+    file.write_bytes(archive[:-1])
+    assert 1 == main(["evidence", "verify", str(file), *keys])
+    assert "First wrong: (directory): BYTES_DIFFER" in capsys.readouterr().out
+    assert 3 == main(["evidence", "verify", str(tmp_path / "nothing.zip"), *keys])
 
 
 async def test_a_pack_holds_what_removal_needs(world: World) -> None:
@@ -94,11 +100,14 @@ async def test_a_pack_holds_what_removal_needs(world: World) -> None:
         assert {f"{folder}/{name}" for name in ("capture.json", "decision.json", "masked.txt", "thumbnail.jpg")} | {
             "manifest.json",
             "manifest.sig",
+            "manifest.time",
+            "EvidencePackReport.json",
+            "report.html",
         } == set(pack.namelist())
         capture = json.loads(pack.read(f"{folder}/capture.json"))
         manifest = json.loads(pack.read("manifest.json"))
     assert (URL, "77", "sns-1") == (capture["source_url"], capture["post_id"], capture["channel"])
-    assert ["FETCHED", "PACKED"] == [entry["action"] for entry in manifest["custody"]]
+    assert ["CAPTURED", "REDUCED", "PULLED", "PACKED"] == [entry["action"] for entry in manifest["custody"]]
 
 
 async def test_a_repost_makes_a_new_version_that_tells_of_the_new_sighting_only(world: World) -> None:
@@ -222,23 +231,26 @@ async def test_old_versions_keep_their_manifest_and_the_last_three_everything(wo
             names[version] = len(pack.namelist())
             manifest = pack.read("manifest.json")
         assert hashlib.sha256(manifest).digest() == summary.manifest_sha256
-    assert {1: 2, 2: 2, 3: 14, 4: 18, 5: 22} == names
+    assert {1: 4, 2: 4, 3: 17, 4: 21, 5: 25} == names
     logs = [r.evidence_pack_log for r in await world.records()]
     assert 2 == len([log for log in logs if log.action == "SUPERSEDED"])
 
 
 async def test_a_full_archive_leaves_the_oldest_out_and_says_so(world: World) -> None:
     person, needs = await world.person(), world.service.packing
-    world.service = replace(world.service, packing=replace(needs, most_bytes=7_000))
-    await world.match(*(world.facts(person, cluster_id="c1") for _ in range(4)))
+    world.service = replace(world.service, packing=replace(needs, most_bytes=60_000))
+    facts = [world.facts(person, cluster_id="c1") for _ in range(4)]
+    for each in facts:
+        world.detector.captures[each.decision_id].masked_text = "x" * 12_000
+    await world.match(*facts)
     await world.work()
     [packed] = await world.events(events_pb2.EvidencePacked)
     logs = [r.evidence_pack_log for r in await world.records()]
     omitted = [log for log in logs if log.action == "OMITTED"]
     assert 4 == len(packed.sightings) + len(omitted)
-    assert omitted
+    assert 0 < len(omitted) < 4
     _, archive = await fetched(world, packed.case_id)
-    assert len(archive) <= 7_000
+    assert len(archive) <= 60_000
     # Nothing is new, so nothing is packed again.
     await world.service.due()[PACK](DueItem(PACK, packed.case_id, world.clock.now(), 1, 0, ""))
     assert 1 == len(await world.events(events_pb2.EvidencePacked))
@@ -258,7 +270,7 @@ async def test_custody_is_the_same_before_and_after_the_crops_are_put_away(world
         _, archive = await fetched(world, (await only_case(world)).case_id)
         with zipfile.ZipFile(BytesIO(archive)) as pack:
             custody = json.loads(pack.read("manifest.json"))["custody"]
-        return [(entry["time"], entry["sha256"]) for entry in custody if entry["action"] == "FETCHED"]
+        return [(entry["time"], entry["sha256_after"]) for entry in custody if entry["action"] == "PULLED"]
 
     await says("ann")
     await world.work()

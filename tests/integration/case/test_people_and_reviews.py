@@ -242,6 +242,25 @@ async def test_a_case_follows_its_removal_requests_and_closes_by_itself(world: W
     assert Resolution.RESOLUTION_REMOVED == closed.resolution
 
 
+async def test_content_that_reappears_opens_a_closed_case(world: World) -> None:
+    await world.match(world.facts(await world.person(), cluster_id="c1"))
+    await world.work()
+    case_id = (await only(world)).case_id
+
+    def facts(state: str) -> removal.RemovalFacts:
+        number = RemovalState.Value(f"REMOVAL_STATE_{state}")
+        return removal.RemovalFacts(removal_request_id=uuid7(), case_ids=[case_id], state=number)
+
+    await world.feed(removal.RemovalCompleted(facts=facts("REMOVED")), publisher="removal")
+    world.clock.advance(timedelta(days=8))
+    await world.work()
+    assert CaseState.CASE_STATE_CLOSED == (await only(world)).state
+    await world.feed(removal.ContentReappeared(facts=facts("DRAFT")), publisher="removal")
+    assert CaseState.CASE_STATE_ACTION_STARTED == (await only(world)).state
+    [reopened] = await world.events(events_pb2.CaseReopened)
+    assert "CONTENT_REAPPEARED" == reopened.reason
+
+
 # --- review ---
 
 
@@ -270,7 +289,7 @@ async def test_a_reviewers_match_opens_a_case_with_the_human_wait(world: World) 
     case_id = (await label(world, "ann", item.review_item_id, rv.LABEL_MATCH)).case_id
     assert (await only(world)).case_id == case_id
     [second] = await leased(world, "bob")
-    assert case_id == (await label(world, "bob", second.review_item_id, rv.LABEL_NO_MATCH)).case_id
+    assert "" == (await label(world, "bob", second.review_item_id, rv.LABEL_NO_MATCH)).case_id
     assert [] == await leased(world, "ann")
     assert ["REVIEW_OPENED", "OPENED"] == await world.transitions()
     opened = next(r for r in await world.records() if r.case_lifecycle_log.transition == "OPENED")

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select, text, update
 
 from misuse.case.v1 import (
     case_service_pb2_grpc,
@@ -90,8 +90,13 @@ class World:
     cases: case_service_pb2_grpc.CaseServiceAsyncStub
     people: subscriber_service_pb2_grpc.SubscriberServiceAsyncStub
     reviews: review_service_pb2_grpc.ReviewServiceAsyncStub
+    channel: grpc.aio.Channel
+    port: int = 0
+    """Of the service, for clients of another kind."""
     taken: int = 0
     """Last outbox row that was fed back as a record."""
+    port: int = 0
+    """Where the service listens on 127.0.0.1."""
 
     # --- tokens ---
 
@@ -112,6 +117,10 @@ class World:
 
     def reviewer(self, name: str) -> Metadata:
         return self.signed(ROLE_REVIEWER, PURPOSE_REVIEW, name)
+
+    @property
+    def operator_reviews(self) -> Metadata:
+        return self.signed(ROLE_OPERATOR, PURPOSE_REVIEW)
 
     def subscriber(self, subscriber_id: str) -> Metadata:
         return self.signed(ROLE_SUBSCRIBER, PURPOSE_PROTECTION, subscriber_id)
@@ -145,10 +154,17 @@ class World:
         self.detector.captures[facts.decision_id] = capture_of(facts)
         return facts
 
+    def event(self, facts: MatchFacts) -> Event:
+        """The detector's word that these facts match, as the consumer gets it."""
+        message = SignalMatched(facts=facts)
+        return Event("detector", 0, 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+
     async def feed(self, *messages: Message, publisher: str = "detector") -> None:
         """Applies events of a publisher in one transaction, runs of one type together as the consumer does."""
         following = self.service.following
-        handlers = {**following.signals(), **following.removals(), **following.records()}
+        handlers = {
+            **following.signals(), **following.removals(), **following.records(), **following.samples(),
+        }  # fmt: skip
         runs: list[list[Event]] = []
         for number, message in enumerate(messages):
             event = Event(publisher, 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
@@ -173,10 +189,15 @@ class World:
         self.clock.advance(self.service.needs.rules.pack_after)
         while items := await self._due():
             for item in items:
+                same = (DUE.c.kind == item.kind) & (DUE.c.entity_id == item.entity_id)
+                async with self.database.begin() as session:
+                    # As the worker holds it: a handler may schedule its own row for later.
+                    await session.execute(update(DUE).where(same).values(lease_until=datetime.max.replace(tzinfo=UTC)))
                 await self.service.due()[item.kind](item)
                 async with self.database.begin() as session:
-                    same = (DUE.c.kind == item.kind) & (DUE.c.entity_id == item.entity_id)
-                    await session.execute(delete(DUE).where(same, DUE.c.generation == item.generation))
+                    held = same & DUE.c.lease_until.is_not(None)
+                    await session.execute(delete(DUE).where(held, DUE.c.generation == item.generation))
+                    await session.execute(update(DUE).where(held).values(lease_until=None))
         await self.log_own_records()
 
     async def _due(self) -> list[DueItem]:
@@ -184,6 +205,13 @@ class World:
         async with self.database.begin() as session:
             rows = await session.execute(select(*columns).where(DUE.c.due_time <= self.clock.now()))
             return [DueItem(*row) for row in rows]
+
+    async def due_item(self, kind: str, entity_id: str) -> DueItem:
+        """The row of scheduled work."""
+        columns = [DUE.c[name] for name in DueItem.__dataclass_fields__]
+        async with self.database.begin() as session:
+            query = select(*columns).where(DUE.c.kind == kind, DUE.c.entity_id == entity_id)
+            return DueItem(*(await session.execute(query)).one())
 
     async def log_own_records(self) -> None:
         async with self.database.begin() as session:

@@ -49,6 +49,7 @@ async def test_every_decision_leaves_one_record_and_nobody_leaves_none(world):
     records = await world.records("match_decision_log")
     assert [common.BAND_MATCH, common.BAND_NONE, common.BAND_NONE] == [record.band for record in records]
     assert [["WATCHED_IDENTIFIER"], ["NOT_WATCHED"], ["NOTHING_FOUND"]] == [list(r.reasons) for r in records]
+    assert {world.signal(LEAK).source_type} == {record.source_type for record in records}
     hit = records[0].pii_pattern_match_log.hits[0]
     assert ("text.0", True, MOBILE) == (hit.field, hit.watched, hit.kind)
 

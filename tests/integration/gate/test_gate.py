@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,31 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from nacl.signing import SigningKey, VerifyKey
 from sqlalchemy import insert, select, text
 
 from misuse.case.v1.events_pb2 import LogHeadAdvanced, SubscriberErasureRequested
-from misuse.common.v1.access_pb2 import PURPOSE_RELEASE, ROLE_RELEASE_MANAGER
+from misuse.common.v1.access_pb2 import (
+    PURPOSE_AUDIT,
+    PURPOSE_RELEASE,
+    ROLE_AUDITOR,
+    ROLE_RELEASE_MANAGER,
+    ROLE_UNSPECIFIED,
+)
 from misuse.common.v1.signal_pb2 import (
     BAND_MATCH,
+    BAND_NONE,
     BAND_REVIEW,
     IDENTIFIER_KIND_MOBILE_PHONE,
     MATCH_KIND_FACE,
+    SOURCE_TYPE_DARK_WEB,
+    SOURCE_TYPE_WEB,
     UPLOAD_SEVERITY_HIGH,
     UPLOAD_SEVERITY_MEDIUM,
     UPLOAD_SEVERITY_UNSPECIFIED,
 )
 from misuse.gate.v1 import gate_service_pb2 as pb
-from misuse.gate.v1 import gate_service_pb2_grpc
+from misuse.gate.v1 import gate_service_pb2_grpc, leak_signals_pb2
 from misuse.log.v1.record_pb2 import (
     CaseLifecycleLog,
     IndexVersionLog,
@@ -41,12 +52,15 @@ from misuse.log.v1.record_pb2 import (
     MatchDecisionLog,
     NotificationDeliveryLog,
     PreUploadWarningLog,
+    SignalIntakeLog,
     UserActionOutcomeLog,
 )
 from services.chassis.bus import CURSOR, Event
 from services.chassis.clock import ManualClock
 from services.chassis.config import Config
 from services.chassis.database import Database
+from services.chassis.grants import KEY_ID as GRANT_KEY
+from services.chassis.grants import Grant, sign_grant
 from services.chassis.ids import uuid7
 from services.chassis.keys import pepper
 from services.chassis.migration import migrate
@@ -58,7 +72,7 @@ from services.console.embedded import Postgres
 from services.gate.__main__ import MAX_MESSAGE, MIGRATIONS, Gate, wire
 from services.gate.adapters.rules import SHIPPED, load_gates
 from services.gate.adapters.tables import metadata
-from services.gate.domain.kpis import Gates, Kpi
+from services.gate.domain.kpis import Gates, Kpi, Stage
 from services.gate.domain.measures import Measurement
 from services.gate.handlers import MEASURES
 from services.gate.ports import Records
@@ -194,6 +208,7 @@ async def _world(
     config = Config(
         service="gate", home=folder, database_url=url, keys_dir=folder / "keys", profile="test",
         token_keys_dir=folder / "public", listen="127.0.0.1:0", max_message_bytes=MAX_MESSAGE,
+        service_key_file=folder / "private" / "gate.key",
     )
     issuer = create_key_pair(folder / "private", config.token_keys_dir, "app")
     database, clock = Database(url), ManualClock(START)
@@ -265,6 +280,9 @@ async def test_notification_success_leaves_out_what_never_reached_a_live_device(
         *[("QUEUED", "HANDED_OVER", "ACKNOWLEDGED")] * 3,
         ("QUEUED", "HANDED_OVER", "RESENT"),
         ("QUEUED", "HANDED_OVER", "SUPERSEDED"),
+        ("QUEUED", "HANDED_OVER", "INVALID_TOKEN"),
+        ("QUEUED", "QUIET_HOURS"),
+        ("QUEUED", "INVALID_TOKEN", "UNDELIVERABLE"),
         ("QUEUED",),
         ("NO_LIVE_DEVICE",),
     )
@@ -273,7 +291,7 @@ async def test_notification_success_leaves_out_what_never_reached_a_live_device(
     document = await world.document(summary)
     counts = {e["class"]: e["count"] for e in document["excluded"]}
     assert counts == {
-        "SUPERSEDED": 1, "QUIET_HOURS": 0, "NO_LIVE_DEVICE": 1, "NOT_HANDED_OVER": 1, "PENDING": 0,
+        "SUPERSEDED": 1, "INVALID_TOKEN": 2, "QUIET_HOURS": 1, "NO_LIVE_DEVICE": 1, "NOT_HANDED_OVER": 1, "PENDING": 0,
     }
 
 
@@ -317,7 +335,7 @@ async def test_a_stage_names_missing_tests_and_artefacts_in_its_reasons(world: W
     assert list(decision.reasons) == [
         "NotificationReliabilityReport_v1: INCONCLUSIVE SAMPLE_TOO_SMALL TEST_RUN_MISSING",
         "POLICY: FAILED TESTS_FAILED",
-        "LeakSignalSummaryReport: ERROR NOT_MEASURABLE_YET",
+        "LeakSignalSummaryReport: INCONCLUSIVE NO_DATA",
         "DedupMergeLog: INCONCLUSIVE NO_DATA",
     ]
     assert decision.outcome == pb.OUTCOME_FAILED
@@ -409,13 +427,46 @@ async def test_gates_are_listed_with_their_stages_and_last_report(world: World) 
     assert with_report == {"NotificationReliabilityReport_v1": ["2", "ALL"]}
 
 
-async def test_a_head_never_goes_back(world: World) -> None:
-    heads = [LogHeadAdvanced(chain_id="c", sequence=n, head_hash=bytes([n])) for n in (1, 3, 2)]
-    await world.feed("case", heads)
-    await world.feed("case", heads[:1])
-    async with world.database.begin() as session:
-        row = (await session.execute(text("SELECT sequence, head_hash FROM log_head"))).one()
-    assert (row.sequence, bytes(row.head_hash)) == (3, b"\x03")
+
+
+def heads_of(chain_id: str, *sequences: int) -> list[LogHeadAdvanced]:
+    return [LogHeadAdvanced(chain_id=chain_id, sequence=n, head_hash=bytes(31) + bytes([n])) for n in sequences]
+
+
+async def listed(world: World, **values: Any) -> tuple[list[tuple[str, int]], str, bytes]:
+    token = world.issuer.issue("auditor-1", ROLE_AUDITOR, PURPOSE_AUDIT, "gate", 60)
+    metadata = [("authorization", f"Bearer {token}")]
+    answer = await world.stub.ListLogHeads(pb.ListLogHeadsRequest(**values), metadata=metadata)
+    return [(head.chain_id, head.sequence) for head in answer.heads], answer.next_page_token, answer.document
+
+
+async def test_every_head_is_kept_and_the_last_of_each_chain_is_listed(world: World) -> None:
+    await world.feed("case", [*heads_of("c", 1, 3, 2), *heads_of("d", 5)])
+    await world.feed("case", heads_of("c", 1))
+    assert [("c", 3), ("d", 5)] == (await listed(world))[0]
+    first, token, _ = await listed(world, page_size=1)
+    assert ([("c", 3)], [("d", 5)]) == (first, (await listed(world, page_size=1, page_token=token))[0])
+    first, token, _ = await listed(world, chain_id="c", page_size=2)
+    assert [("c", 1), ("c", 2)] == first
+    assert ([("c", 3)], "") == (await listed(world, chain_id="c", page_size=2, page_token=token))[:2]
+
+
+async def test_a_fork_of_the_log_leaves_both_heads(world: World) -> None:
+    forked = LogHeadAdvanced(chain_id="c", sequence=2, head_hash=bytes([9] * 32))
+    await world.feed("case", [*heads_of("c", 2), forked])
+    assert [("c", 2), ("c", 2)] == (await listed(world, chain_id="c"))[0]
+
+
+async def test_a_page_of_heads_is_signed_with_a_key_that_signs_nothing_else(world: World, tmp_path: Path) -> None:
+    await world.feed("case", heads_of("c", 4))
+    _, _, document = await listed(world)
+    page = json.loads(document)
+    key, role = (tmp_path / "public" / "gate-heads.pub").read_text().split()
+    said = json.dumps(page["statement"], sort_keys=True, separators=(",", ":")).encode()
+    VerifyKey(bytes.fromhex(key)).verify(said, bytes.fromhex(page["signature"]))
+    assert ("ROLE_UNSPECIFIED", "jikimi-heads/1") == (role, page["statement"]["format"])
+    expected = [{"chain_id": "c", "sequence": 4, "head_hash": (bytes(31) + b"\x04").hex()}]
+    assert expected == page["statement"]["heads"]
 
 
 async def test_the_gate_answers_an_erasure_because_it_holds_nothing_of_anybody(world: World) -> None:
@@ -484,4 +535,183 @@ async def test_a_period_that_is_none_is_refused(world: World, days: int) -> None
     request = pb.ReportUserActionsRequest(start_time=stamp(START), end_time=stamp(START + timedelta(days=days)))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.stub.ReportUserActions(request, metadata=world.metadata())
+    assert "PERIOD_MALFORMED" == unwrap(refused.value).reason
+
+
+# --- overrides by two people ---
+
+
+@dataclass
+class TwoPeople:
+    """Those who approve, as the approval service stands for them."""
+
+    signer: FileSignature
+    clock: ManualClock
+
+    def grant(self, wanted: pb.ReleaseOverride, kind: str = "GATE_OVERRIDE") -> bytes:
+        body = wanted.SerializeToString(deterministic=True)
+        now = self.clock.now()
+        made = Grant(
+            uuid7(), kind, sha256(body).digest(), "a" * 16, ("b" * 16, "c" * 16), now, now + timedelta(hours=1)
+        )
+        return sign_grant(made, "gate", self.signer)
+
+
+class FileSignature:
+    """The key that signs grants, made in a folder."""
+
+    key_id = GRANT_KEY
+
+    def __init__(self, folder: Path) -> None:
+        create_key_pair(folder / "private", folder / "public", GRANT_KEY, [ROLE_UNSPECIFIED])
+        seed = (folder / "private" / f"{GRANT_KEY}.key").read_text(encoding="ascii").split()[1]
+        self._key = SigningKey(bytes.fromhex(seed))
+
+    def sign(self, content: bytes) -> bytes:
+        return self._key.sign(content).signature
+
+
+@pytest.fixture
+async def undecided(database: str, tmp_path: Path) -> AsyncIterator[tuple[World, TwoPeople]]:
+    """A gate whose stage 1 rests on the latency alone, and two people who may override it."""
+    gates = load_gates()
+    stage = Stage("1", ("CaseLatencyReport_v1",), (), ())
+    async for made in _world(database, tmp_path, gates=replace(gates, stages={**gates.stages, "1": stage})):
+        yield made, TwoPeople(FileSignature(tmp_path), made.clock)
+
+
+def wanted_for(decision: pb.ReleaseDecision, **changes: str) -> pb.ReleaseOverride:
+    values = {"decision_id": decision.decision_id, "release": decision.release, "stage": decision.stage}
+    return pb.ReleaseOverride(**{**values, "reason": "FEW_EVENTS_YET", **changes})
+
+
+async def override(world: World, wanted: pb.ReleaseOverride, grant: bytes, request_id: str = "") -> Any:
+    request = pb.OverrideReleaseRequest(override=wanted, grant=grant, request_id=request_id or uuid7())
+    return (await world.stub.OverrideRelease(request, metadata=world.metadata())).decision
+
+
+async def reason_of(call: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return unwrap(caught.value).reason
+
+
+async def test_two_people_override_what_is_inconclusive_and_every_later_report_prints_it(
+    undecided: tuple[World, TwoPeople],
+) -> None:
+    world, people = undecided
+    await world.run("REGRESSION")
+    before = await world.evaluate("1")
+    assert (pb.OUTCOME_INCONCLUSIVE, False) == (before.outcome, before.may_ship)
+    wanted = wanted_for(before)
+    grant = people.grant(wanted)
+    one = await override(world, wanted, grant, "o")
+    assert one == await override(world, wanted, grant, "o")
+    assert (pb.OUTCOME_INCONCLUSIVE, True) == (one.outcome, one.may_ship)
+    assert ["b" * 16, "c" * 16] == list(one.override.approver_refs)
+    later = await world.evaluate("1")
+    assert (False, False) == (later.may_ship, later.HasField("override"))
+    document = await world.document(later.reports[0])
+    assert SCHEMA(document)
+    assert [(before.decision_id, "FEW_EVENTS_YET")] == [(o["decision_id"], o["reason"]) for o in document["overrides"]]
+    page = await world.stub.GetReport(
+        pb.GetReportRequest(report_id=later.reports[0].report_id, format=pb.REPORT_FORMAT_HTML),
+        metadata=world.metadata(),
+    )
+    assert "FEW_EVENTS_YET" in page.document.decode()
+    assert [] == (await world.document(before.reports[0]))["overrides"]
+    async with world.database.begin() as session:
+        payloads = await session.scalars(select(OUTBOX.c.payload).where(OUTBOX.c.event == "recorded"))
+        used = [r.approval_log for p in payloads if (r := LogRecord.FromString(p)).HasField("approval_log")]
+    assert ["USED"] == [log.action for log in used]
+
+
+async def test_a_grant_overrides_one_decision_once(undecided: tuple[World, TwoPeople]) -> None:
+    world, people = undecided
+    await world.run("REGRESSION")
+    first = await world.evaluate("1")
+    grant = people.grant(wanted_for(first))
+    second = await world.evaluate("1")
+    assert "GRANT_BODY_MISMATCH" == await reason_of(override(world, wanted_for(second), grant))
+    assert "NOT_THE_LATEST" == await reason_of(override(world, wanted_for(first), grant))
+    fresh = people.grant(wanted_for(second))
+    await override(world, wanted_for(second), fresh)
+    assert "OVERRIDDEN_BEFORE" == await reason_of(override(world, wanted_for(second), fresh))
+    world.clock.advance(timedelta(hours=2))
+    assert "GRANT_EXPIRED" == await reason_of(override(world, wanted_for(second), fresh))
+
+
+async def test_what_failed_or_cannot_be_measured_is_never_overridden(undecided: tuple[World, TwoPeople]) -> None:
+    world, people = undecided
+    await world.run("REGRESSION", b"<testsuite><testcase><failure/></testcase></testsuite>")
+    for stage in ("1", "ALL"):
+        decision = await world.evaluate(stage)
+        assert decision.outcome in (pb.OUTCOME_FAILED, pb.OUTCOME_ERROR)
+        wanted = wanted_for(decision)
+        assert "NOT_INCONCLUSIVE" == await reason_of(override(world, wanted, people.grant(wanted)))
+
+
+async def test_an_override_without_a_right_grant_is_refused(undecided: tuple[World, TwoPeople]) -> None:
+    world, people = undecided
+    await world.run("REGRESSION")
+    wanted = wanted_for(await world.evaluate("1"))
+    assert "GRANT_KIND_MISMATCH" == await reason_of(override(world, wanted, people.grant(wanted, "THRESHOLD")))
+    assert "GRANT_KEY_UNKNOWN" == await reason_of(override(world, wanted, b""))
+    elsewhere = wanted_for(await world.evaluate("1"), release="2.0")
+    assert "DECISION_DIFFERS" == await reason_of(override(world, elsewhere, people.grant(elsewhere)))
+# --- LeakSignalSummaryReport ---
+
+
+def leak(ref: str, moment: datetime, band: Any, source: Any, watched: int = 0, nobody: int = 0) -> LogRecord:
+    log = MatchDecisionLog(signal_ref=ref.encode(), band=band, source_type=source, channel_group="overseas")
+    for at in range(watched):
+        log.pii_pattern_match_log.hits.add(kind=IDENTIFIER_KIND_MOBILE_PHONE, start=at, end=at + 1, watched=True)
+    log.pii_pattern_match_log.hits.add(kind=IDENTIFIER_KIND_MOBILE_PHONE, start=99, end=100)
+    if nobody:
+        log.unowned_hits.add(kind=IDENTIFIER_KIND_MOBILE_PHONE, count=nobody)
+    return LogRecord(record_id=uuid7(), decision_id=uuid7(), occur_time=stamp(moment), match_decision_log=log)
+
+
+async def test_leak_signals_are_summed_up_from_the_records_of_the_period(world: World) -> None:
+    day = timedelta(days=1)
+    inside, end = START - day, START
+    dark, web = SOURCE_TYPE_DARK_WEB, SOURCE_TYPE_WEB
+    refused = SignalIntakeLog(reason="CHANNEL_BLOCKED", channel_group="overseas")
+    accepted_before = SignalIntakeLog(accepted=True, duplicate=True, channel_group="overseas")
+    await world.feed(
+        "detector",
+        [
+            leak("two subscribers", inside, BAND_MATCH, dark, watched=2, nobody=3),
+            leak("two subscribers", inside, BAND_REVIEW, dark, watched=1),
+            leak("a face", inside, BAND_REVIEW, web),
+            leak("nobody", inside, BAND_NONE, web, nobody=1),
+            leak("next period", end, BAND_NONE, web, nobody=50),
+            leak("long ago", inside - 9 * day, BAND_MATCH, web, watched=50),
+            LogRecord(record_id=uuid7(), occur_time=stamp(inside), signal_intake_log=refused),
+            LogRecord(record_id=uuid7(), occur_time=stamp(inside), signal_intake_log=accepted_before),
+        ],
+    )
+    request = leak_signals_pb2.ReportLeakSignalsRequest(start_time=stamp(inside - day), end_time=stamp(end), page=True)
+    report = await world.stub.ReportLeakSignals(request, metadata=world.metadata())
+    assert (3, 2, 1, 1, 1, 1, 2, 4) == leak_numbers(report.total)
+    assert {
+        ("source_type", "WEB"): (2, 1, 0, 1, 1, 0, 0, 1),
+        ("source_type", "DARK_WEB"): (1, 1, 1, 0, 0, 0, 2, 3),
+        ("channel_group", "overseas"): (3, 2, 1, 1, 1, 1, 2, 4),
+        ("kind", "MOBILE_PHONE"): (2, 2, 1, 0, 1, 0, 2, 4),
+        ("refusal", "CHANNEL_BLOCKED"): (0, 0, 0, 0, 0, 1, 0, 0),
+    } == {(row.dimension, row.name): leak_numbers(row) for row in report.rows}
+    assert ["detector/0=8"] == list(report.cut_off)
+    assert "공개된 다크웹" in report.page.decode()
+
+
+def leak_numbers(counts: leak_signals_pb2.LeakSignalCounts) -> tuple[int, ...]:
+    became = (counts.matched, counts.in_review, counts.dropped, counts.refused)
+    return (counts.signals, counts.with_data, *became, counts.hits_of_subscribers, counts.hits_of_nobody)
+
+
+async def test_a_leak_report_without_a_period_is_refused(world: World) -> None:
+    request = leak_signals_pb2.ReportLeakSignalsRequest(start_time=stamp(START))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.stub.ReportLeakSignals(request, metadata=world.metadata())
     assert "PERIOD_MALFORMED" == unwrap(refused.value).reason

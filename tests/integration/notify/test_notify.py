@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,215 +14,23 @@ import grpc.aio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from google.protobuf.message import Message
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from misuse.case.v1 import case_pb2
 from misuse.case.v1 import events_pb2 as case_events
 from misuse.common.v1.access_pb2 import (
-    PURPOSE_NOTIFICATION,
     PURPOSE_OPERATIONS,
-    PURPOSE_PROTECTION,
-    ROLE_DEVICE,
     ROLE_SRE,
-    ROLE_SUBSCRIBER,
 )
-from misuse.common.v1.signal_pb2 import CASE_KIND_FACE, CASE_KIND_PRE_UPLOAD
-from misuse.log.v1.record_pb2 import LogRecord
+from misuse.common.v1.signal_pb2 import CASE_KIND_PRE_UPLOAD
 from misuse.notify.v1 import notify_service_pb2 as pb
-from misuse.notify.v1 import notify_service_pb2_grpc
-from misuse.notify.v1.events_pb2 import DeviceRegistered
 from misuse.removal.v1 import events_pb2 as removal_events
 from misuse.removal.v1 import removal_service_pb2
-from services.chassis.bus import Event, Handler
-from services.chassis.clock import ManualClock
-from services.chassis.config import Config
-from services.chassis.database import Database
-from services.chassis.due import DueWorker
 from services.chassis.ids import uuid7
-from services.chassis.keys import FileKeyStore, create_master_key, pepper
-from services.chassis.migration import migrate
-from services.chassis.outbox import OUTBOX, Outbox
 from services.chassis.rpc import unwrap
-from services.chassis.server import build_server
-from services.chassis.tasks import end
-from services.chassis.tokens import Issuer, create_key_pair
-from services.console.embedded import Postgres
-from services.notify.__main__ import MIGRATIONS, Notify, wire
-from services.notify.adapters.rules import load_delivery_rules, load_texts
-from services.notify.adapters.store import SWEEP
+from services.notify.adapters.rules import load_delivery_rules
 from services.notify.adapters.tables import metadata
-from services.notify.consumer import case_handlers, removal_handlers
-from services.notify.domain import DeliveryRules
-
-START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-
-
-@dataclass
-class World:
-    """The service over loopback, its events fed by hand, its clock in our hands."""
-
-    notify: Notify
-    database: Database
-    clock: ManualClock
-    issuer: Issuer
-    stub: notify_service_pb2_grpc.NotifyServiceAsyncStub
-    keys: FileKeyStore
-
-    async def feed(self, *messages: Message) -> None:
-        handlers: Mapping[type[Message], Handler] = {
-            **case_handlers(self.notify.telling, self.notify.unit_of),
-            **removal_handlers(self.notify.telling, self.notify.unit_of),
-        }
-        async with self.database.begin() as session:
-            for number, message in enumerate(messages):
-                name = message.DESCRIPTOR.full_name
-                event = Event("case", 0, number + 1, uuid7(), name, "", message)
-                await handlers[type(message)](session, [event])
-
-    def subscriber(self, subscriber_id: str) -> Sequence[tuple[str, str]]:
-        return self.signed(subscriber_id, ROLE_SUBSCRIBER, PURPOSE_PROTECTION, "")
-
-    def device(self, subscriber_id: str, device_id: str = "phone") -> Sequence[tuple[str, str]]:
-        return self.signed(subscriber_id, ROLE_DEVICE, PURPOSE_NOTIFICATION, device_id)
-
-    def signed(self, subject: str, role: Any, purpose: Any, device_id: str) -> Sequence[tuple[str, str]]:
-        token = self.issuer.issue(subject, role, purpose, "notify", 60, device_id)
-        return [("authorization", f"Bearer {token}")]
-
-    async def person(self, *devices: str, language: str = "ko") -> str:
-        """A registered subscriber with devices."""
-        subscriber_id = uuid7()
-        await self.feed(case_events.SubscriberRegistered(subscriber_id=subscriber_id, language=language))
-        for device_id in devices:
-            await self.stub.RegisterDevice(
-                pb.RegisterDeviceRequest(subscriber_id=subscriber_id, device_id=device_id, os="android"),
-                metadata=self.subscriber(subscriber_id),
-            )
-        return subscriber_id
-
-    @asynccontextmanager
-    async def stream(self, subscriber_id: str, device_id: str = "phone") -> AsyncIterator[Any]:
-        call = self.stub.StreamNotifications(
-            pb.StreamNotificationsRequest(subscriber_id=subscriber_id),
-            metadata=self.device(subscriber_id, device_id),
-        )
-        try:
-            yield aiter(call)
-        finally:
-            call.cancel()
-
-    async def acknowledge(self, subscriber_id: str, *ids: str, device_id: str = "phone") -> int:
-        answer = await self.stub.AcknowledgeNotifications(
-            pb.AcknowledgeNotificationsRequest(subscriber_id=subscriber_id, notification_ids=ids),
-            metadata=self.device(subscriber_id, device_id),
-        )
-        return int(answer.acknowledged)
-
-    async def inbox(self, subscriber_id: str, **fields: Any) -> pb.ListInboxResponse:
-        request = pb.ListInboxRequest(subscriber_id=subscriber_id, **fields)
-        return await self.stub.ListInbox(request, metadata=self.subscriber(subscriber_id))
-
-    async def actions(self) -> list[str]:
-        """Actions of the delivery records, in order."""
-        async with self.database.begin() as session:
-            rows = await session.scalars(
-                select(OUTBOX.c.payload).where(OUTBOX.c.event == "recorded").order_by(OUTBOX.c.seq)
-            )
-            return [LogRecord.FromString(row).notification_delivery_log.action for row in rows]
-
-    async def events(self) -> list[str]:
-        """What was told of notices and erasures, in order."""
-        aside = ("recorded", "device_registered")
-        async with self.database.begin() as session:
-            rows = await session.scalars(
-                select(OUTBOX.c.event).where(OUTBOX.c.event.not_in(aside)).order_by(OUTBOX.c.seq)
-            )
-            return list(rows)
-
-    async def devices_told(self) -> list[DeviceRegistered]:
-        query = select(OUTBOX.c.payload).where(OUTBOX.c.event == "device_registered").order_by(OUTBOX.c.seq)
-        async with self.database.begin() as session:
-            return [DeviceRegistered.FromString(payload) for payload in await session.scalars(query)]
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module; `empty` clears it between tests."""
-    name = f"test_notify_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "notify" TEMPLATE template0;')
-    url = postgres.url("notify", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
-
-
-async def empty(database: Database) -> None:
-    """Leaves the tables as a migration makes them."""
-    async with database.begin() as session:
-        await session.execute(text(f"TRUNCATE {', '.join(metadata().tables)}"))
-
-
-@pytest.fixture
-async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
-    """The service on an empty database."""
-    async with serving(database, tmp_path, load_delivery_rules(None, "test")) as made:
-        yield made
-
-
-@pytest.fixture
-async def narrow_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
-    """The same with at most two notifications in flight."""
-    rules = replace(load_delivery_rules(None, "test"), max_in_flight=2)
-    async with serving(database, tmp_path, rules) as made:
-        yield made
-
-
-@asynccontextmanager
-async def serving(url: str, tmp_path: Path, rules: DeliveryRules) -> AsyncIterator[World]:
-    config = Config(
-        service="notify", home=tmp_path, database_url=url, keys_dir=tmp_path / "keys",
-        token_keys_dir=tmp_path / "public", listen="127.0.0.1:0", profile="test",
-    )
-    create_master_key(tmp_path / "master.key")
-    keys = FileKeyStore(config.keys_dir, tmp_path / "master.key")
-    issuer = create_key_pair(tmp_path / "private", config.token_keys_dir, "app")
-    connected, clock = Database(url), ManualClock(START)
-    await empty(connected)
-    outbox = Outbox("notify", 4, pepper(config.keys_dir, "outbox"))
-    notify = wire(
-        config, connected, outbox, keys, clock, rules, load_texts(None)
-    )
-    server, port = build_server(config, notify.register)
-    await server.start()
-    loops = [
-        asyncio.create_task(notify.bell.run()),
-        asyncio.create_task(DueWorker(connected, clock, {SWEEP: notify.sweep}, poll_ms=20).run()),
-    ]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = notify_service_pb2_grpc.NotifyServiceStub(channel)
-        yield World(notify, connected, clock, issuer, stub, keys)
-    await server.stop(0)
-    await end(*loops)
-    await connected.close()
-
-
-def opened(subscriber_id: str, case_id: str | None = None) -> case_events.CaseOpened:
-    return case_events.CaseOpened(
-        case_id=case_id or uuid7(), subscriber_id=subscriber_id, kind=CASE_KIND_FACE, channel_group="NAVER"
-    )
-
-
-def closed(subscriber_id: str, case_id: str) -> case_events.CaseClosed:
-    return case_events.CaseClosed(
-        case_id=case_id, subscriber_id=subscriber_id, resolution=case_pb2.RESOLUTION_REMOVED
-    )
-
-
-async def within(seconds: float, work: Awaitable[Any]) -> Any:
-    return await asyncio.wait_for(work, seconds)
+from tests.integration.notify.world import START, World, closed, opened, serving, within
 
 
 async def test_an_opened_case_reaches_every_device_once_and_the_inbox(world: World) -> None:
@@ -364,9 +169,7 @@ async def test_after_the_last_attempt_a_delivery_is_given_up_and_a_late_word_sti
     async with world.stream(person) as stream:
         got = (await within(20, anext(stream))).notification
     world.clock.advance(timedelta(hours=73))
-    async with asyncio.timeout(10):
-        while "UNDELIVERABLE" not in await world.actions():
-            await asyncio.sleep(0.02)
+    await world.until("EXPIRED")
     assert 1 == await world.acknowledge(person, got.notification_id)
     assert "ACKNOWLEDGED" == (await world.actions())[-1]
 
@@ -416,6 +219,18 @@ async def test_a_case_that_closes_again_after_reopening_is_told_again(world: Wor
     assert ["CASE_CLOSED", "CASE_REOPENED", "CASE_CLOSED", "CASE_OPENED"] == subjects
 
 
+async def test_a_burst_of_sightings_is_one_notice_and_the_next_burst_another(world: World) -> None:
+    person, case_id = await world.person("phone"), uuid7()
+    bursts = []
+    for minute in (0, 90):
+        digest = case_events.CaseSightingsDigested(case_id=case_id, subscriber_id=person, sightings=995)
+        digest.from_time.FromDatetime(START + timedelta(minutes=minute))
+        bursts += [digest, digest]
+    await world.feed(opened(person, case_id), *bursts)
+    items = [i for i in (await world.inbox(person)).items if i.subject == pb.NOTICE_SUBJECT_SIGHTINGS_DIGEST]
+    assert [case_id, case_id] == [item.case_id for item in items]
+
+
 async def test_removal_notices_name_platform_and_result_in_the_inbox(world: World) -> None:
     person, case_id, request_id = await world.person("phone"), uuid7(), uuid7()
     facts = removal_events.RemovalFacts(
@@ -426,7 +241,7 @@ async def test_removal_notices_name_platform_and_result_in_the_inbox(world: Worl
     await world.feed(*[removal_events.RemovalCompleted(facts=facts)] * 2)
     items = (await world.inbox(person)).items
     assert 3 == len(items)
-    assert "naver에서 삭제되었습니다" == items[0].title
+    assert "네이버에서 삭제되었습니다" == items[0].title
 
 
 async def test_a_suspended_subscriber_is_left_in_peace_until_resumed(world: World) -> None:
@@ -448,7 +263,7 @@ async def test_erasure_leaves_no_row_and_no_key_and_drops_what_comes_later(world
     assert world.keys.destroyed(person)
     assert ["erasure_completed"] == await world.events()
     async with world.database.begin() as session:
-        for table in ("subscriber", "device", "inbox_item", "notification", "known_case"):
+        for table in ("subscriber", "device", "inbox_item", "notification", "known_case", "gathering", "contact"):
             query = text(f"SELECT count(*) FROM {table}")
             assert 0 == await session.scalar(query)
 
@@ -486,6 +301,34 @@ async def test_a_device_acknowledges_only_its_own(world: World) -> None:
         got = (await within(20, anext(stream))).notification
     assert 0 == await world.acknowledge(person, got.notification_id, device_id="tablet")
     assert 1 == await world.acknowledge(person, got.notification_id)
+
+
+async def test_of_many_that_acknowledge_at_once_one_that_is_not_registered_fails_alone(world: World) -> None:
+    people = [await world.person("phone") for _ in range(3)]
+    await world.feed(*(opened(person) for person in people))
+    ids = {}
+    for person in people:
+        async with world.stream(person) as stream:
+            ids[person] = (await within(20, anext(stream))).notification.notification_id
+    calls = [world.acknowledge(person, ids[person], uuid7()) for person in people]
+    strange = world.acknowledge(people[0], ids[people[0]], device_id="nobodys")
+    *done, refused = await asyncio.gather(*calls, strange, return_exceptions=True)
+    assert [1, 1, 1] == done
+    assert isinstance(refused, grpc.aio.AioRpcError)
+    assert "DEVICE_NOT_REGISTERED" == unwrap(refused).reason
+
+
+async def test_waits_for_the_next_attempt_differ_by_chance_within_the_rules(world: World) -> None:
+    person = await world.person("phone")
+    await world.feed(*(opened(person) for _ in range(20)))
+    async with world.stream(person) as stream:
+        for _ in range(20):
+            await within(20, anext(stream))
+    async with world.database.begin() as session:
+        found = list(await session.scalars(text("SELECT next_time - last_sent_time FROM notification")))
+    shortest = load_delivery_rules(None, "test").resend_after
+    assert all(shortest <= wait <= 1.2 * shortest for wait in found)
+    assert 1 < len(set(found))
 
 
 async def test_a_device_is_told_of_when_it_becomes_one_and_not_by_its_own_name(world: World) -> None:

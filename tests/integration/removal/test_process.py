@@ -32,7 +32,7 @@ from services.chassis.keys import create_master_key
 from services.chassis.outbox import event_name, partition_of
 from services.chassis.server import build_server
 from services.chassis.tokens import Issuer, create_key_pair
-from tests.integration.removal.test_removal import ADDRESS, pack
+from tests.integration.removal.world import ADDRESS, pack
 from tests.simulators.platform import PlatformSimulator
 
 pytestmark = pytest.mark.slow

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import io
-import json
-import uuid
-import zipfile
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,303 +13,21 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import func, select, text
 
 from misuse.case.v1 import case_pb2, subscriber_service_pb2
 from misuse.case.v1 import events_pb2 as case_events
-from misuse.common.v1.access_pb2 import (
-    PURPOSE_PROTECTION,
-    PURPOSE_REMOVAL,
-    ROLE_OPERATOR,
-    ROLE_SUBSCRIBER,
-)
-from misuse.log.v1.record_pb2 import LogRecord
-from misuse.removal.v1 import events_pb2, removal_service_pb2_grpc
+from misuse.common.v1.access_pb2 import ROLE_SUBSCRIBER
 from misuse.removal.v1 import removal_service_pb2 as pb
-from services.chassis.bus import Event
-from services.chassis.clock import ManualClock
-from services.chassis.config import Config
-from services.chassis.database import Database
-from services.chassis.due import DUE, DueWorker
+from services.chassis.due import DUE
 from services.chassis.ids import uuid7
-from services.chassis.keys import FileKeyStore, create_master_key, pepper
-from services.chassis.migration import migrate
-from services.chassis.outbox import OUTBOX, Outbox
-from services.chassis.rpc import unwrap
-from services.chassis.server import build_server
-from services.chassis.tokens import Issuer, create_key_pair
-from services.console.embedded import Postgres
-from services.removal.__main__ import MIGRATIONS, Removal, wire
-from services.removal.adapters.case_file import read_sighting
-from services.removal.adapters.policy_files import PolicyFiles
 from services.removal.adapters.tables import Base
-from services.removal.adapters.ways import Sending, SendingWays
-from services.removal.consumer import case_handlers
-from services.removal.domain.filing import Claimant, Evidence
+from services.removal.adapters.ways import Sending
+from services.removal.domain.filing import Claimant
 from services.removal.domain.states import State
+from services.removal.handlers import FOLLOW
+from tests.integration.removal.world import ADDRESS, NAME, START, Running, World, as_error, stamp
 from tests.simulators.platform import PlatformSimulator
-
-START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-ADDRESS = "https://www.example.com/board/view?no=17&utm_source=share"
-NAME = "홍길동"
-POLICIES = PolicyFiles()
-Metadata = Sequence[tuple[str, str]]
-
-
-@dataclass
-class CaseFolder:
-    """The case service's packs, as the ZIP that it streams."""
-
-    addresses: dict[str, str] = field(default_factory=dict)
-    profiles_read: int = 0
-    packs_read: int = 0
-
-    async def evidence(
-        self, case_id: str, sighting_ids: Collection[str], pack_version: int
-    ) -> Mapping[str, Evidence]:
-        self.packs_read += 1
-        known = {each: self.addresses[each] for each in sighting_ids if each in self.addresses}
-        found = {each: read_sighting(pack(each, known[each]), each, "ab" * 32, pack_version or 1) for each in known}
-        return {each: evidence for each, evidence in found.items() if evidence is not None}
-
-    async def claimant(self, subscriber_id: str) -> Claimant:
-        self.profiles_read += 1
-        return Claimant(NAME, "gildong@example.org")
-
-
-def pack(sighting_id: str, address: str) -> bytes:
-    """An evidence pack with one sighting."""
-    capture = {
-        "source_url": address,
-        "post_id": "17",
-        "channel": "example",
-        "discover_time": "2026-03-02T08:59:00Z",
-        "http": {"status": 200},
-        "part_hashes": [{"part": "image.0", "sha256": "cd" * 32, "size_bytes": 10}],
-    }
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("manifest.json", "{}")
-        archive.writestr(f"items/{sighting_id}/capture.json", json.dumps(capture))
-        archive.writestr(f"items/{sighting_id}/thumbnail.jpg", b"jpeg")
-    return out.getvalue()
-
-
-@dataclass
-class World:
-    """The service over loopback, its events fed by hand, its clock in our hands, a platform to talk to."""
-
-    removal: Removal
-    database: Database
-    clock: ManualClock
-    issuer: Issuer
-    stub: removal_service_pb2_grpc.RemovalServiceAsyncStub
-    cases: CaseFolder
-    platform: PlatformSimulator
-
-    async def feed(self, *messages: Message) -> None:
-        handlers = case_handlers(self.removal.store.within, self.clock)
-        async with self.database.begin() as session:
-            for number, message in enumerate(messages):
-                event = Event("case", 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
-                await handlers[type(message)](session, [event])
-
-    async def work(self) -> None:
-        """Does what is due, until nothing is."""
-        worker = DueWorker(self.database, self.clock, self.removal.due())
-        while items := await worker._take():
-            for item in items:
-                await worker._run_one(item)
-
-    async def person(self, *, mandate: bool = True) -> str:
-        """A registered subscriber who has signed a mandate."""
-        subscriber_id = uuid7()
-        await self.feed(case_events.SubscriberRegistered(subscriber_id=subscriber_id, language="ko"))
-        if mandate:
-            await self.mandate(subscriber_id)
-        return subscriber_id
-
-    async def mandate(self, subscriber_id: str, *platforms: str) -> pb.Mandate:
-        request = pb.GrantMandateRequest(
-            subscriber_id=subscriber_id,
-            request_id=uuid7(),
-            platforms=platforms,
-            document_sha256=b"\x01" * 32,
-            expire_time=stamp(self.clock.now() + timedelta(days=365)),
-        )
-        answer = await self.stub.GrantMandate(request, metadata=self.subscriber(subscriber_id))
-        return answer.mandate
-
-    async def packed(
-        self, subscriber_id: str, platform: str, *, address: str = ADDRESS, case_id: str = "", consent: bool = True
-    ) -> tuple[str, str]:
-        """A case of the subscriber whose evidence of one sighting is packed. Returns case and sighting."""
-        case_id, sighting_id = case_id or uuid7(), uuid7()
-        self.cases.addresses[sighting_id] = address
-        await self.feed(
-            case_events.EvidencePacked(
-                case_id=case_id,
-                subscriber_id=subscriber_id,
-                pack_id=uuid7(),
-                version=1,
-                manifest_sha256=b"\xab" * 32,
-                sightings=[case_events.PackedSighting(sighting_id=sighting_id, platform=platform)],
-                removal_consent=consent,
-            )
-        )
-        return case_id, sighting_id
-
-    async def requests(self, subscriber_id: str) -> list[pb.RemovalRequest]:
-        request = pb.ListRemovalRequestsRequest(subscriber_id=subscriber_id)
-        answer = await self.stub.ListRemovalRequests(request, metadata=self.subscriber(subscriber_id))
-        return list(answer.removal_requests)
-
-    async def only(self, subscriber_id: str) -> pb.RemovalRequest:
-        [request] = await self.requests(subscriber_id)
-        return request
-
-    async def answer(self, request_id: str, answer: pb.PlatformAnswer.ValueType, **fields: Any) -> pb.RemovalRequest:
-        request = pb.RecordPlatformResponseRequest(
-            removal_request_id=request_id, request_id=uuid7(), answer=answer, **fields
-        )
-        done = await self.stub.RecordPlatformResponse(request, metadata=self.operator())
-        return done.removal_request
-
-    async def resubmit(self, request_id: str) -> pb.RemovalRequest:
-        request = pb.ResubmitRemovalRequestRequest(removal_request_id=request_id, request_id=uuid7())
-        done = await self.stub.ResubmitRemovalRequest(request, metadata=self.operator())
-        return done.removal_request
-
-    async def supplement(self, request_id: str) -> pb.RemovalRequest:
-        request = pb.SupplementEvidenceRequest(
-            removal_request_id=request_id, request_id=uuid7(), statement="얼굴이 보입니다"
-        )
-        done = await self.stub.SupplementEvidence(request, metadata=self.operator())
-        return done.removal_request
-
-    async def outbox(self) -> list[Message]:
-        """Events and records in order."""
-        kinds: Mapping[str, type[Message]] = {
-            "recorded": LogRecord,
-            "removal_submitted": events_pb2.RemovalSubmitted,
-            "removal_received": events_pb2.RemovalReceived,
-            "removal_rejected": events_pb2.RemovalRejected,
-            "removal_resubmitted": events_pb2.RemovalResubmitted,
-            "removal_completed": events_pb2.RemovalCompleted,
-            "removal_withdrawn": events_pb2.RemovalWithdrawn,
-            "removal_blocked_temporarily": events_pb2.RemovalBlockedTemporarily,
-            "erasure_completed": events_pb2.ErasureCompleted,
-        }
-        async with self.database.begin() as session:
-            rows = (await session.execute(select(OUTBOX).order_by(OUTBOX.c.seq))).all()
-        return [kinds[row.event].FromString(row.payload) for row in rows]
-
-    async def events(self) -> list[str]:
-        return [type(item).__name__ for item in await self.outbox() if not isinstance(item, LogRecord)]
-
-    async def states(self) -> list[str]:
-        """States in the log, in order."""
-        return [record.removal_request_log.to_state for record in await self.records("removal_request_log")]
-
-    async def records(self, body: str) -> list[LogRecord]:
-        """The log records of one type, in order."""
-        records = [item for item in await self.outbox() if isinstance(item, LogRecord)]
-        return [record for record in records if record.WhichOneof("body") == body]
-
-    def subscriber(self, subscriber_id: str) -> Metadata:
-        return self._signed(subscriber_id, ROLE_SUBSCRIBER, PURPOSE_PROTECTION)
-
-    def operator(self) -> Metadata:
-        return self._signed("operator-1", ROLE_OPERATOR, PURPOSE_REMOVAL)
-
-    def _signed(self, subject: str, role: Any, purpose: Any) -> Metadata:
-        return [("authorization", f"Bearer {self.issuer.issue(subject, role, purpose, 'removal', 60)}")]
-
-    @property
-    def forms(self) -> list[dict[str, Any]]:
-        return self.platform.mailroom.forms
-
-    @property
-    def mails(self) -> list[dict[str, Any]]:
-        return self.platform.mailroom.mails
-
-
-def stamp(time: datetime) -> Timestamp:
-    """A protobuf time."""
-    result = Timestamp()
-    result.FromDatetime(time)
-    return result
-
-
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[PlatformSimulator]:
-    """A platform that answers in a moment, also when it hangs."""
-    with PlatformSimulator(tmp_path / "platform", hang_s=0.2) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def migrated(postgres: Postgres) -> Iterator[str]:
-    """URL of one migrated database, which every test empties: migrating takes longer than a test."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "removal" TEMPLATE template0;')
-    url = postgres.url("removal", name)
-    asyncio.run(migrate(url, MIGRATIONS))
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
-
-
-@pytest.fixture
-async def world(migrated: str, tmp_path: Path, platform: PlatformSimulator) -> AsyncIterator[World]:
-    """The service as it runs, sending switched on."""
-    async with Running(migrated, tmp_path, platform, Sending(on=True, redirects=platform.endpoints())) as made:
-        yield made
-
-
-class Running:
-    """A World over an empty database."""
-
-    def __init__(self, url: str, folder: Path, platform: PlatformSimulator, sending: Sending) -> None:
-        self._url, self._folder, self._platform, self._sending = url, folder, platform, sending
-
-    async def __aenter__(self) -> World:
-        folder = self._folder
-        create_master_key(folder / "master.key")
-        issuer = create_key_pair(folder / "private", folder / "public", "test")
-        config = Config(
-            service="removal",
-            home=folder,
-            database_url=self._url,
-            keys_dir=folder / "keys",
-            master_key_file=folder / "master.key",
-            token_keys_dir=folder / "public",
-            profile="test",
-        )
-        self._database = Database(self._url)
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        async with self._database.begin() as session:
-            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-        clock, cases = ManualClock(START), CaseFolder()
-        outbox = Outbox("removal", 4, pepper(folder / "keys", "outbox"))
-        keys = FileKeyStore(config.keys_dir, config.master_key_file)
-        removal = wire(config, self._database, outbox, keys, clock, cases, POLICIES, SendingWays(self._sending, clock))
-        self._server, port = build_server(config, removal.register)
-        await self._server.start()
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-        stub: Any = removal_service_pb2_grpc.RemovalServiceStub(self._channel)
-        return World(removal, self._database, clock, issuer, stub, cases, self._platform)
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._channel.close()
-        await self._server.stop(0)
-        await self._database.close()
-
-
-def as_error(caught: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> str:
-    """The reason of a refusal."""
-    return unwrap(caught.value).reason
-
 
 # --- the way of a request ---
 
@@ -808,8 +519,11 @@ async def test_answers_of_the_platform_move_the_request_as_the_diagram_says(worl
     until = stamp(START + timedelta(days=30))
     blocked = await world.answer(request_id, pb.PLATFORM_ANSWER_TEMP_BLOCKED, block_until_time=until)
     assert (pb.REMOVAL_STATE_TEMP_BLOCKED, until) == (blocked.state, blocked.block_until_time)
-    removed = await world.answer(request_id, pb.PLATFORM_ANSWER_REMOVED)
-    assert pb.REMOVAL_STATE_UNVERIFIED == removed.state
+    claimed = await world.answer(request_id, pb.PLATFORM_ANSWER_REMOVED)
+    assert (pb.REMOVAL_STATE_TEMP_BLOCKED, "PLATFORM_SAYS_REMOVED") == (claimed.state, claimed.reason)
+    await world.work()
+    removed = await world.only(person)
+    assert (pb.REMOVAL_STATE_UNVERIFIED, "NOBODY_CAN_SEE") == (removed.state, removed.reason)
     assert removed.HasField("end_time")
     assert ["RemovalBlockedTemporarily", "RemovalCompleted"] == (await world.events())[-2:]
 
@@ -856,6 +570,7 @@ async def test_a_request_made_by_hand_after_the_end_is_the_next_episode(world: W
     await world.work()
     first = (await world.only(person)).removal_request_id
     await world.answer(first, pb.PLATFORM_ANSWER_REMOVED)
+    await world.work()
     command = pb.CreateRemovalRequestRequest(
         case_id=case_id, sighting_id=sighting_id, platform="naver", request_id="again"
     )
@@ -962,11 +677,14 @@ async def test_a_bad_page_token_is_named(world: World, token: str) -> None:
 
 async def test_platforms_are_listed_with_the_versions_of_their_policies(world: World) -> None:
     answer = await world.stub.ListPlatforms(pb.ListPlatformsRequest(page_size=4), metadata=world.operator())
-    assert ["community", "google", "kakao", "meta"] == [item.platform for item in answer.platforms]
+    assert ["community", "d4u", "eraser", "google"] == [item.platform for item in answer.platforms]
     rest = await world.stub.ListPlatforms(
         pb.ListPlatformsRequest(page_token=answer.next_page_token), metadata=world.operator()
     )
-    assert 6 == len(rest.platforms)
+    assert 11 == len(rest.platforms)
+    bodies = {item.platform for item in (*answer.platforms, *rest.platforms) if item.kind == "PUBLIC_BODY"}
+    assert {"d4u", "eraser", "kcsc", "kidc", "kisa"} == bodies
+    assert not any(item.approved for item in (*answer.platforms, *rest.platforms))
 
 
 # --- what is stored ---
@@ -1000,7 +718,7 @@ async def test_erasure_leaves_nothing_and_drops_what_comes_later(world: World) -
         left = {
             table.name: await session.scalar(select(func.count()).select_from(table))
             for table in Base.metadata.sorted_tables
-            if "subscriber_id" in table.c or table.name in ("request_case", "attempt", "due")
+            if "subscriber_id" in table.c or table.name in ("request_case", "attempt", "due", "platform_reply", "vote")
         }
     assert {} == {name: count for name, count in left.items() if count}
     assert "ErasureCompleted" == (await world.events())[-1]
@@ -1022,10 +740,12 @@ async def test_the_migrations_make_the_tables_that_the_code_describes(world: Wor
     assert [] == differences
 
 
-async def test_nothing_stays_due_when_all_is_done(world: World) -> None:
+async def test_only_the_next_look_stays_due_when_all_is_done(world: World) -> None:
     person = await world.person()
     await world.packed(person, "naver")
     await world.work()
     async with world.database.begin() as session:
-        assert [] == (await session.execute(select(DUE))).all()
+        due = (await session.execute(select(DUE))).all()
+    assert [FOLLOW] == [row.kind for row in due]
+    assert all(row.due_time > world.clock.now() for row in due)
     assert State.RECEIVED == (await world.states())[-1]

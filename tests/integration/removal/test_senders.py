@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from services.chassis.clock import ManualClock
+from services.chassis.fetch import Fetcher, read_fetch_rules
 from services.chassis.ids import uuid7
+from services.removal.adapters.fetching import FetchingWatcher
 from services.removal.adapters.http_form import HttpForm
 from services.removal.adapters.mail import Mail, MailServer
 from services.removal.adapters.policy_files import PolicyFiles
+from services.removal.adapters.rules import load_rules
 from services.removal.domain.filing import Claimant, Evidence
+from services.removal.domain.sight import Finding, baseline_of, judge
 from services.removal.ports import Accepted, Answer, Barred, Filing, Later, Refused, Sent, Unknown
+from tests.simulators.pages import Pages
 from tests.simulators.platform import PlatformSimulator
 
 POLICIES = PolicyFiles()
@@ -130,3 +136,37 @@ async def test_a_mail_server_that_is_not_there(platform: PlatformSimulator) -> N
     nobody = replace(server, port=1)
     answer = await Mail(nobody, CLOCK).send(policy, "a@simulator.invalid", filing("telegram"), "k")
     assert Later("CONNECTION_FAILED") == answer
+
+
+async def test_the_fetcher_sees_what_the_judgement_needs() -> None:
+    shipped = read_fetch_rules()
+    rules = load_rules().following.sight
+
+    async def here(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    with Pages() as pages:
+        address = f"http://www.example.com:{pages.port}/board?no=1"
+        local = replace(
+            shipped,
+            also_public=(ipaddress.ip_network("127.0.0.0/8"),),
+            ports=frozenset({pages.port}),
+            budget=replace(shipped.budget, min_interval_ms=0),
+        )
+        found = {}
+        async with Fetcher(local, resolver=here) as fetcher:
+            watcher = FetchingWatcher(fetcher)
+            before = baseline_of(await watcher.look(address), rules)
+            for state in ("there", "gone", "dead", "login", "wall", "soft", "changed", "broken"):
+                pages.tell(address, state)
+                found[state] = judge(await watcher.look(address), before, rules).finding
+    assert {
+        "there": Finding.PRESENT,
+        "gone": Finding.GONE,
+        "dead": Finding.GONE,
+        "login": Finding.UNSEEN,
+        "wall": Finding.UNSEEN,
+        "soft": Finding.LOOKS_GONE,
+        "changed": Finding.LOOKS_GONE,
+        "broken": Finding.LATER,
+    } == found

@@ -21,7 +21,7 @@ from services.case.domain.cases import MOVES, Case
 from services.case.domain.chain import Entry, Head, append, compare_head, verify
 from services.case.domain.people import is_minor, needs_guardian
 from services.case.domain.removals import RemovalState, follow
-from services.case.domain.words import CaseKind, CaseState, Resolution
+from services.case.domain.words import CaseKind, CaseState, KeyKind, Resolution
 from services.chassis.errors import FailedPrecondition
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -42,6 +42,8 @@ def case(state: CaseState = CaseState.OPEN) -> Case:
         (words.Resolution, case_pb2.Resolution),
         (words.Verdict, case_pb2.SubscriberVerdict),
         (words.SubscriberState, subscriber_service_pb2.SubscriberState),
+        (words.Priority, case_pb2.CasePriority),
+        (words.PriorityReason, case_pb2.PriorityReason),
         (words.Label, review_service_pb2.Label),
         (RemovalState, removal_service_pb2.RemovalState),
     ],
@@ -140,7 +142,7 @@ def faults(entries: list[Entry], stored: Head) -> set[str]:
 
 
 @settings(deadline=None)
-@given(st.lists(st.binary(max_size=20), min_size=3, max_size=8), st.integers(0, 1000))
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=3, max_size=8), st.integers(0, 1000))
 def test_every_kind_of_tampering_breaks_the_chain(texts: list[bytes], number: int) -> None:
     entries = chain(*texts)
     stored = Head(entries[-1].sequence, entries[-1].entry_hash)
@@ -161,8 +163,11 @@ def test_every_kind_of_tampering_breaks_the_chain(texts: list[bytes], number: in
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda text: text.replace("window_days: 90", "window_days: 0"),
-        lambda text: text.replace("window_days: 90", "window_dais: 90"),
+        lambda text: text.replace("CLUSTER: 90", "CLUSTER: 0"),
+        lambda text: text.replace("CLUSTER: 90", "KLUSTER: 90"),
+        lambda text: text.replace("window_days:", "window_dais:"),
+        lambda text: text.replace("MINOR: HIGH, ", ""),
+        lambda text: text.replace("{NORMAL: 24, HIGH: 4, URGENT: 1}", "{NORMAL: 24}"),
         lambda text: text.replace("labels: 2", "labels: 2\n  more: 1"),
         lambda text: "nothing",
     ],
@@ -172,4 +177,4 @@ def test_wrong_rules_stop_the_start(tmp_path: Path, spoil: Callable[[str], str])
     (tmp_path / "case.yaml").write_text(spoil(text))
     with pytest.raises(RulesError):
         load_rules(tmp_path)
-    assert load_rules().window.days == 90
+    assert 90 == load_rules().incident.windows[KeyKind.CLUSTER].days

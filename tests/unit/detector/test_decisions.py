@@ -22,6 +22,7 @@ RULES = ReviewRules(
     score_retention_days=90,
     signal_memory_days=90,
     capture_days=180,
+    content_days=365,
     attempts=4,
     stop_after=5,
 )

@@ -63,6 +63,7 @@ def test_a_well_formed_signal_comes_in():
         ({"parts": (Part(text="가" * 100_000),)}, "TEXT_TOO_LARGE", "parts.text"),
         ({"parts": (Part(image=b"i" * 12_000_000),) * 2}, "SIGNAL_TOO_LARGE", "parts"),
         ({"post_id": "p" * 257}, "TEXT_TOO_LARGE", "post_id"),
+        ({"account_dump": "d" * 129}, "TEXT_TOO_LARGE", "account_dump"),
         ({"source_url": ""}, "BAD_URL", "source_url"),
         ({"parent_url": "javascript:alert(1)"}, "BAD_URL", "parent_url"),
         ({"metadata": (Pair("title", "x"),) * 65}, "TOO_MANY_PAIRS", "metadata"),

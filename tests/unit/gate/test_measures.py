@@ -117,20 +117,24 @@ def test_acknowledged_over_handed_over_with_all_others_in_classes() -> None:
             sent(superseded=True),
             sent(ago=timedelta(minutes=1)),
             replace(sent(), sent_time=None),
+            *[replace(sent(held=True), sent_time=None)] * 2,
+            sent(held=True, acknowledged=True),
+            sent(invalid_token=True),
+            replace(sent(invalid_token=True), sent_time=None),
+            sent(invalid_token=True, acknowledged=True),
         ],
         without_device=5,
-        quiet_hours=2,
         now=NOW,
     )
-    assert (measured.value, measured.size) == (3 / 5, 5)
+    assert (measured.value, measured.size) == (5 / 7, 7)
     assert {e.name: e.count for e in measured.excluded} == {
-        "SUPERSEDED": 1, "QUIET_HOURS": 2, "NO_LIVE_DEVICE": 5, "NOT_HANDED_OVER": 1, "PENDING": 1,
+        "SUPERSEDED": 1, "INVALID_TOKEN": 2, "QUIET_HOURS": 2, "NO_LIVE_DEVICE": 5, "NOT_HANDED_OVER": 1, "PENDING": 1,
     }
 
 
 def test_an_acknowledgement_counts_even_when_the_notice_was_superseded_afterwards() -> None:
     fact = sent(acknowledged=True, superseded=True)
-    assert notification_reliability(RELIABILITY, [fact], 0, 0, NOW).value == 1.0
+    assert notification_reliability(RELIABILITY, [fact], 0, NOW).value == 1.0
 
 
 # --- outcomes ---

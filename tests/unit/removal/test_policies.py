@@ -15,12 +15,12 @@ from services.removal.domain.filing import (
     Claimant,
     Evidence,
     Mandate,
-    attempt_id,
     authority,
     missing,
 )
-from services.removal.domain.policy import PERSONAL, Field, PolicyError
+from services.removal.domain.policy import GROUPS, PERSONAL, SOURCED, Field, Kind, Policy, PolicyError
 from services.removal.domain.policy import Path as FilingPath
+from services.removal.domain.request import attempt_id
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 EVIDENCE = Evidence("https://example.com/1", "1", "example", "2026-03-02T00:00:00Z", content_sha256=("ab" * 32,))
@@ -44,18 +44,67 @@ def test_the_shipped_templates_are_in_order() -> None:
     assert () == lint()
 
 
-def test_every_group_of_the_top_ten_has_a_policy(policies: PolicyFiles) -> None:
-    expected = [
-        "community", "google", "kakao", "meta", "naver", "overseas", "telegram", "tiktok", "x", "youtube",
-    ]  # fmt: skip
-    assert expected == [policy.platform for policy in policies.all()]
+def test_every_group_of_the_top_ten_has_a_policy_and_so_have_the_public_bodies(policies: PolicyFiles) -> None:
+    kinds = {kind: {policy.platform for policy in policies.all() if policy.kind is kind} for kind in Kind}
+    assert set(GROUPS) == kinds[Kind.PLATFORM]
+    assert {"d4u", "eraser", "kcsc", "kidc", "kisa"} == kinds[Kind.PUBLIC_BODY]
+
+
+def test_every_statement_about_a_platform_says_whether_it_is_known(policies: PolicyFiles) -> None:
+    for policy in policies.all():
+        assert set(SOURCED) == set(policy.sources)
+        assert {"known", "assumed"} >= {fact.status for fact in policy.sources.values()}
+
+
+def test_nothing_is_approved_as_shipped(policies: PolicyFiles) -> None:
+    assert [] == [policy.platform for policy in policies.all() if policy.approved]
+
+
+@pytest.mark.parametrize(("approvers", "approved"), [("[a, b]", True), ("[a, a]", False), ("[a]", False)])
+def test_two_different_people_approve_a_template_and_any_edit_needs_them_again(
+    folder: Path, approvers: str, approved: bool
+) -> None:
+    digest = get(PolicyFiles(folder), "naver").digest
+    row = f"{{platform: naver, digest: {digest}, approvers: {approvers}, date: 2026-11-22}}"
+    (folder / "approvals.yaml").write_text(f"approvals:\n  - {row}\n", encoding="utf-8")
+    assert approved == get(PolicyFiles(folder), "naver").approved
+    with (folder / "naver.yaml").open("a", encoding="utf-8") as file:
+        file.write("# one more comment\n")
+    assert not get(PolicyFiles(folder), "naver").approved
+
+
+def test_a_rejection_is_answered_in_the_platforms_language(policies: PolicyFiles) -> None:
+    said = policies.statement(get(policies, "naver"), "EVIDENCE_INSUFFICIENT", EVIDENCE, MANDATE)
+    assert "ab" * 32 in said and "귀사" in said
+    assert "귀사" not in policies.statement(get(policies, "x"), "EVIDENCE_INSUFFICIENT", EVIDENCE, MANDATE)
+    assert "" == policies.statement(get(policies, "x"), "PUBLIC_INTEREST", EVIDENCE, MANDATE)
+
+
+def get(policies: PolicyFiles, platform: str) -> Policy:
+    """A policy that is there."""
+    found = policies.get(platform)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
         ("path: HTTP_FORM", "path: CARRIER_PIGEON", "path: is none of"),
-        ("expected_hours: 72", "expected_hours: 0", "expected_hours: is not between"),
+        ("decide_hours: 72", "decide_hours: 0", "expected.decide_hours: is not between"),
+        ("acknowledge_hours: 24", "acknowledge_hours: 99", "expected: acknowledging, deciding"),
+        ("group: naver", "group: nowhere", "group: a platform belongs"),
+        ("fallback: [kcsc, kisa]", "fallback: []", "fallback: where the platform does not help"),
+        ("fallback: [kcsc, kisa]", "fallback: [kakao]", "fallback: kakao is no public body"),
+        ("reason: DUPLICATE", "reason: NOT_A_VIOLATION", "rejections: a reason stands there twice"),
+        ("reason: WRONG_CHANNEL, answered_by: []", "reason: ODD, answered_by: [statement]", "no statement answers ODD"),
+        ("groundless: true", "groundless: perhaps", "groundless: is neither true nor false"),
+        ("per_minute: 150", "per_minute: 0", "pace.per_minute: is not between"),
+        ("most_attempts: 3", "most_attempts: 9", "resubmission.most_attempts: is not between"),
+        ("naver.com, ", "not a domain, ", "reply_domains: is not a list of domains"),
+        ("hold_for_verdict: false", "hold_for_verdict: maybe", "hold_for_verdict: is neither"),
+        ("  pace: {", "  paces: {", "sources: has not exactly"),
+        ("url: \"https://inoti", "url: \"ftp://inoti", "url: is neither https nor tel"),
         ("claimant_name]", "shoe_size]", "required: is not a list of"),
         ("status: known", "status: rumoured", "is neither known nor assumed"),
         ("https://inoti", "http://inoti", "endpoint: does not fit"),
@@ -64,8 +113,8 @@ def test_every_group_of_the_top_ten_has_a_policy(policies: PolicyFiles) -> None:
         ("mandate, ", "", "required: an agent has to show the mandate"),
         ("platform: naver", "platform: other", "platform: is not the name of the file"),
         ("platform: naver", "surprise: 1\nplatform: naver", "surprise: is not a key"),
-        ("expected_hours: 72", "", "expected_hours: is missing"),
-        ("{{ subject }}", "{{ subject", "form.fields: a template cannot be read"),
+        ("hold_for_verdict: false\n", "", "hold_for_verdict: is missing"),
+        ("{{ subject }}", "{{ subject", "fields: a template cannot be read"),
         ("{{ subject }}", "{{ secrets }}", "a template cannot be rendered"),
         ("{{ subject }}", "{{ ''.__class__.__mro__ }}", "a template cannot be rendered"),
         ("platform: naver", "[", "the file is not YAML"),

@@ -14,7 +14,6 @@ from services.removal.domain import policy
 from services.removal.domain.request import Request, ResubmissionLimitError
 from services.removal.domain.states import (
     ENDED,
-    MAX_ATTEMPTS,
     IllegalMoveError,
     Move,
     Outcome,
@@ -52,6 +51,7 @@ def test_nothing_leaves_the_end_but_what_is_seen() -> None:
     leaving = {(before, move) for before, move, _ in transitions() if before in ENDED}
     expected = {
         (State.UNVERIFIED, Move.SEE_REMOVED),
+        (State.UNVERIFIED, Move.SEE_PRESENT),
         (State.UNVERIFIED, Move.BLOCK),
         (State.UNVERIFIED, Move.DEINDEX),
     }
@@ -101,7 +101,7 @@ def test_an_attempt_is_new_only_when_the_last_one_is_settled() -> None:
 
 def test_the_attempts_have_an_end() -> None:
     busy = request(State.CHECKED)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(policy.MOST_ATTEMPTS):
         busy.next_attempt().outcome = Outcome.UNCERTAIN
     with pytest.raises(ResubmissionLimitError):
         busy.next_attempt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def policy(platform: str) -> Policy:
     """A shipped policy."""
     found = POLICIES.get(platform)
     assert found is not None
-    return found
+    return replace(found, approved=True)
 
 
 def found(sending: Sending, platform: str) -> str:
@@ -47,6 +48,11 @@ def test_official_addresses_in_production() -> None:
     assert "abuse@telegram.org" == found(sending, "telegram")
     assert "abuse@forum.example.org" == found(sending, "overseas")
     assert NO_ENDPOINT == found(sending, "community")
+
+
+def test_nothing_goes_out_by_a_template_that_nobody_approved() -> None:
+    ways = SendingWays(Sending(on=True), CLOCK)
+    assert "POLICY_NOT_APPROVED" == ways.find(replace(policy("naver"), approved=False), "example.org")
 
 
 def test_no_mail_leaves_without_a_relay() -> None:

@@ -152,3 +152,25 @@ def test_a_picture_says_nothing_of_itself_in_repr(analyst: SignalAnalyst, portra
     assert "score" not in repr(analysis.faces[0])
 
 
+
+
+def test_a_thumbnail_for_evidence_shows_the_subscriber_and_covers_whoever_stands_beside(
+    analyst: SignalAnalyst, engine: FaceEngine, portrait: Image.Image
+) -> None:
+    path = PICTURES / "biden.jpg"
+    if not path.exists():
+        pytest.skip("no demo pictures in .cache/pictures: run `make models`")
+    with Image.open(path) as image:
+        other = image.convert("RGB")
+    other.thumbnail((320, 240))
+    both = Image.new("RGB", (640, 240))
+    both.paste(portrait, (0, 0))
+    both.paste(other, (320, 0))
+    analysis = analyst.analyse([post(saved(both, "PNG"))])[0]
+    assert 2 == analysis.faces_found
+    [decision] = [each for each in decide(analysis.faces, (), RULES.review) if each.band is Band.MATCH]
+    shown = read_picture(analysis.keep(decision).thumbnail).pixels
+    assert (160 - 45) < shown.shape[0] <= 160
+    middle = shown.shape[1] // 2
+    found = engine.analyse(shown)
+    assert ["left"] == ["left" if face.box.left < middle else "right" for face in found]

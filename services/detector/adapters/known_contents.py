@@ -1,0 +1,333 @@
+"""Which of a subscriber's ten thousand earlier contents is a new one near to: all hashes at once, features of a few."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.detector.adapters.fingerprints import (
+    FACE_WINDOW,
+    HASH_RULES,
+    MOST_FACES,
+    MOST_POINTS,
+    POINT_WORDS,
+    VIEWS,
+    VOTING_POINTS,
+    DedupRules,
+    Fingerprint,
+    HashColumns,
+    compare_features,
+    face_code,
+    far_face,
+    far_views,
+    hash_distances,
+    judged_by_hashes,
+    point_words,
+)
+from services.detector.domain.clusters import MOST_ALSO, Near
+from services.detector.domain.text_similarity import MINIMA, NUMBERS, Signature, TextDedupRule, compare_all
+
+_WORDS = {"sha256": "SHA256", "dhash": "PHASH", "phash": "PHASH", "pdq": "PDQ", "orb": "ORB", "face": "FACE"}
+"""The contract's word for each rule."""
+_NO_FACE = 128
+"""Further than any two codes are apart."""
+_ALWAYS_TELLING, _TELLING = 64, 50
+"""A word counts that at most so many pictures have, or one in so many."""
+_MOST_CLUSTERS = MOST_ALSO + 1
+_STAND_FOR_ONE = 8
+"""Pictures of a cluster whose features are compared."""
+
+
+class Rows:
+    """An array that grows at its end and forgets at its beginning."""
+
+    def __init__(self, width: tuple[int, ...], kind: type[np.generic]) -> None:
+        self._data: NDArray[Any] = np.empty((16, *width), kind)
+        self._used = 0
+
+    def add(self, row: NDArray[Any] | float) -> None:
+        """Takes one row more."""
+        if self._used == len(self._data):
+            more = np.empty((self._used + 16, *self._data.shape[1:]), self._data.dtype)
+            self._data = np.concatenate((self._data, more))
+        self._data[self._used] = row
+        self._used += 1
+
+    def forget(self, count: int) -> None:
+        """Drops the first rows."""
+        self._data = self._data[count:].copy()
+        self._used -= count
+
+    @property
+    def all(self) -> NDArray[Any]:
+        """[N, *width]: a view."""
+        return self._data[: self._used]
+
+
+class _Clusters:
+    """The cluster of each content, as names and as numbers."""
+
+    def __init__(self, of: Iterable[str] = ()) -> None:
+        self._numbers = Rows((), np.int32)
+        self._names: list[str] = []
+        self._number_of: dict[str, int] = {}
+        for cluster_id in of:
+            self.add(cluster_id)
+
+    def add(self, cluster_id: str) -> None:
+        """The next content's."""
+        number = self._number_of.setdefault(cluster_id, len(self._names))
+        if number == len(self._names):
+            self._names.append(cluster_id)
+        self._numbers.add(number)
+
+    def after(self, count: int) -> _Clusters:
+        """Without the first contents, and without names that nobody bears any longer."""
+        return _Clusters(self._names[number] for number in self._numbers.all[count:])
+
+    def name(self, at: int) -> str:
+        """That of one content."""
+        return self._names[int(self._numbers.all[at])]
+
+    def others(self, named: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which contents lie in none of the clusters of `named`."""
+        numbers = self._numbers.all
+        return ~np.isin(numbers, numbers[named])
+
+    def nearest(self, near: NDArray[np.intp], distances: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Of the contents `near`, so far away, the nearest of each cluster; as many as a placement may name."""
+        ordered = near[np.argsort(distances, kind="stable")]
+        _, first = np.unique(self._numbers.all[ordered], return_index=True)
+        return ordered[np.sort(first)[:_MOST_CLUSTERS]]
+
+
+class KnownPictures:
+    """Fingerprints of one subscriber's pictures. Hashes of all of them are compared; of those whose cluster they do not
+    name, faces and points only of the few that look most alike from afar."""
+
+    def __init__(self, rules: DedupRules) -> None:
+        self._rules = rules
+        self._clusters = _Clusters()
+        self._prints: list[Fingerprint] = []
+        self._dhashes, self._phashes, self._pdqs = (_columns(count) for count in (VIEWS, VIEWS, 4))
+        self._qualities = Rows((), np.uint8)
+        self._start_features()
+
+    def _start_features(self) -> None:
+        self._faces = Rows((MOST_FACES, 2), np.uint64)
+        self._faceless = Rows((MOST_FACES,), np.bool_)
+        self._far = Rows((MOST_FACES, FACE_WINDOW**2), np.float32)
+        self._votes = Votes()
+        self._standing: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._prints)
+
+    @property
+    def _hash_columns(self) -> tuple[Rows, ...]:
+        return *self._dhashes, *self._phashes, *self._pdqs, self._qualities
+
+    @property
+    def hashes(self) -> HashColumns:
+        """Those of all pictures."""
+        groups = (self._dhashes, self._phashes, self._pdqs)
+        dhashes, phashes, pdqs = (np.array([column.all for column in group]) for group in groups)
+        return HashColumns(dhashes, phashes, pdqs, self._qualities.all)
+
+    def add(self, cluster_id: str, of: Fingerprint) -> None:
+        """Knows one picture more."""
+        self._clusters.add(cluster_id)
+        self._prints.append(of)
+        one = HashColumns.of([of])
+        row = (*one.dhashes[:, 0], *one.phashes[:, 0], *one.pdqs[:, 0], one.qualities[0])
+        for column, value in zip(self._hash_columns, row, strict=True):
+            column.add(value)
+        self._add_features(len(self._prints) - 1)
+
+    def _add_features(self, at: int) -> None:
+        """The first pictures of a cluster stand for it: where one picture was posted thousands of times, its points
+        would be everywhere and tell nothing."""
+        of, cluster_id = self._prints[at], self._clusters.name(at)
+        self._standing[cluster_id] += 1
+        stands = self._standing[cluster_id] <= _STAND_FOR_ONE
+        codes = [face_code(face) for face in of.faces] if stands else []
+        self._faces.add(np.array([*codes, *[np.zeros(2, np.uint64)] * (MOST_FACES - len(codes))]))
+        self._faceless.add(np.arange(MOST_FACES) >= len(codes))
+        far = np.zeros((MOST_FACES, FACE_WINDOW**2), np.float32)
+        far[: len(codes)] = [far_face(face) for face in of.faces] if codes else far[:0]
+        self._far.add(far)
+        self._votes.add(point_words(of.points, VOTING_POINTS if stands else 0))
+
+    def forget(self, count: int) -> None:
+        """Drops the oldest."""
+        self._clusters = self._clusters.after(count)
+        del self._prints[:count]
+        for column in self._hash_columns:
+            column.forget(count)
+        self._start_features()
+        for at in range(len(self._prints)):
+            self._add_features(at)
+
+    def near(self, new: Fingerprint) -> list[Near]:
+        """The clusters that a picture is near to, each by its nearest content."""
+        if not self._prints:
+            return []
+        verdicts = judged_by_hashes(hash_distances(new, self.hashes, self._rules), self._rules)
+        near = np.flatnonzero(verdicts.near)
+        best = self._clusters.nearest(near, verdicts.distance[near])
+        found = [
+            _near(self._clusters.name(at), HASH_RULES[verdicts.rule[at]], float(verdicts.distance[at]))
+            for at in best.tolist()
+        ]
+        if len(found) == _MOST_CLUSTERS:
+            return found
+        for at in self.candidates(new, self._clusters.others(best)):
+            verdict = compare_features(new, self._prints[at], self._rules)
+            if verdict.near_duplicate:
+                found.append(_near(self._clusters.name(at), verdict.rule, verdict.distance))
+        return found
+
+    def candidates(self, new: Fingerprint, among: NDArray[np.bool_]) -> list[int]:
+        """The few whose features are worth comparing: by their faces from afar, and by votes of their points."""
+        rules = self._rules
+        away = np.where(among, self._faces_away(new), _NO_FACE)
+        votes = np.where(among, self._points_shared(new), 0)
+        nearest = list(_highest(-away, rules.faces_from_afar, -rules.face_code_most))
+        alike = self._likeness(new, nearest)
+        chosen = {nearest[at]: None for at in _highest(alike, rules.face_candidates, rules.face_worth_aligning)}
+        return list(chosen | dict.fromkeys(_highest(votes, rules.point_candidates, rules.point_least_votes)))
+
+    def _faces_away(self, new: Fingerprint) -> NDArray[np.int16]:
+        """[N]: least distance of a face of the new picture, mirrored or not, to one of each picture's faces."""
+        kept = self._faces.all
+        best = np.full(kept.shape[:2], _NO_FACE, np.int16)
+        for face in new.faces:
+            for view in (face, np.ascontiguousarray(face[:, ::-1])):
+                code = face_code(view)
+                away = np.bitwise_count(kept[:, :, 0] ^ code[0]) + np.bitwise_count(kept[:, :, 1] ^ code[1])
+                np.minimum(best, away, out=best)
+        best[self._faceless.all] = _NO_FACE
+        return np.asarray(best.min(axis=1), np.int16)
+
+    def _likeness(self, new: Fingerprint, rows: list[int]) -> NDArray[np.float32]:
+        """For each of some pictures the best correlation of two faces from afar."""
+        if not rows or not len(new.faces):
+            return np.full(len(rows), -1, np.float32)
+        views = np.concatenate([far_views(face) for face in new.faces])
+        products = self._far.all[rows].reshape(-1, FACE_WINDOW**2) @ views.T
+        return np.asarray(products.reshape(len(rows), -1).max(axis=1), np.float32)
+
+    def _points_shared(self, new: Fingerprint) -> NDArray[np.intp]:
+        """[N]: votes of the points of the new picture, or of its mirror image."""
+        views = [points for points in (new.points, new.mirrored_points) if points is not None]
+        shared = [self._votes.of(point_words(points, MOST_POINTS)) for points in views]
+        return np.asarray(np.max(shared, axis=0))
+
+
+class Votes:
+    """Which pictures share many point words with a new one: the pictures by word, in one array that is made anew when
+    there are too many pictures beside it.
+    """
+
+    def __init__(self, most_beside: int = 1_024) -> None:
+        self._most_beside = most_beside
+        self._sorted_words = np.empty(0, np.uint32)
+        self._sorted_pictures = np.empty(0, np.int32)
+        self._ends = np.zeros(POINT_WORDS + 1, np.int32)
+        self._sorted = 0
+        self._beside: list[NDArray[np.uint32]] = []
+
+    def add(self, words: NDArray[np.uint32]) -> None:
+        """The words of one picture more; one that it has twice counts once."""
+        self._beside.append(np.unique(words))
+        if len(self._beside) > self._most_beside:
+            self._sort()
+
+    def _sort(self) -> None:
+        words, pictures = self._unsorted()
+        words = np.concatenate((self._sorted_words, words))
+        pictures = np.concatenate((self._sorted_pictures, pictures))
+        order = np.argsort(words, kind="stable")
+        self._sorted_words, self._sorted_pictures = words[order], pictures[order]
+        np.cumsum(np.bincount(words, minlength=POINT_WORDS), out=self._ends[1:])
+        self._sorted += len(self._beside)
+        self._beside = []
+
+    def _unsorted(self) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+        if not self._beside:
+            return np.empty(0, np.uint32), np.empty(0, np.int32)
+        pictures = np.arange(self._sorted, self._sorted + len(self._beside), dtype=np.int32)
+        return np.concatenate(self._beside), np.repeat(pictures, [len(words) for words in self._beside])
+
+    def of(self, words: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """[N]: how many words each picture shares. Words that very many pictures have say little, and do not count."""
+        asked = np.unique(words)
+        starts, lengths = self._ends[asked], self._ends[asked + 1] - self._ends[asked]
+        telling = lengths <= max(_ALWAYS_TELLING, self._sorted // _TELLING)
+        starts, lengths = starts[telling], lengths[telling]
+        before = np.cumsum(lengths) - lengths
+        places = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+        unsorted, pictures = self._unsorted()
+        spoken = np.zeros(POINT_WORDS, np.bool_)
+        spoken[asked] = True
+        voters = np.concatenate((self._sorted_pictures[places], pictures[spoken[unsorted]]))
+        return np.bincount(voters, minlength=self._sorted + len(self._beside))
+
+
+class KnownTexts:
+    """Signatures of one subscriber's texts; all of them are compared, first by the lowest byte of each minimum."""
+
+    def __init__(self, rule: TextDedupRule) -> None:
+        self._rule = rule
+        self._clusters = _Clusters()
+        self._minima, self._bytes = Rows((MINIMA,), np.uint32), Rows((MINIMA,), np.uint8)
+        self._shingles, self._numbers = Rows((), np.int64), Rows((NUMBERS,), np.uint32)
+
+    def __len__(self) -> int:
+        return len(self._shingles.all)
+
+    def add(self, cluster_id: str, of: Signature) -> None:
+        """Knows one text more."""
+        self._minima.add(of.minima)
+        self._bytes.add(of.minima.astype(np.uint8))
+        self._shingles.add(of.shingles)
+        self._numbers.add(of.numbers)
+        self._clusters.add(cluster_id)
+
+    def forget(self, count: int) -> None:
+        """Drops the oldest."""
+        self._clusters = self._clusters.after(count)
+        for column in (self._minima, self._bytes, self._shingles, self._numbers):
+            column.forget(count)
+
+    def near(self, new: Signature) -> list[Near]:
+        """The clusters that a text is near to, each by its nearest content."""
+        equal = self._bytes.all == new.minima.astype(np.uint8)
+        # A true byte has one bit.
+        shared = np.bitwise_count(equal.view(np.uint64)).sum(axis=1, dtype=np.uint16)
+        likely = np.flatnonzero(shared >= self._rule.least_equal)
+        minima, shingles = self._minima.all[likely], self._shingles.all[likely]
+        same, similarities = compare_all(new, minima, shingles, self._numbers.all[likely], self._rule)
+        distances = dict(zip(likely[same].tolist(), (1 - similarities[same]).tolist(), strict=True))
+        best = self._clusters.nearest(likely[same], 1 - similarities[same])
+        return [_near(self._clusters.name(at), "TEXT", distances[at]) for at in best.tolist()]
+
+
+def _columns(count: int) -> tuple[Rows, ...]:
+    return tuple(Rows((), np.uint64) for _ in range(count))
+
+
+def _near(cluster_id: str, rule: str, distance: float) -> Near:
+    return Near(cluster_id, _WORDS.get(rule, rule), round(1000 * distance))
+
+
+def _highest(values: NDArray[Any], most: int, least: float) -> Iterator[int]:
+    """Places of the `most` highest values that reach `least`, the highest first."""
+    top = np.argpartition(values, -most)[-most:] if len(values) > most else np.arange(len(values))
+    for at in top[np.argsort(-values[top], kind="stable")]:
+        if values[at] >= least:
+            yield int(at)

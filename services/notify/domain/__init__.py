@@ -1,0 +1,1 @@
+"""What notices and deliveries are, and their rules; no I/O."""

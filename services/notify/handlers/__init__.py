@@ -1,0 +1,1 @@
+"""What notify does: tells, hands over, sends again, falls back, gives up, forgets."""

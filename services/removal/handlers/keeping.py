@@ -1,0 +1,39 @@
+"""How is a request put back after something happened to it, so that nothing about it is forgotten?"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from services.removal.domain.following import moments
+from services.removal.domain.policy import Path, Policy
+from services.removal.domain.request import Request
+from services.removal.domain.states import SENDABLE
+from services.removal.handlers import FOLLOW, Needs
+from services.removal.ports import SYSTEM, Cause, Work
+
+HANDED = "HANDED"
+SOON = timedelta(seconds=1)
+"""A step that makes no progress is not taken again at once."""
+
+
+async def keep(
+    needs: Needs,
+    work: Work,
+    request: Request,
+    policy: Policy,
+    cause: Cause = SYSTEM,
+    *,
+    not_before: datetime | None = None,
+    schedule: bool = True,
+) -> None:
+    """Saves a request, tells the person when it has become theirs to file, and schedules what comes next; without
+    `schedule` the due work that is running stays what comes next.
+    """
+    now = needs.clock.now()
+    if request.path is Path.PERSON and request.state in SENDABLE and HANDED not in request.marks:
+        request.mark(HANDED)
+        await work.hand_to_person(request, 1, now)
+    await work.save(request, cause)
+    upcoming = moments(request, policy, needs.following) if schedule else ()
+    if upcoming:
+        await work.schedule(FOLLOW, [request.request_id], max(upcoming[0].time, not_before or now))
