@@ -33,6 +33,8 @@ from services.detector.domain.pii.scan import Windows
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
 Found: TypeAlias = list[tuple[int, int]]
 Expressions: TypeAlias = tuple[str, ...]
+Plan: TypeAlias = tuple[tuple[str, int], ...]
+"""(expression, Hyperscan's flags) by number: all that decides what a database is."""
 _NOWHERE: Final[tuple[View, Sequence[tuple[int, Windows]]]] = (View(""), ())
 _SIGHT: Final = 64
 """Characters beyond a window that words nearby may reach."""
@@ -112,9 +114,17 @@ def _opened(anchors: Expressions, once: Expressions = (), over_bytes: Expression
     """
     import hyperscan  # not on every architecture: WholeText takes its place
 
-    database = _loaded(_kept(anchors, once, over_bytes))
+    # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
+    flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
+    single = hyperscan.HS_FLAG_SINGLEMATCH
+    plan: Plan = (
+        *((expression, flags) for expression in anchors),
+        *((expression, flags | single) for expression in once),
+        *((expression, single) for expression in over_bytes),
+    )
+    database = _loaded(_kept(plan))
     if database is None:
-        database = hyperscan.loadb(_compiled(anchors, once, over_bytes), hyperscan.HS_MODE_BLOCK)
+        database = hyperscan.loadb(_compiled(plan), hyperscan.HS_MODE_BLOCK)
     database.scratch = hyperscan.Scratch(database)
     return database
 
@@ -124,8 +134,8 @@ def kept_folder() -> Path:
     return Path(os.environ.get("JIKIMI_CACHE_DIR") or Path(__file__).parents[3] / ".cache") / "hyperscan"
 
 
-def _kept(*expressions: Expressions) -> Path:
-    return kept_folder() / f"{sha256(repr(expressions).encode()).hexdigest()}.hsdb"
+def _kept(plan: Plan) -> Path:
+    return kept_folder() / f"{sha256(repr(plan).encode()).hexdigest()}.hsdb"
 
 
 def _loaded(file: Path) -> Any:
@@ -142,25 +152,21 @@ def _loaded(file: Path) -> Any:
 
 
 @cache
-def _compiled(anchors: Expressions, once: Expressions, over_bytes: Expressions) -> bytes:
+def _compiled(plan: Plan) -> bytes:
     """The database, serialised, and kept where the folder can be written."""
     import hyperscan
 
-    # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
-    flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
-    single = hyperscan.HS_FLAG_SINGLEMATCH
-    expressions = [*anchors, *once, *over_bytes]
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[expression.encode() for expression in expressions],
-        ids=list(range(len(expressions))),
-        elements=len(expressions),
-        flags=[flags] * len(anchors) + [flags | single] * len(once) + [single] * len(over_bytes),
+        expressions=[expression.encode() for expression, _ in plan],
+        ids=list(range(len(plan))),
+        elements=len(plan),
+        flags=[flags for _, flags in plan],
     )
     data: bytes = hyperscan.dumpb(database)
     with suppress(OSError):  # a read-only image compiles at every start
         make_folder(kept_folder())
-        replace_file(_kept(anchors, once, over_bytes), data)
+        replace_file(_kept(plan), data)
     return data
 
 
