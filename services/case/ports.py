@@ -340,6 +340,9 @@ class CaseStore(Protocol):
     async def get(self, case_id: str) -> Case | None:
         """One case by its own id."""
 
+    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
+        """The roots of cases, each once, in the order of their ids."""
+
     async def update(self, cases: Sequence[Case]) -> None:
         """Writes changed cases."""
 
@@ -381,7 +384,7 @@ class CaseStore(Protocol):
         """Remembers where a removal request stands."""
 
     async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
-        """Where the removal requests of an incident stand, each once."""
+        """The states in which removal requests of an incident are, each once."""
 
 
 class EvidenceStore(Protocol):
@@ -390,10 +393,13 @@ class EvidenceStore(Protocol):
     async def captures(self, decision_ids: Collection[str]) -> Mapping[str, StoredCapture]:
         """Captures that were fetched, opened."""
 
+    async def fetched(self, decision_ids: Collection[str]) -> Collection[str]:
+        """Those of the decisions whose captures were fetched: the same without opening them."""
+
     async def keep(
-        self, subscriber_id: str, decision_id: str, content: bytes, purpose: Purpose.ValueType, now: datetime
+        self, subscriber_id: str, contents: Mapping[str, bytes], purpose: Purpose.ValueType, now: datetime
     ) -> None:
-        """Stores a capture sealed; one that is there already stays, for a pack may tell of it."""
+        """Stores captures sealed, by decision; one that is there already stays, for a pack may tell of it."""
 
     async def trim(self, subscriber_id: str, decision_id: str, content: bytes) -> None:
         """Leaves less of a capture; time and hash stay those of what was taken over, which custody tells of."""

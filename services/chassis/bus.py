@@ -34,7 +34,7 @@ BATCH = 200
 """Events applied in one transaction."""
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
-BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 50, 0.3, 3.0
+BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 20, 0.3, 3.0
 """A batch of so many events makes a consumer busy, and for so long after it; what yields waits at most so long."""
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0

@@ -47,6 +47,9 @@ KEPT = timedelta(days=14)
 """How long published rows can be asked for again."""
 BATCH = 500
 """Rows a round and a lane, at most: half of what an atomic batch may hold."""
+STEADY_ROWS, STEADY_GATHER_SECONDS = 8, 0.02
+"""After a round of so many rows more are coming: the next round lets them gather for a moment, for a round costs four
+statements however few it takes."""
 REPUBLISH_AT_MOST = 20_000
 """Events of one answer to a consumer that misses some: it reads them within the deadline and asks on."""
 TIDY_SECONDS = 600.0
@@ -217,6 +220,8 @@ class Relay:
             published = await self._round(connection)
             if published:
                 idle_rounds = 0
+                if STEADY_ROWS <= published < BATCH:
+                    await asyncio.sleep(STEADY_GATHER_SECONDS)
                 continue
             idle_rounds += 1
             if idle_rounds == ANNOUNCE_AFTER:

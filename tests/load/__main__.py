@@ -197,6 +197,7 @@ def result_of(loaded: Loaded, verdict: Verdict, bound_ms: float, facts: dict[str
             "independent_size": verdict.own_size,
             "agrees": verdict.agrees,
         },
+        "still_waiting": dict(loaded.overdue),
         "saturated": loaded.watched.saturated(),
         "cores": {name: round(used, 2) for name, used in loaded.watched.cores.items()},
         "longest_queues": {name: most for name, most in loaded.watched.most().items() if most},
@@ -233,6 +234,7 @@ def _load_table(document: dict[str, Any]) -> Table:
         "independent calculation": f"P95 {_ms(gate['independent_value_ms'])}, n {gate['independent_size']}: "
         + ("equal" if gate["agrees"] else "DIFFERENT"),
         "all recorded after": f"{document['drained_s']} s",
+        "still waiting (evidence, removals)": document["still_waiting"] or "nothing",
         "short": document["saturated"],
         "processor ms an arrival": ", ".join(f"{k} {v:g}" for k, v in document["cpu_ms_per_arrival"].items()),
         "a million arrivals": ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in document["per_million"].items()),

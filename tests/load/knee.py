@@ -13,6 +13,8 @@ STEP_SECONDS = 30.0
 GROWTH = 1.3
 REFINEMENTS = 1
 """Further steps between the last rate that held and the first that did not."""
+HALVINGS = 3
+"""Of the first rate, where it does not hold."""
 MOST_STEPS = 14
 BOUND_MS = 2_000.0
 SHARE = 0.7
@@ -79,7 +81,8 @@ def step_of(loaded: Loaded, bound_ms: float) -> Step:
 async def find(
     put: Callable[[float], Awaitable[Loaded]], mix: str, start: float, bound_ms: float, tell: Callable[[Step], None]
 ) -> Knee:
-    """Tries growing rates; then once more between the last that held and the first that did not."""
+    """Tries growing rates, or falling ones where the first does not hold; then once more between the last that held and
+    the first that did not."""
     steps: list[Step] = []
 
     async def attempt(rate: float) -> bool:
@@ -93,6 +96,11 @@ async def find(
             low, rate = rate, rate * GROWTH
         else:
             high = rate
+    while not low and high > start / 2**HALVINGS:
+        if await attempt(high / 2):
+            low = high / 2
+        else:
+            high /= 2
     for _ in range(REFINEMENTS if low and high else 0):
         middle = (low + high) / 2
         if await attempt(middle):

@@ -28,8 +28,7 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 WARM_SECONDS = 3.0
 """What Locust takes to start; the watching of what is short begins after it."""
 DRAIN_SECONDS = 240.0
-CALM_LOOKS = 3
-"""Looks in a row that find nothing waiting, after which everything is recorded."""
+LOOK_SECONDS = 0.5
 WEB_PORT = 8089
 _RECORDS = (
     "SELECT payload FROM log_record WHERE type IN ('match_decision_log', 'case_lifecycle_log', 'signal_intake_log')"
@@ -71,6 +70,8 @@ class Loaded:
     dead_letters: int
     sightings: int
     """Decisions that `case` itself knows to have a case."""
+    overdue: Mapping[str, int] = field(default_factory=dict)
+    """Service → work that waits for its turn: evidence, removals."""
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -173,14 +174,15 @@ class Stage:
             async with Watch(self.system.home, self._programs(), looks=False) as whole:
                 watched = await self._generate(plan, results)
                 ended = time.monotonic()
-                recorded = await self._recorded(databases)
+                recorded = await self._recorded(databases, since)
             drained = time.monotonic() - ended if recorded else float("inf")
             rows = await databases.rows("gate", _RECORDS, since)
             sightings = await databases.value("case", "SELECT count(*) FROM sighting") - before
             letters = await databases.dead_letters() - letters
+            overdue = await databases.overdue()
         arrivals = _arrivals_in(results)
         raw = read(bytes(row[0]) for row in rows)
-        loaded = Loaded(plan, arrivals, raw, watched, whole.found, drained, letters, sightings)
+        loaded = Loaded(plan, arrivals, raw, watched, whole.found, drained, letters, sightings, overdue)
         if not recorded:
             loaded.faults.append(f"not everything was recorded within {DRAIN_SECONDS:g} s")
         return loaded
@@ -241,14 +243,16 @@ class Stage:
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    async def _recorded(self, databases: Databases) -> bool:
-        """Waits until nothing is on its way to the gate any more; False where that never is."""
-        calm, deadline = 0, time.monotonic() + DRAIN_SECONDS
-        while calm < CALM_LOOKS:
-            calm = calm + 1 if await databases.recorded() else 0
+    async def _recorded(self, databases: Databases, since: datetime) -> bool:
+        """Waits until every signal is decided and the gate has every decision, and a commit for each MATCH; False where
+        that never is. Evidence and removals go on meanwhile: nobody waits for them here."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        ends: Mapping[int, int] | None = None
+        while ends is None or not await databases.at_the_gate(ends) or await databases.uncommitted(since):
             if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(LOOK_SECONDS)
+            ends = ends or await databases.decided()
         return True
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,12 @@ _UNPUBLISHED = "SELECT coalesce(sum(position - published), 0) FROM outbox_head"
 _HEADS = "SELECT partition, published FROM outbox_head"
 _CURSORS = "SELECT publisher, partition, position FROM bus_cursor"
 _SPOOL = "SELECT count(*) FROM spool"
+_OVERDUE = "SELECT count(*) FROM due WHERE due_time <= now()"
+_UNCOMMITTED = (
+    "SELECT count(*) FROM log_record d WHERE d.type = 'match_decision_log' AND d.facet = 'MATCH' AND d.occur_time >= $1"
+    " AND NOT EXISTS (SELECT FROM log_record c WHERE c.type = 'case_lifecycle_log' AND c.decision_id = d.decision_id"
+    " AND c.facet IN ('OPENED', 'SIGHTED', 'REOPENED', 'DROPPED'))"
+)
 _WAITS = (
     "SELECT coalesce(wait_event_type, 'CPU') || '/' || coalesce(wait_event, 'running'), count(*) FROM pg_stat_activity"
     " WHERE state = 'active' AND pid <> pg_backend_pid() AND backend_type = 'client backend' GROUP BY 1"
@@ -82,14 +89,27 @@ class Databases:
                 found[f"{publisher} → {service}"] = count
         return found
 
-    async def recorded(self) -> bool:
-        """Whether everything is decided and published, and the gate has every record of everybody."""
+    async def decided(self) -> Mapping[int, int] | None:
+        """Once the spool is empty and all of the detector's records are published: where each of its lanes ends."""
         queues = await self.queues()
-        return not any(
-            count
-            for name, count in queues.items()
-            if name == "spool" or name.endswith("outbox") or name.endswith("→ gate")
-        )
+        if queues["spool"] or queues["detector outbox"]:
+            return None
+        lanes = {row[0]: row[1] for row in await self.rows("detector", _HEADS)}
+        return {lane: position for lane, position in lanes.items() if lane >= len(lanes) // 2}
+
+    async def at_the_gate(self, ends: Mapping[int, int]) -> bool:
+        """Whether the gate has every record of the detector up to there."""
+        cursors = {row[1]: row[2] for row in await self.rows("gate", _CURSORS) if row[0] == "detector"}
+        return all(cursors.get(lane, 0) >= position for lane, position in ends.items())
+
+    async def uncommitted(self, since: datetime) -> int:
+        """MATCH decisions that the gate knows, and no commit of a case or sighting of them."""
+        return int(await self.value("gate", _UNCOMMITTED, since))
+
+    async def overdue(self) -> dict[str, int]:
+        """Evidence to be packed and removals to be prepared, sent or looked at, that wait for their turn."""
+        found = {service: int(await self.value(service, _OVERDUE)) for service in ("case", "removal")}
+        return {service: count for service, count in found.items() if count}
 
     async def dead_letters(self) -> int:
         """Events and jobs that were put aside, everywhere."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     SmallInteger,
     Text,
+    bindparam,
     delete,
     func,
     insert,
@@ -123,6 +124,25 @@ _FLAG = text(
     """
     UPDATE sighting s SET reasons = s.reasons || CAST(:reason AS smallint) FROM "case" c
     WHERE c.root_case_id = :root AND s.case_id = c.case_id AND NOT CAST(:reason AS smallint) = ANY(s.reasons)
+    """
+)
+_member = CASE.alias()
+_ROOTS = (
+    select(CASE)
+    .where(
+        CASE.c.case_id.in_(
+            select(_member.c.root_case_id).where(_member.c.case_id == func.any(bindparam("ids", type_=ARRAY(Text))))
+        )
+    )
+    .order_by(CASE.c.case_id)
+)
+_NEWER_STATE = (
+    "(case_id, removal_request_id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time"
+)
+_SAME_STATE = text("UPDATE case_removal SET state = :state WHERE removal_request_id = :request AND state <> :state")
+_REMOVAL_STATES = text(
+    """
+    SELECT DISTINCT r.state FROM case_removal r JOIN "case" c ON c.case_id = r.case_id WHERE c.root_case_id = :root
     """
 )
 _CHANGING = (
@@ -242,6 +262,11 @@ class SqlCases:
         """See `CaseStore`."""
         row = (await self._session.execute(select(CASE).where(CASE.c.case_id == case_id))).one_or_none()
         return case_of(row) if row else None
+
+    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
+        """See `CaseStore`."""
+        rows = await self._session.execute(_ROOTS, {"ids": list(case_ids)})
+        return [case_of(row) for row in rows]
 
     async def update(self, cases: Sequence[Case]) -> None:
         """See `CaseStore`."""
@@ -402,28 +427,13 @@ class SqlCases:
             {"case_id": case_id, "removal_request_id": removal_request_id, "state": state.value, "update_time": now}
             for case_id in case_ids
         ]
-        statement = upsert(CASE_REMOVAL).values(rows)
-        await self._session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["case_id", "removal_request_id"],
-                set_={"state": statement.excluded.state, "update_time": statement.excluded.update_time},
-            )
-        )
-        await self._session.execute(
-            update(CASE_REMOVAL)
-            .where(CASE_REMOVAL.c.removal_request_id == removal_request_id)
-            .values(state=state.value)
-        )
+        await insert_rows(self._session, CASE_REMOVAL, rows, _NEWER_STATE)
+        await self._session.execute(_SAME_STATE, {"request": removal_request_id, "state": state.value})
 
     async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
         """See `CaseStore`."""
-        query = (
-            select(CASE_REMOVAL.c.removal_request_id, CASE_REMOVAL.c.state)
-            .join(CASE, CASE.c.case_id == CASE_REMOVAL.c.case_id)
-            .where(CASE.c.root_case_id == root_case_id)
-            .distinct()
-        )
-        return [RemovalState(row.state) for row in await self._rows(query)]
+        states = await self._session.scalars(_REMOVAL_STATES, {"root": root_case_id})
+        return [RemovalState(state) for state in states]
 
     def _case_row(self, case: Case) -> dict[str, Any]:
         return _case_row(case, self._pace)

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.common.v1.access_pb2 import Purpose
@@ -58,6 +57,11 @@ class SqlEvidence:
         rows = await self._session.execute(select(CAPTURE).where(among(CAPTURE.c.decision_id, decision_ids)))
         return {row.decision_id: self._opened(row) for row in rows}
 
+    async def fetched(self, decision_ids: Collection[str]) -> Collection[str]:
+        """See `EvidenceStore`."""
+        query = select(CAPTURE.c.decision_id).where(among(CAPTURE.c.decision_id, decision_ids))
+        return set(await self._session.scalars(query)) if decision_ids else set()
+
     def _opened(self, row: Any) -> StoredCapture:
         content = b""
         if row.sealed_capture:
@@ -66,19 +70,25 @@ class SqlEvidence:
         return StoredCapture(row.decision_id, content, row.sha256, row.fetch_time, row.released)
 
     async def keep(
-        self, subscriber_id: str, decision_id: str, content: bytes, purpose: Purpose.ValueType, now: datetime
+        self, subscriber_id: str, contents: Mapping[str, bytes], purpose: Purpose.ValueType, now: datetime
     ) -> None:
         """See `EvidenceStore`."""
-        place = _capture_place(decision_id)
-        values = {
-            "sealed_capture": self._sealing.seal(subscriber_id, content, place) if content else b"",
-            "sha256": hashlib.sha256(content).digest() if content else b"",
-            "fetch_time": now,
-            "purpose": purpose,
-        }
-        key = {"decision_id": decision_id, "subscriber_id": subscriber_id}
-        statement = upsert(CAPTURE).values(**key, released=False, **values)
-        await self._session.execute(statement.on_conflict_do_nothing(index_elements=["decision_id"]))
+        rows = [
+            {
+                "decision_id": decision_id,
+                "subscriber_id": subscriber_id,
+                "sealed_capture": self._sealed(subscriber_id, decision_id, content),
+                "sha256": hashlib.sha256(content).digest() if content else b"",
+                "fetch_time": now,
+                "purpose": int(purpose),
+                "released": False,
+            }
+            for decision_id, content in contents.items()
+        ]
+        await insert_rows(self._session, CAPTURE, rows, "(decision_id) DO NOTHING")
+
+    def _sealed(self, subscriber_id: str, decision_id: str, content: bytes) -> bytes:
+        return self._sealing.seal(subscriber_id, content, _capture_place(decision_id)) if content else b""
 
     async def trim(self, subscriber_id: str, decision_id: str, content: bytes) -> None:
         """See `EvidenceStore`."""

@@ -323,11 +323,7 @@ async def follow_removal(
         raise unknown()
     await unit.subscribers.lock(set(known.values()))
     await unit.cases.note_removal(sorted(known), removal_request_id, state, now)
-    roots = {}
-    for case_id in sorted(known):
-        root = await lock_root(unit, case_id)
-        roots[root.case_id] = root
-    for root in roots.values():
+    for root in await unit.cases.roots(known):
         if reappeared and root.state is CaseState.CLOSED and not root.is_false_positive:
             await _reappear(unit, root, rules, now)
         to, resolution = follow(await unit.cases.removals(root.case_id))

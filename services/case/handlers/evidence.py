@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,8 +80,8 @@ async def pack_case(needs: Packing, case_id: str) -> None:
     """
     async with needs.units() as unit:
         sightings = await _worth_packing(unit, case_id, needs.rules)
-        stored = await unit.evidence.captures([sighting.decision_id for sighting in sightings])
-    await _fetch(needs, [sighting for sighting in sightings if sighting.decision_id not in stored])
+        fetched = await unit.evidence.fetched([sighting.decision_id for sighting in sightings])
+    await _fetch(needs, [sighting for sighting in sightings if sighting.decision_id not in fetched])
     async with needs.units() as unit:
         decisions = await _pack(unit, needs, case_id)
     await release(needs, decisions)
@@ -107,12 +108,13 @@ async def _fetch(needs: Packing, sightings: Sequence[Sighting]) -> None:
         return sighting, content or b""
 
     fetched = await asyncio.gather(*(fetch(sighting) for sighting in sightings))
-    if fetched:
+    by_owner: dict[str, dict[str, bytes]] = defaultdict(dict)
+    for sighting, content in fetched:
+        by_owner[sighting.subscriber_id][sighting.decision_id] = content
+    if by_owner:
         async with needs.units() as unit:
-            for sighting, content in fetched:
-                await unit.evidence.keep(
-                    sighting.subscriber_id, sighting.decision_id, content, PURPOSE_CASE_HANDLING, needs.now()
-                )
+            for owner, contents in by_owner.items():
+                await unit.evidence.keep(owner, contents, PURPOSE_CASE_HANDLING, needs.now())
 
 
 async def _pack(unit: Unit, needs: Packing, case_id: str) -> Collection[str]:

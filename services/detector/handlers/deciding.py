@@ -68,6 +68,8 @@ MOST_WATCHES = 32
 DECIDED, UNREADABLE = 2, 3
 _NAME_AND_ADDRESS = frozenset({IdentifierKind.NAME.value, IdentifierKind.ADDRESS.value})
 _POLL_SECONDS, _PAUSE_SECONDS = 3.0, 0.5
+_GATHER_SECONDS = 0.02
+"""After a batch of several signals more are coming: the next one gathers them for a moment."""
 
 _Result = TypeVar("_Result")
 
@@ -222,7 +224,9 @@ class Deciding:
         while True:
             wakeup.clear()
             try:
-                if await self.batch(lane):
+                if taken := await self.batch(lane):
+                    if 1 < taken < lane.most:
+                        await asyncio.sleep(_GATHER_SECONDS)
                     continue
             except Exception as error:  # one batch must not end the service; what was taken is free again
                 log.error("batch_not_decided", pictures=lane.pictures, error=error)

@@ -26,6 +26,9 @@ from services.detector.sealing import References
 
 BATCH_SIGNALS = 256
 BATCH_BYTES = 24 * 1024 * 1024
+GATHER_SECONDS = 0.02
+"""Where the batch before held several signals, more are coming: the next one gathers them for a moment. Who sends one
+signal after the other never waits for it."""
 WAITING_BYTES = 192 * 1024 * 1024
 """Content of all callers that may wait for a commit at once."""
 _HEAVY_BYTES = 128 * 1024
@@ -239,6 +242,7 @@ class Counter:
         self._intake = intake
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
+        self._last = 0
         self._drain: asyncio.Task[None] | None = None
 
     def submit(self, incoming: Incoming) -> asyncio.Future[Outcome]:
@@ -255,7 +259,10 @@ class Counter:
 
     async def _drain_all(self) -> None:
         while self._waiting:
+            if 1 < self._last < BATCH_SIGNALS:
+                await asyncio.sleep(GATHER_SECONDS)
             batch = self._next_batch()
+            self._last = len(batch)
             try:
                 outcomes = await self._intake.commit([each.incoming for each in batch])
             except Exception as error:  # every caller must hear of it; the server turns it into a status

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import JSON, and_, bindparam, delete, distinct, exists, func, or_, select, tuple_, update
+from sqlalchemy import JSON, and_, bindparam, delete, distinct, exists, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -95,6 +95,34 @@ _CASES = (
 _WHOLE = select(_REQUEST, _ATTEMPTS.label("attempts"), _CASES.label("case_ids"))
 _UNLOCKED = _WHOLE.where(RequestRow.request_id == bindparam("wanted"))
 _LOCKED = _UNLOCKED.with_for_update(of=_REQUEST)
+# What every sighting asks for is built once: building costs about as much as asking.
+_LATEST = (
+    _WHOLE.where(
+        RequestRow.subscriber_id == bindparam("subscriber"),
+        RequestRow.url_ref == bindparam("url_ref"),
+        RequestRow.platform == bindparam("platform"),
+    )
+    .order_by(RequestRow.episode.desc())
+    .limit(1)
+    .with_for_update(of=_REQUEST)
+)
+_SUBSCRIBER_OF = select(_SUBSCRIBER).where(SubscriberRow.subscriber_id == bindparam("wanted"))
+_SUBSCRIBER_LOCKED = _SUBSCRIBER_OF.with_for_update()
+_SIGHTING_OF = select(_SIGHTING).where(SightingRow.sighting_id == bindparam("wanted"))
+_MANDATES_OF = (
+    select(_MANDATE)
+    .where(MandateRow.subscriber_id == bindparam("wanted"))
+    .order_by(MandateRow.create_time.desc(), MandateRow.mandate_id)
+    .limit(MOST_MANDATES)
+)
+_LINK = text(
+    f"INSERT INTO {RequestCaseRow.__tablename__} (request_id, case_id, via, closed) "
+    "VALUES (:request, :case, '', false) ON CONFLICT DO NOTHING"
+)
+_SAVE_SIGHTING = text(
+    f"UPDATE {SightingRow.__tablename__} SET outcome = :outcome, request_id = :request WHERE sighting_id = :sighting"
+)
+_WORKED = text(f"UPDATE {GateRow.__tablename__} SET failures = 0 WHERE platform = :platform AND failures <> 0")
 
 
 @dataclass(frozen=True)
@@ -142,16 +170,7 @@ class SqlWork:
 
     async def latest(self, subscriber_id: str, url_ref: bytes, platform: str) -> Request | None:
         """See ports.Work."""
-        query = (
-            _WHOLE.where(
-                RequestRow.subscriber_id == subscriber_id,
-                RequestRow.url_ref == url_ref,
-                RequestRow.platform == platform,
-            )
-            .order_by(RequestRow.episode.desc())
-            .limit(1)
-        )
-        return await self._one(query.with_for_update(of=_REQUEST))
+        return await self._one(_LATEST, {"subscriber": subscriber_id, "url_ref": url_ref, "platform": platform})
 
     async def list_requests(self, listing: Listing) -> Sequence[Request]:
         """See ports.Work."""
@@ -244,12 +263,7 @@ class SqlWork:
 
     async def worked(self, platform: str) -> None:
         """See ports.Work."""
-        await self._session.execute(
-            update(GateRow)
-            .where(GateRow.platform == platform, GateRow.failures != 0)
-            .values(failures=0)
-            .execution_options(synchronize_session=False)
-        )
+        await self._session.execute(_WORKED, {"platform": platform})
 
     async def decided(self, platform: str, since: datetime) -> tuple[int, int]:
         """See ports.Work."""
@@ -323,8 +337,7 @@ class SqlWork:
 
     async def link(self, request_id: str, case_id: str) -> None:
         """See ports.Work."""
-        statement = insert(RequestCaseRow).values(request_id=request_id, case_id=case_id, via="", closed=False)
-        await self._session.execute(statement.on_conflict_do_nothing())
+        await self._session.execute(_LINK, {"request": request_id, "case": case_id})
 
     async def merge_cases(self, root_case_id: str, merged_case_id: str) -> None:
         """See ports.Work."""
@@ -391,13 +404,12 @@ class SqlWork:
 
     async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
         """See ports.Work."""
-        query = select(_SUBSCRIBER).where(SubscriberRow.subscriber_id == subscriber_id)
-        query = query.with_for_update() if lock else query
-        row = (await self._session.execute(query)).one_or_none()
+        query, wanted = _SUBSCRIBER_LOCKED if lock else _SUBSCRIBER_OF, {"wanted": subscriber_id}
+        row = (await self._session.execute(query, wanted)).one_or_none()
         if row is None:
             fresh = asdict(Subscriber(subscriber_id))
             await self._session.execute(insert(_SUBSCRIBER).values(fresh).on_conflict_do_nothing())
-            row = (await self._session.execute(query)).one()
+            row = (await self._session.execute(query, wanted)).one()
         return Subscriber(row.subscriber_id, row.language, row.suspended, row.removal_consent)
 
     async def save_subscriber(self, subscriber: Subscriber) -> None:
@@ -411,8 +423,7 @@ class SqlWork:
 
     async def sighting(self, sighting_id: str) -> Sighting | None:
         """See ports.Work."""
-        query = select(_SIGHTING).where(SightingRow.sighting_id == sighting_id)
-        row = (await self._session.execute(query)).one_or_none()
+        row = (await self._session.execute(_SIGHTING_OF, {"wanted": sighting_id})).one_or_none()
         return None if row is None else Sighting(**row._mapping)
 
     async def add_sightings(self, sightings: Sequence[Sighting]) -> None:
@@ -423,12 +434,8 @@ class SqlWork:
 
     async def save_sighting(self, sighting: Sighting) -> None:
         """See ports.Work."""
-        await self._session.execute(
-            update(SightingRow)
-            .where(SightingRow.sighting_id == sighting.sighting_id)
-            .values(outcome=sighting.outcome, request_id=sighting.request_id)
-            .execution_options(synchronize_session=False)
-        )
+        values = {"outcome": sighting.outcome, "request": sighting.request_id, "sighting": sighting.sighting_id}
+        await self._session.execute(_SAVE_SIGHTING, values)
 
     async def unprepared(self, case_id: str) -> Sequence[Sighting]:
         """See ports.Work."""
@@ -449,13 +456,7 @@ class SqlWork:
 
     async def mandates(self, subscriber_id: str) -> Sequence[Mandate]:
         """See ports.Work."""
-        query = (
-            select(_MANDATE)
-            .where(MandateRow.subscriber_id == subscriber_id)
-            .order_by(MandateRow.create_time.desc(), MandateRow.mandate_id)
-            .limit(MOST_MANDATES)
-        )
-        rows = (await self._session.execute(query)).all()
+        rows = (await self._session.execute(_MANDATES_OF, {"wanted": subscriber_id})).all()
         return [
             Mandate(
                 row.mandate_id,

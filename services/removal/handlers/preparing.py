@@ -43,23 +43,31 @@ async def prepare(needs: Needs, case_id: str) -> None:
     """
     with stage("removal_prepare"):
         async with needs.store.begin() as work:
-            ready = [sighting for sighting in await work.unprepared(case_id) if await _may_prepare(work, sighting)]
+            ready = await work.unprepared(case_id)
+            if ready and barred(await work.subscriber(ready[0].subscriber_id)):
+                ready = [sighting for sighting in ready if await _may_prepare(work, sighting)]
         known = [sighting for sighting in ready if needs.policies.get(sighting.platform) is not None]
         for sighting in ready:
             if sighting not in known:
                 await _close_sighting(needs, sighting, UNKNOWN_PLATFORM)
         evidence = await _evidence(needs, known)
+        claimants: dict[str, Claimant | None] = {}
         for sighting in known:
-            await _prepare(needs, sighting, evidence.get(sighting.sighting_id))
+            await _prepare(needs, sighting, evidence.get(sighting.sighting_id), claimants)
 
 
-async def _prepare(needs: Needs, sighting: Sighting, evidence: Evidence | None) -> None:
+async def _prepare(
+    needs: Needs, sighting: Sighting, evidence: Evidence | None, claimants: dict[str, Claimant | None]
+) -> None:
+    """`claimants`: what was asked already, by platform: all sightings of a case have one subscriber."""
     policy = needs.policies.get(sighting.platform)
     outcome = NO_CAPTURE if evidence is None else _address_fault(evidence)
     if evidence is None or policy is None or outcome:
         await _close_sighting(needs, sighting, outcome)
         return
-    claimant = await claimant_for(needs, policy, sighting.subscriber_id)
+    if policy.platform not in claimants:
+        claimants[policy.platform] = await claimant_for(needs, policy, sighting.subscriber_id)
+    claimant = claimants[policy.platform]
     async with needs.store.begin() as work:
         # Asked again: consent, case and subscriber may have changed while others were asked.
         if await _may_prepare(work, sighting):

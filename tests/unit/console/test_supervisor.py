@@ -17,7 +17,7 @@ import pytest
 from services.console import supervisor
 from services.console.embedded import Postgres, alive, wait_until
 from services.console.home import SERVICES, Home
-from services.console.supervisor import Program, Supervisor, Watched, bound_logs, service_environment
+from services.console.supervisor import Program, Supervisor, Watched, bound_logs, service_environment, step_back
 
 WELL_BEHAVED = (
     "import signal, sys, time\n"
@@ -221,3 +221,15 @@ def test_up_twice_kill_and_down_by_command_line(tmp_path: Path) -> None:
         Postgres(Home(folder)).destroy()
     assert 0 == stopped
     assert not any(alive(child["pid"]) for run in (first, second) for child in run["children"].values())
+
+
+def test_what_nobody_waits_for_steps_back_and_what_is_gone_is_left() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    try:
+        step_back(process, 1)
+        assert min(own + 1, 19) == os.getpriority(os.PRIO_PROCESS, process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    step_back(process, 1)

@@ -189,6 +189,11 @@ async def test_the_knee_is_the_highest_rate_that_held() -> None:
     assert 100 / knee.GROWTH < found.rate <= 100 * 1.02
 
 
+async def test_a_first_rate_that_does_not_hold_is_halved() -> None:
+    found = await _found(bears=20.0)
+    assert 12.5 <= found.rate <= 20.0 * 1.1
+
+
 async def test_no_rate_that_holds_is_no_knee() -> None:
     assert 0.0 == (await _found(bears=1.0)).rate
 
