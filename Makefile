@@ -14,6 +14,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: environments protos models ## Make .venv and .tools, the generated contracts, the model files
+	@$(VENV)/python -m compileall -q services protos/gen # five processes need not each compile at every start
 
 environments:
 	@$(PYTHON) bootstrap/environments.py

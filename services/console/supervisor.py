@@ -113,6 +113,8 @@ class Supervisor:
     state: str = "starting"
     reason: str = ""
     asked_to_stop: bool = False
+    owner: int | None = None
+    """Process for which the system runs; when it is gone, however it ended, the system stops."""
 
     def ask_to_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Signal handler: the loop ends at its next turn."""
@@ -147,7 +149,9 @@ class Supervisor:
             self._turn()
 
     def _turn(self) -> None:
-        """One round: look at every program, bound the logs, sleep a moment."""
+        """One round: look at every program and at the owner, bound the logs, sleep a moment."""
+        if self.owner is not None and not alive(self.owner):
+            self.asked_to_stop = True
         if any([one.look(time.monotonic()) for one in self.watched]):
             started = self.state != "starting"
             all_ready = all(one.state == "ready" for one in self.watched)
@@ -455,6 +459,13 @@ def move_off_taken_ports(home: Home) -> None:
             home.replace_port(name)
 
 
+def owner_of(environ: Mapping[str, str]) -> int | None:
+    """The process that JIKIMI_OWNER_PID names: a test or a measurement, whose system ends with it even when it was
+    killed. None where nobody is named: a system that `up` started stays."""
+    named = environ.get("JIKIMI_OWNER_PID", "")
+    return int(named) if named.isascii() and named.isdecimal() else None
+
+
 def run(home: Home) -> int:
     """Supervise in the foreground until SIGTERM or Ctrl-C."""
     with sole_supervisor(home) as alone:
@@ -466,6 +477,7 @@ def run(home: Home) -> int:
         move_off_taken_ports(home)
         make_keys(home)
         system = whole_system(home)
+        system.owner = owner_of(os.environ)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, system.ask_to_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may close

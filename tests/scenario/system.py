@@ -122,6 +122,7 @@ def _environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JIKIMI_")}
     return {
         **inherited,
+        "JIKIMI_OWNER_PID": str(os.getpid()),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}",
         "JIKIMI_HOME": str(folder / "home"),
         "JIKIMI_PROFILE": "test",

@@ -221,3 +221,18 @@ def test_up_twice_kill_and_down_by_command_line(tmp_path: Path) -> None:
         Postgres(Home(folder)).destroy()
     assert 0 == stopped
     assert not any(alive(child["pid"]) for run in (first, second) for child in run["children"].values())
+
+
+def test_system_ends_with_its_owner(home: Home) -> None:
+    owner = subprocess.Popen(["/bin/sleep", "60"])
+    system = Supervisor(home, groups=[[]], owner=owner.pid)
+    owner.kill()
+    owner.wait()
+    assert 0 == system.run()
+    assert "stopped" == system.state
+
+
+def test_system_without_owner_stays_until_asked() -> None:
+    assert supervisor.owner_of({}) is None
+    assert supervisor.owner_of({"JIKIMI_OWNER_PID": "somebody"}) is None
+    assert 7 == supervisor.owner_of({"JIKIMI_OWNER_PID": "7"})
