@@ -38,6 +38,8 @@ from services.chassis.telemetry import Telemetry
 from services.chassis.tokens import Issuer
 
 Loop = Callable[[], Awaitable[None]]
+START_SECONDS = 60.0
+"""How long a service that starts waits for its database and the broker."""
 
 
 @dataclass
@@ -57,11 +59,13 @@ class Runtime:
 
     @classmethod
     async def open(cls, config: Config) -> Runtime:
-        """Connects. Raises OSError or the driver's errors when the database or the broker is not there."""
+        """Connects, waiting for database and broker as long as a start may take. Raises their drivers' errors when they
+        are not there by then, or refuse."""
         telemetry = Telemetry.start(config)
         database = Database(config.database_url)
         broker = Broker(config.nats_url, config.service)
-        await broker.connect()
+        await once_there(database.ping)
+        await once_there(broker.connect)
         clock = SystemClock(config.clock_file)
         return cls(
             config=config,
@@ -183,6 +187,20 @@ class Runtime:
                 raise Unavailable("REPUBLISH_FAILED", "The publisher did not publish again.") from unwrap(error)
 
         return ask
+
+
+async def once_there(reach: Callable[[], Awaitable[None]]) -> None:
+    """Services and servers start side by side, on one machine as in a cluster: who comes first waits."""
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        try:
+            await reach()
+            return
+        except Exception as error:
+            passes = is_transient(error) or Broker.is_trouble(error)
+            if not passes or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def _forget_requests(database: Database, clock: Clock) -> None:

@@ -104,11 +104,13 @@ class Watched:
 
 @dataclass
 class Supervisor:
-    """Keeps groups of programs running; a group starts when all before it are ready."""
+    """Keeps groups of programs running; a group starts when all before it are ready, or, where it `waits` for nothing,
+    at once. They stop in reverse."""
 
     home: Home
     groups: Sequence[Sequence[Program]]
     before_group: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    waits: bool = True
     watched: list[Watched] = field(default_factory=list)
     state: str = "starting"
     reason: str = ""
@@ -125,6 +127,7 @@ class Supervisor:
         try:
             for number, group in enumerate(self.groups):
                 self._start_group(number, group)
+            self._wait_for(self.watched)
             self._publish("ready")
             while not self.asked_to_stop:
                 self._turn()
@@ -139,13 +142,18 @@ class Supervisor:
     def _start_group(self, number: int, group: Sequence[Program]) -> None:
         if self.asked_to_stop:
             return
-        self.before_group.get(number, lambda: None)()
+        if self.waits:
+            self.before_group.get(number, lambda: None)()
         fresh = [Watched(program) for program in group]
         self.watched += fresh
         for one in fresh:
             one.start(time.monotonic())
         self._publish("starting")
-        while not self.asked_to_stop and any(one.state != "ready" for one in fresh):
+        if self.waits:
+            self._wait_for(fresh)
+
+    def _wait_for(self, awaited: Sequence[Watched]) -> None:
+        while not self.asked_to_stop and any(one.state != "ready" for one in awaited):
             self._turn()
 
     def _turn(self) -> None:
@@ -300,14 +308,23 @@ def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes
 def migrate(home: Home, services: Sequence[str]) -> None:
     """Bring every service's database to today's schema. Raises HomeUnusable naming the service and its
     log."""
-    stamp = home.path / "schema.json"
-    done: dict[str, str] = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
-    wanted = {service: schema_digest(service) for service in services}
-    behind = [service for service in services if done.get(service) != wanted[service]]
-    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind]:
+    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind(home, services)]:
         if process.wait() != 0:
             raise HomeUnusable(f"The migration of {service} failed; see {home.logs / f'{service}.jsonl'}")
-    write_private(stamp, json.dumps(done | wanted).encode())
+    now = {service: schema_digest(service) for service in services}
+    write_private(home.path / "schema.json", json.dumps(schemas(home) | now).encode())
+
+
+def schemas(home: Home) -> dict[str, str]:
+    """The digest of the revisions that each service's database of this home has had."""
+    stamp = home.path / "schema.json"
+    return dict(json.loads(stamp.read_text(encoding="utf-8"))) if stamp.exists() else {}
+
+
+def behind(home: Home, services: Sequence[str]) -> list[str]:
+    """The services whose database lacks revisions."""
+    done = schemas(home)
+    return [service for service in services if done.get(service) != schema_digest(service)]
 
 
 def schema_digest(service: str) -> str:
@@ -372,6 +389,8 @@ def whole_system(home: Home) -> Supervisor:
             [program(service) for service in services],
         ],
         before_group={1: before_services},
+        # Where there is nothing to migrate the services load while PostgreSQL starts, and wait for it themselves.
+        waits=bool(behind(home, services)),
     )
 
 
