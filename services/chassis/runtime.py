@@ -83,9 +83,15 @@ class Runtime:
         )
 
     def consume(
-        self, publisher: str, handlers: Mapping[type[Message], Handler], *, yields_to: Consumer | None = None
+        self,
+        publisher: str,
+        handlers: Mapping[type[Message], Handler],
+        *,
+        yields_to: Consumer | None = None,
+        gathers: bool | None = None,
     ) -> Consumer:
-        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load."""
+        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load, `gathers` says
+        that nobody waits for what it does."""
         consumer = Consumer(
             self.database,
             self.broker,
@@ -95,6 +101,7 @@ class Runtime:
             service=self.config.service,
             partitions=self.config.partitions,
             yields_to=yields_to,
+            gathers=gathers,
         )
         self.consumers.append(consumer)
         self.loops.append(consumer.run)

@@ -9,6 +9,7 @@ finish their work.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -41,6 +42,8 @@ DRAIN_SECONDS = 15.0
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
 STABLE_SECONDS = 30.0
 LOG_BYTES, LOG_COPIES = 16 * 1024 * 1024, 3
+STEPS_BACK = {"removal": 5, "gate": 5}
+"""How far services step back behind others on one machine: a removal has hours, and nobody waits for a record."""
 FAILURES_THAT_END_UP = 4
 ANOTHER_RUNS = 75
 
@@ -294,7 +297,7 @@ def platforms(home: Home) -> Program:
 def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
     """Start `python -m services.<service> <verb>`; its words go to logs/<service>.jsonl."""
     with (home.logs / f"{service}.jsonl").open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", f"services.{service}", verb],
             cwd=ROOT,
             env=service_environment(home, service),
@@ -303,6 +306,14 @@ def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes
             stderr=log,
             start_new_session=True,
         )
+    step_back(process, STEPS_BACK.get(service, 0))
+    return process
+
+
+def step_back(process: subprocess.Popen[bytes], steps: int) -> None:
+    """Lets a process step back behind others (nice) where processors are short; one that is gone already is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + steps)
 
 
 def migrate(home: Home, services: Sequence[str]) -> None:
