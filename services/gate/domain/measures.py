@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from services.gate.domain.curves import Curve
 from services.gate.domain.kpis import Kpi, Words
 from services.gate.domain.statistics import (
     Interval,
@@ -36,6 +37,8 @@ class Stratum:
     size: int
     value: float
     interval: Interval | None
+    required: int = 0
+    """Size from which this part is judged by itself; 0 where only the whole is judged."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ class Measurement:
     """Records read, by type."""
     frozen: Mapping[str, str | int] = field(default_factory=dict)
     """The frozen sample that it rests on, as the report cites it; empty where it rests on none."""
+    curves: Sequence[Curve] = ()
+    """All together first, then the largest parts; at most MAX_CURVES."""
+    derivation_terms: Sequence[Fact] = ()
+    """Today's numbers that the threshold's reason is computed from, in the order of its formula."""
 
 
 @dataclass(frozen=True)
