@@ -65,6 +65,7 @@ class SqlSpool:
             return
         keys = [{"key_id": key_id, "create_time": now} for key_id in sorted({row.key_id for row in rows})]
         await self._session.execute(insert(Key).values(keys).on_conflict_do_nothing())
+        received = datetime.now(UTC)
         values = [
             {
                 "signal_ref": row.signal_ref,
@@ -74,6 +75,7 @@ class SqlSpool:
                 "pictures": row.pictures,
                 "traceparent": row.traceparent,
                 "attempts": 0,
+                "receive_time": received,
             }
             for row in rows
         ]
@@ -102,12 +104,19 @@ class SqlSpool:
             .where(Row.spool_id == func.any(bindparam("ids", ids, ARRAY(BigInteger))))
             .values(lease=lease, lease_owner=owner, lease_until=until, attempts=Row.attempts + _DIED)
             .returning(
-                Row.signal_ref, Row.key_id, Row.payload, Row.pictures, Row.traceparent, Row.spool_id, Row.attempts
+                Row.signal_ref,
+                Row.key_id,
+                Row.payload,
+                Row.pictures,
+                Row.traceparent,
+                Row.spool_id,
+                Row.attempts,
+                Row.receive_time,
             )
             .execution_options(synchronize_session=False)
         )
         rows = (await self._session.execute(statement)).all()
-        taken = [SpooledSignal(bytes(r[0]), r[1], bytes(r[2]), *r[3:]) for r in rows]
+        taken = [SpooledSignal(bytes(r[0]), r[1], bytes(r[2]), r[3], r[4], r[5], r[6], r[7]) for r in rows]
         return sorted(taken, key=lambda row: row.spool_id)
 
     async def finish(self, spool_ids: Collection[int], lease: str) -> set[int]:
