@@ -8,7 +8,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
+.PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,6 +99,16 @@ chaos: setup ## Kill every program and delete streams in mid-demo; the figures m
 
 up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
 	@$(VENV)/python -m services.console.supervisor up
+
+observe: setup ## Start the system with what keeps its traces and, where it is there, Prometheus (`jikimi trace`)
+	@$(VENV)/python -m services.console.supervisor up --observe
+
+dashboards: setup ## Write Grafana's dashboards and the rules of the service levels anew (deploy/observe)
+	@PYTHONPATH=.:protos/gen $(VENV)/python -m deploy.observe.build
+
+prometheus: ## Unpack Debian's Prometheus and promtool into .cache/prometheus; nothing is installed
+	@mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get download -q prometheus && dpkg -x prometheus_*.deb . \
+		&& rm -f prometheus_*.deb && echo "Prometheus lies in .cache/prometheus."
 
 down: ## Stop what `make up` or `make demo` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor down; fi

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from misuse.common.v1.access_pb2 import Purpose
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
+from services.chassis.backlog import Backlog, Look
 from services.chassis.broker import Broker
 from services.chassis.bus import Consumer, Handler
 from services.chassis.clock import Clock, SystemClock
@@ -56,6 +57,8 @@ class Runtime:
     peers: Peers
     loops: list[Loop] = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    """What else is counted of this service's backlog."""
 
     @classmethod
     async def open(cls, config: Config) -> Runtime:
@@ -130,6 +133,9 @@ class Runtime:
         ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index, rules)
 
         self.loops.append(partial(self._tell_rules, rules))
+        if self.config.metrics_port:
+            backlog = Backlog(self.database, self.clock, self.consumers, self.looks)
+            self.loops += [backlog.run, backlog.watch_loop]
 
         def register_all(server: grpc.aio.Server) -> None:
             register(server)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -31,6 +32,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.chassis.keys import create_master_key
 from services.chassis.tokens import create_key_pair
+from services.console import observe
 from services.console.embedded import Nats, Postgres, alive, stop_process, wait_until
 from services.console.home import PORT_NAMES, SERVICES, Home, HomeUnusable, is_free, write_private
 
@@ -194,6 +196,7 @@ class Supervisor:
             "home": str(self.home.path),
             "ports": self.home.ports(),
             "demo": is_demo(),
+            "observed": observe.is_on(),
             "profile": "test" if is_demo() else os.environ.get("JIKIMI_PROFILE") or "production",
             "children": children,
         }
@@ -262,6 +265,8 @@ def service_environment(home: Home, service: str, environ: Mapping[str, str] = o
             "JIKIMI_REMOVAL_SEND": "on",
             "JIKIMI_REMOVAL_ENDPOINTS": str(home.path / "platforms" / "endpoints.json"),
         }
+    if observe.is_on(environ) and not environ.get("JIKIMI_OTLP_ENDPOINT"):
+        private["JIKIMI_OTLP_ENDPOINT"] = observe.endpoint(home)
     if "test" in (environ.get("JIKIMI_PROFILE"), private.get("JIKIMI_PROFILE")):
         private["JIKIMI_CLOCK_FILE"] = environ.get("JIKIMI_CLOCK_FILE") or str(home.path / "clock")
     return {**environ, **private}
@@ -292,6 +297,16 @@ def platforms(home: Home) -> Program:
             )
 
     return Program("platforms", spawn, lambda: not is_free(http) and not is_free(smtp))
+
+
+def watchers(home: Home) -> list[Program]:
+    """What watches the system: the receiver of spans, and Prometheus where it is installed."""
+    programs = [Program("spans", lambda: observe.spawn_receiver(home), observe.serves(home, "spans"))]
+    found = observe.program_of_prometheus("prometheus")
+    if found is not None:
+        spawn = partial(observe.spawn_prometheus, home, found)
+        programs.append(Program("prometheus", spawn, observe.serves(home, "prometheus")))
+    return programs
 
 
 def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
@@ -396,6 +411,7 @@ def whole_system(home: Home) -> Supervisor:
                 Program("postgres", spawn_postgres, postgres.ready, signal.SIGINT),
                 Program("nats", spawn_nats, nats.ready),
                 *([platforms(home)] if is_demo() else []),
+                *(watchers(home) if observe.is_on() else []),
             ],
             [program(service) for service in services],
         ],
@@ -468,7 +484,7 @@ def stop_leftovers(home: Home) -> None:
     environment."""
     for name, child in last_status(home)["children"].items():
         pid = child["pid"]
-        if name in SERVICES and pid is not None and belongs(home, pid):
+        if name in (*SERVICES, "spans", "prometheus") and pid is not None and belongs(home, pid):
             stop_process(pid, signal.SIGTERM)
     Nats(home).stop()
     Postgres(home).stop()
@@ -519,12 +535,17 @@ def hopeless(status: Mapping[str, Any]) -> str:
     return next((name for name, child in status["children"].items() if child["restarts"] >= FAILURES_THAT_END_UP), "")
 
 
-def up(home: Home, *, demo: bool = False) -> int:
+def up(home: Home, *, demo: bool = False, observed: bool = False) -> int:
     """Start a supervisor in the background, unless one runs, and wait until everything serves.
 
-    With `demo` a system that runs without simulated platforms is stopped first and started with them.
+    With `demo` a system that runs without simulated platforms is stopped first and started with them; with `observed`
+    one that nothing watches.
     """
     home.create()
+    if observed and runs(home) and not (status := read_status(home)).get("observed"):
+        print("The system runs unwatched; starting it anew with what watches it.")
+        demo = demo or bool(status.get("demo"))
+        down(home)
     if demo and runs(home) and not read_status(home).get("demo"):
         print("The system runs without the demo's platforms; starting it anew with them.")
         down(home)
@@ -537,7 +558,12 @@ def up(home: Home, *, demo: bool = False) -> int:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "JIKIMI_HOME": str(home.path), **({"JIKIMI_DEMO": "on"} if demo else {})},
+                env={
+                    **os.environ,
+                    "JIKIMI_HOME": str(home.path),
+                    **({"JIKIMI_DEMO": "on"} if demo else {}),
+                    **({"JIKIMI_OBSERVE": "on"} if observed else {}),
+                },
             )
         wait_until(lambda: runs(home) or supervisor.poll() is not None, 20.0)
     deadline = time.monotonic() + UP_SECONDS
@@ -550,7 +576,18 @@ def up(home: Home, *, demo: bool = False) -> int:
             return 1
         time.sleep(TICK_SECONDS)
     print_status(status)
+    if observed:
+        tell_observers(home, status)
     return 0
+
+
+def tell_observers(home: Home, status: Mapping[str, Any]) -> None:
+    """Where to look."""
+    print("  Traces: jikimi trace, jikimi trace CASE [--html FILE]")
+    if "prometheus" in status["children"]:
+        print(f"  Metrics and alerts: http://127.0.0.1:{home.ports()['prometheus']}")
+    else:
+        print("  Prometheus is not here (`make prometheus`, or Debian's package); each service shows its own page.")
 
 
 def down(home: Home) -> int:
@@ -584,6 +621,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jikimi-supervisor", description=__doc__)
     parser.add_argument("verb", choices=("up", "down", "status", "run"))
     parser.add_argument("--json", action="store_true", help="status as one JSON object")
+    parser.add_argument("--observe", action="store_true", help="up: with what keeps traces and metrics")
     parser.add_argument("--demo", action="store_true", help="up: with simulated platforms, in the test profile")
     options = parser.parse_args(arguments)
     home = Home.from_env()
@@ -593,7 +631,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_status(status, as_json=options.json)
             return 0 if status["state"] == "ready" else 3
         if options.verb == "up":
-            return up(home, demo=options.demo)
+            return up(home, demo=options.demo, observed=options.observe)
         return {"down": down, "run": run}[options.verb](home)
     except HomeUnusable as error:
         print(error, file=sys.stderr)
