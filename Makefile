@@ -97,6 +97,13 @@ triton: setup ## Compare a real Triton server with this process: vectors, throug
 chaos: setup ## Kill every program and delete streams in mid-demo; the figures must stay what they are
 	@JIKIMI_CHAOS=all $(VENV)/python -m pytest tests/chaos
 
+# --- operate: backup, keys, restarts, rollback ---
+
+.PHONY: restore-test
+
+restore-test: setup ## Save a working system of 10,000 cases, destroy it, bring it back, hold every log and event against it
+	@$(VENV)/python -m tests.operate.restore --cases 10000 --json var/operate/restore.json
+
 up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
 	@$(VENV)/python -m services.console.supervisor up
 

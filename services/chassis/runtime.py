@@ -36,7 +36,7 @@ from services.chassis.rules import RuleFolders
 from services.chassis.server import Background, serve
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
-from services.chassis.tokens import Issuer
+from services.chassis.tokens import IssuerFile
 
 Loop = Callable[[], Awaitable[None]]
 START_SECONDS = 60.0
@@ -78,7 +78,7 @@ class Runtime:
             broker=broker,
             outbox=Outbox(config.service, config.partitions, pepper(config.keys_dir, "outbox")),
             keys=FileKeyStore(config.keys_dir, config.master_key_file),
-            peers=Peers(config, Issuer.from_file(config.service_key_file)),
+            peers=Peers(config, IssuerFile(config.service_key_file).current),
             loops=[
                 Relay(database, broker, config.service, config.partitions).run,
                 partial(_forget_requests, database, clock),

@@ -48,6 +48,8 @@ STEPS_BACK = {"removal": 5, "gate": 5}
 """How far services step back behind others on one machine: a removal has hours, and nobody waits for a record."""
 FAILURES_THAT_END_UP = 4
 ANOTHER_RUNS = 75
+RESTORE_NOTE = "restore.json"
+"""Lies in a home while a backup comes back: half of it must not run."""
 
 
 @dataclass(frozen=True)
@@ -518,6 +520,8 @@ def run(home: Home) -> int:
         if not alone:
             print(f"Another supervisor runs for {home.path}.", file=sys.stderr)
             return ANOTHER_RUNS
+        if (home.path / RESTORE_NOTE).exists():
+            raise HomeUnusable("A backup is half restored here; run the same `jikimi backup restore` again.")
         stop_leftovers(home)
         (home.path / "status.json").unlink(missing_ok=True)
         move_off_taken_ports(home)
