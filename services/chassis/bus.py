@@ -8,6 +8,7 @@ inbox, nothing is applied twice, and a gap in the positions means loss: the publ
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,12 +24,24 @@ from services.chassis import dead_letters
 from services.chassis.broker import HEAD, Broker, Delivery, Envelope, StreamPlace, Subscription
 from services.chassis.database import TABLES, Database, is_transient
 from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput
+from services.chassis.ids import created_at
 from services.chassis.leases import Leases
-from services.chassis.outbox import event_name, lanes
+from services.chassis.metrics import counter, histogram
+from services.chassis.outbox import RECORDED, event_name, lanes
 from services.chassis.tasks import end
-from services.chassis.telemetry import inject_traceparent, logger, meter, span_from
+from services.chassis.telemetry import logger
+from services.chassis.tracing import Hops
 
 log = logger(__name__)
+
+APPLIED = counter("jikimi_events_applied_total", "How many events does this service apply?", "publisher")
+REJECTED = counter("jikimi_events_rejected_total", "How many events were put aside as dead letters?", "publisher")
+DELAY = histogram(
+    "jikimi_event_delay_seconds",
+    "How long is an event under way from its commit at the publisher until it is applied here?",
+    "publisher",
+    "event",
+)
 
 BATCH = 200
 """Events applied in one transaction."""
@@ -127,8 +140,6 @@ class Consumer:
         self.partitions = lanes(handlers.keys(), partitions)
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
         self._readers: dict[int, _PartitionReader] = {}
-        self._applied = meter().create_counter("jikimi_events_applied", description="events applied")
-        self._rejected = meter().create_counter("jikimi_events_rejected", description="events put aside")
 
     async def run(self) -> None:
         """Reads the partitions that this instance leases, until cancelled."""
@@ -250,13 +261,26 @@ class Consumer:
         except DecodeError:
             return _Read(envelope, None)
 
-    async def apply(self, session: AsyncSession, reads: Sequence[_Read]) -> None:
+    async def apply(self, session: AsyncSession, reads: Sequence[_Read], hops: Hops) -> None:
         """Hands runs of one type to their handler, in order."""
-        for run in _runs([self._event(read) for read in reads]):
+        for run in _runs([self._event(read, hops) for read in reads]):
             await self._handlers[event_name(type(run[0].message))](session, run)
-        self._applied.add(len(reads), {"publisher": self.publisher})
 
-    def _event(self, read: _Read) -> Event:
+    def applied(self, reads: Sequence[_Read]) -> None:
+        """Counts events whose transaction has committed, and how long they were under way; of records, which come in
+        masses, the first of a batch stands for all."""
+        if not reads:
+            return
+        APPLIED.add(self.publisher, by=len(reads))
+        now, record_told = time.time(), False
+        for each in (read.envelope for read in reads):
+            if each.event == RECORDED and record_told:
+                continue
+            record_told = record_told or each.event == RECORDED
+            if made := created_at(each.event_id):
+                DELAY.observe(max(0.0, now - made), self.publisher, each.event, traceparent=each.traceparent)
+
+    def _event(self, read: _Read, hops: Hops) -> Event:
         envelope, message = read.envelope, read.message
         if message is None:
             raise InvalidInput("EVENT_UNREADABLE", "The event cannot be decoded.")
@@ -271,8 +295,10 @@ class Consumer:
         )
         if isinstance(message, LogRecord) or not envelope.traceparent:
             return event
-        with span_from(envelope.traceparent, f"consume {envelope.event}", {"publisher": self.publisher}):
-            return replace(event, traceparent=inject_traceparent() or envelope.traceparent)
+        about = {"publisher": self.publisher, "case_id": _case_of(message)}
+        ready_at = created_at(envelope.event_id) or None
+        own = hops.begin(envelope.traceparent, f"consume {envelope.event}", about, ready_at)
+        return event if own == envelope.traceparent else replace(event, traceparent=own)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A transaction of the service's database."""
@@ -280,7 +306,11 @@ class Consumer:
 
     def count_rejection(self) -> None:
         """Counts an event that was put aside."""
-        self._rejected.add(1, {"publisher": self.publisher})
+        REJECTED.add(self.publisher)
+
+    def positions(self) -> Mapping[int, int]:
+        """Partition → last position dealt with, of the partitions that this instance reads or has read."""
+        return {partition: reader.position for partition, reader in self._readers.items()}
 
     def unblock(self, partition: int) -> None:
         """Makes the reader of a partition look again at which entities are blocked; after a replay."""
@@ -292,7 +322,9 @@ class Consumer:
         read = self.read(envelope)
         if read is None:
             raise FailedPrecondition("NO_HANDLER", "Nothing here applies this event.")
-        await self.apply(session, [read])
+        with Hops() as hops:
+            await self.apply(session, [read], hops)
+        self.applied([read])
 
 
 class _PartitionReader:
@@ -309,6 +341,11 @@ class _PartitionReader:
         self._known = 0
         self._asked_at = 0.0
         self._stale = False
+
+    @property
+    def position(self) -> int:
+        """The last position dealt with."""
+        return self._position
 
     def look_again(self) -> None:
         """The blocked entities are read again before the next batch."""
@@ -396,10 +433,12 @@ class _PartitionReader:
         return recent and to_position - self._stored < SKIP_EVENTS
 
     async def _commit(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> None:
-        async with self._consumer.begin() as session:
-            if reads:
-                await self._consumer.apply(session, reads)
-            await self._move(session, to_position, place)
+        with Hops() as hops:
+            async with self._consumer.begin() as session:
+                if reads:
+                    await self._consumer.apply(session, reads, hops)
+                await self._move(session, to_position, place)
+        self._consumer.applied(reads)
         self._moved(to_position)
 
     async def _move(self, session: AsyncSession, to_position: int, place: StreamPlace) -> None:
@@ -455,6 +494,11 @@ async def until_calm(consumer: Consumer, seconds: float) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while consumer.busy and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
+
+
+def _case_of(message: Message) -> str | None:
+    """The case that an event names; None for one that names none."""
+    return getattr(message, "case_id", None) or None
 
 
 def _runs(events: Sequence[Event]) -> list[list[Event]]:

@@ -95,6 +95,11 @@ class Database:
             for event in self._waiting.get(topic, ()):
                 event.set()
 
+    async def ping(self) -> None:
+        """Asks for nothing. Raises the driver's error where the database does not answer."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
     @asynccontextmanager
     async def lock_holder(self) -> AsyncIterator[AsyncConnection]:
         """A connection for advisory locks of the session: it is closed at the end, never pooled again, so that

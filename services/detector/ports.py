@@ -38,6 +38,8 @@ class SpooledSignal:
     spool_id: int = 0
     attempts: int = 0
     """Times that it failed by itself, or that its worker died."""
+    receive_time: datetime | None = None
+    """Real time at which it was put in; None for one that a release before put in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from services.detector.translate import (
     signal_of,
     stamp,
     template_message,
+    time_of,
     watch_message,
 )
 from services.detector.translate_uploads import account_message, audit_message, check_message
@@ -342,7 +343,8 @@ class ChannelServicer(channels_grpc.ChannelServiceServicer):
         except ValueError:
             bad = [("channel.level", "UNKNOWN_ENUM")]
             raise InvalidInput("UNKNOWN_ENUM", "The level is not known.", violations=bad) from None
-        return channels.UpsertChannelResponse(channel=channel_message(await self._watching.put(request, wanted)))
+        stored = await self._watching.put(request, wanted, time_of(request, "require_time"))
+        return channels.UpsertChannelResponse(channel=channel_message(stored))
 
     async def PauseChannel(self, request: channels.PauseChannelRequest, context: Any) -> channels.PauseChannelResponse:
         """See the contract."""

@@ -123,6 +123,7 @@ def _environment(folder: Path, settings: Mapping[str, str], site: Path | None) -
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JIKIMI_")}
     return {
         **inherited,
+        "JIKIMI_OWNER_PID": str(os.getpid()),
         "PYTHONPATH": os.pathsep.join(map(str, filter(None, (site, ROOT, ROOT / "protos" / "gen")))),
         "JIKIMI_HOME": str(folder / "home"),
         "JIKIMI_PROFILE": "test",

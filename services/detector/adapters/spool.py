@@ -56,7 +56,8 @@ _TAKE = text(
         attempts = s.attempts + CASE WHEN s.lease IS NULL THEN 0 ELSE 1 END
     FROM chosen, set_config('synchronous_commit', 'off', true)
     WHERE s.spool_id = chosen.spool_id
-    RETURNING s.signal_ref, s.key_id, s.payload, s.pictures, s.traceparent, s.spool_id, s.attempts
+    RETURNING s.signal_ref, s.key_id, s.payload, s.pictures, s.traceparent, s.spool_id, s.attempts,
+        s.receive_time
     """
 )
 _FINISH = text(
@@ -92,6 +93,7 @@ class SqlSpool:
             return
         keys = [{"key_id": key_id, "create_time": now} for key_id in sorted({row.key_id for row in rows})]
         await insert_rows(self._session, _KEYS, keys, "DO NOTHING")
+        received = datetime.now(UTC)
         values = [
             {
                 "signal_ref": row.signal_ref,
@@ -101,6 +103,7 @@ class SqlSpool:
                 "pictures": row.pictures,
                 "traceparent": row.traceparent,
                 "attempts": 0,
+                "receive_time": received,
             }
             for row in rows
         ]
