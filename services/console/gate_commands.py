@@ -166,6 +166,8 @@ def _tell(decision: gate_api.ReleaseDecision, documents: dict[str, dict[str, Any
     print(f"signature: {checked.said}")
     for reason in decision.reasons:
         print(f"  {reason}")
+        if hint := _hint(reason, decision.release):
+            print(f"    → {hint}")
         document = documents.get(reason.partition(":")[0], {})
         if document.get("schema") != "report_v1" or document["outcome"] == "PASSED":
             continue
@@ -175,6 +177,14 @@ def _tell(decision: gate_api.ReleaseDecision, documents: dict[str, dict[str, Any
             print(f"    → {action['en']}{command}  {action.get('runbook', '')}".rstrip())
     if decision.override is not None:
         print(f"overridden by two people: {decision.override.reason} (proposal {decision.override.proposal_id})")
+
+
+def _hint(reason: str, release: str) -> str:
+    """What mends a reason that is not a figure's; empty for the others."""
+    name, _, rest = reason.partition(":")
+    if name in KINDS:
+        return f"jikimi gate record {release} {name} COMMIT FILE"
+    return f"jikimi gate dependency set {name} HOLDS REASON" if "DEPENDENCY_" in rest else ""
 
 
 async def record(home: Home, options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ from services.console.output import name_of
 
 FORMAT = "jikimi-decision/1"
 KEY_ID = "gate-decisions"
+_KEY_ID = re.compile(rf"{KEY_ID}(-\d{{8}}T\d{{6}})?")
+"""A key that took the place of another has a time behind its name."""
 _BADNESS = ("PASSED", "INCONCLUSIVE", "ERROR", "FAILED")
 _ABSENT = "–"
 
@@ -110,17 +113,20 @@ class Checked:
 def check_decision(
     decision: gate_api.ReleaseDecision, documents: Mapping[str, Mapping[str, Any]], keys: Path
 ) -> Checked:
-    """Holds the signed document against its key (`gate-decisions.pub` in a folder), the decision as the gate tells it
-    now, and the reports by name. A decision from before decisions were signed holds as UNSIGNED."""
+    """Holds the signed document against the key it names (`gate-decisions….pub` in a folder), the decision as the gate
+    tells it now, and the reports by name. A decision from before decisions were signed holds as UNSIGNED."""
     if not decision.document:
         return Checked(True, "UNSIGNED: made before decisions were signed")
     try:
         paper = json.loads(decision.document)
         said: dict[str, Any] = paper["statement"]
-        key = VerifyKey(bytes.fromhex((keys / f"{KEY_ID}.pub").read_text(encoding="ascii").split()[0]))
+        key_id = str(said["key_id"])
+        if not _KEY_ID.fullmatch(key_id):
+            return Checked(False, "BROKEN: signed by a key that signs no decisions")
+        key = VerifyKey(bytes.fromhex((keys / f"{key_id}.pub").read_text(encoding="ascii").split()[0]))
         key.verify(rfc8785.dumps(said), bytes.fromhex(paper["signature"]))
     except OSError as error:
-        return Checked(False, f"NO KEY: {KEY_ID}.pub cannot be read ({type(error).__name__})")
+        return Checked(False, f"NO KEY: {key_id}.pub cannot be read ({type(error).__name__})")
     except (BadSignatureError, ValueError, KeyError, TypeError, IndexError):
         return Checked(False, "BROKEN: the signature does not fit")
     faults = [what for what, fits in _told(decision, said) if not fits]

@@ -110,6 +110,10 @@ def test_a_signed_decision_holds_and_any_change_is_found_out(tmp_path: Path) -> 
     forged["statement"]["outcome"] = "FAILED"
     made.document = json.dumps(forged).encode()
     assert "BROKEN: the signature does not fit" == check_decision(made, {"Report0": REPORT}, tmp_path).said
+    forged["statement"]["key_id"] = "../private/gate-decisions"
+    made.document = json.dumps(forged).encode()
+    assert "signs no decisions" in check_decision(made, {"Report0": REPORT}, tmp_path).said
+    made = signed(tmp_path, REPORT)
     assert "NO KEY" in check_decision(made, {"Report0": REPORT}, tmp_path / "nowhere").said
 
 
