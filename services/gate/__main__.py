@@ -136,7 +136,8 @@ async def serve() -> None:
         register=load_register(gates, config.rules_dir),
     )
     for publisher in PUBLISHERS:
-        runtime.consume(publisher, gate.intake.handlers_of(publisher))
+        # Records, heads, answers to erasures: nobody waits for any of them.
+        runtime.consume(publisher, gate.intake.handlers_of(publisher), gathers=True)
     await runtime.serve(gate.register)
 
 

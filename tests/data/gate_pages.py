@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -254,23 +255,25 @@ def _trend(kpi: Kpi, value: float, random: Random) -> list[Past]:
     return found
 
 
-def reports(stage: str = "ALL") -> list[Report]:
+@cache
+def reports() -> tuple[Report, ...]:
     """A report of every figure, in the order of the gates."""
     made = []
     for number, kpi in enumerate(_GATES.kpis.values()):
         random = Random(kpi.report)
         measured = _measured(kpi, random)
         occasion = Occasion(
-            report_id=_id(number), release=RELEASE, stage=stage, now=NOW,
+            report_id=_id(number), release=RELEASE, stage="ALL", now=NOW,
             gates_version=_GATES.version, code_version="4f2a9c1",
             cut_off={f"{name}/{p}": 10_000 + p for name in ("case", "detector", "notify") for p in (4, 5, 6, 7)},
             overrides=[_OVERRIDE], runs=_RUNS, trend=_trend(kpi, measured.value or 0.0, random),
         )  # fmt: skip
         made.append(make_report(kpi, measured, "", _RUNS.get(kpi.also_needs), occasion))
-    return made
+    return tuple(made)
 
 
-def stage_reports() -> list[Report]:
+@cache
+def stage_reports() -> tuple[Report, ...]:
     """A report of every stage, with one dependency lost and one degraded."""
     by_name = {report.name: report for report in reports()}
     made: list[Report] = []
@@ -289,7 +292,7 @@ def stage_reports() -> list[Report]:
             _id(100 + number), RELEASE, stage.name, NOW, _GATES.version, "4f2a9c1", {"case/4": 10}, [_OVERRIDE]
         )
         made.append(make_stage_report(leaving, judge_exit(leaving), occasion))
-    return made
+    return tuple(made)
 
 
 def shown_standings() -> Sequence[Standing]:

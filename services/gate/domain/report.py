@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from services.gate.domain.curves import MAX_CURVES, MAX_POINTS, Curve
+from services.gate.domain.judging import judge_measurement
 from services.gate.domain.kpis import (
     Action,
     Direction,
@@ -18,7 +19,6 @@ from services.gate.domain.kpis import (
     TestKind,
     TestRun,
     Threshold,
-    judge,
     test_outcome,
     worst,
 )
@@ -94,12 +94,12 @@ def make_report(
 ) -> Report:
     """Judges what was measured. Without a measurement the outcome is ERROR for the reason `trouble`."""
     if measured is None:
-        own, reason = Outcome.ERROR, trouble
+        own, own_reasons = Outcome.ERROR, [trouble]
     else:
-        own, reason = judge(kpi, measured.value, measured.size)
+        own, own_reasons = judge_measurement(kpi, measured)
     tests, test_reason = test_outcome(run)
     outcome = worst([own, tests])
-    reasons = [reason for reason in (reason, test_reason) if reason]
+    reasons = [reason for reason in (*own_reasons, test_reason) if reason]
     figure = measured or Measurement(None, 0, None, "")
     strata = [_stratum(kpi, stratum) for stratum in figure.strata]
     text = "" if figure.value is None else value_text(figure.value, kpi.threshold.unit)

@@ -10,7 +10,7 @@ from typing import Any
 
 import fastjsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gate.adapters.charts import NARROW, SMALL, WIDE, Frame, curve_chart, ecdf_chart, histogram_chart, spark
@@ -64,7 +64,7 @@ def test_names_from_outside_are_not_markup(name: str) -> None:
 
 
 def report_of(measured: Measurement, name: str = "CaseLatencyReport_v1") -> dict[str, Any]:
-    occasion = Occasion(gate_pages.reports()[0].report_id, "1.0", "ALL", gate_pages.NOW, "v", "c", {})
+    occasion = Occasion(REPORTS["CaseLatencyReport_v1"].report_id, "1.0", "ALL", gate_pages.NOW, "v", "c", {})
     return dict(make_report(GATES.kpis[name], measured, "", None, occasion).document)
 
 
@@ -101,6 +101,7 @@ durations = st.lists(st.floats(0, 1e10, allow_nan=False) | st.just(math.inf), mi
 frames = st.sampled_from([WIDE, NARROW, SMALL])
 
 
+@settings(deadline=None, max_examples=60)
 @given(values=durations, threshold=st.none() | st.floats(1, 1e9), frame=frames)
 def test_any_distribution_stays_in_its_frame(values: list[float], threshold: float | None, frame: Frame) -> None:
     shown = Distribution({"ko": "가", "en": "a"}, ecdf(values), threshold, sum(map(math.isinf, values)))
@@ -115,6 +116,7 @@ def test_any_distribution_stays_in_its_frame(values: list[float], threshold: flo
 curves = st.lists(st.tuples(st.floats(0, 1e9), st.floats(0, 1), st.booleans()), max_size=30)
 
 
+@settings(deadline=None, max_examples=60)
 @given(steps=curves, kind=st.sampled_from(CurveKind), unit=st.sampled_from(["ms", "days"]), frame=frames)
 def test_any_curve_stays_in_its_frame(
     steps: list[tuple[float, float, bool]], kind: CurveKind, unit: str, frame: Frame
@@ -134,6 +136,7 @@ def test_any_curve_stays_in_its_frame(
 pasts = st.lists(st.none() | st.floats(0, 1e9) | st.just(math.inf), max_size=14)
 
 
+@settings(deadline=None, max_examples=60)
 @given(values=pasts, threshold=st.floats(0, 1e9))
 def test_a_trend_is_drawn_from_two_values_on(values: list[float | None], threshold: float) -> None:
     trend = [
