@@ -338,11 +338,11 @@ def leaks() -> dict[str, object]:
 def actions() -> dict[str, object]:
     """A UserActionOutcomeReport."""
     rows = [
-        ActionCounts("severity", name, 300 - 80 * n, 150 - 40 * n, 60, 50, 20)
+        ActionCounts("severity", name, 300 - 80 * n, 150 - 40 * n, 60 - 20 * n, 50 - 20 * n, 20)
         for n, name in enumerate(("HIGH", "MEDIUM"))
     ]
     rows += [
-        ActionCounts("kind", name, 180 - 20 * n, 90 - 9 * n, 30, 25, 10)
+        ActionCounts("kind", name, 180 - 20 * n, 90 - 9 * n, 30 - 5 * n, 25, 10)
         for n, name in enumerate(("FACE_OWN", "MOBILE_PHONE", "FACE_OTHER", "ADDRESS"))
     ]
     return _period(ActionCounts("total", "", 520, 260, 120, 85, 40), rows)
