@@ -16,6 +16,7 @@ from services.console import (
     backup_commands,
     case_commands,
     commands,
+    gate_commands,
     key_commands,
     removal_commands,
     report_commands,
@@ -45,7 +46,8 @@ HANDED_OVER = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit status: 0 done, 1 refused or not good, 2 wrong use; `gate run` has 0 to 3."""
+    """Runs one command. Exit status: 0 done, 1 refused or not good, 2 wrong use; `gate` verbs that
+    judge or show a judgement have 0 to 3, and 3 where nothing answers."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     for words, target in HANDED_OVER.items():
         if tuple(given[: len(words)]) == words:
@@ -56,15 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return asyncio.run(run(Home.from_env(), options))
     except grpclib.GRPCError as error:
         print(f"Refused: {reason_of(error)}. {error.message or ''}".rstrip(), file=sys.stderr)
-        return 1
     except (HomeUnusable, CannotDo) as error:
         print(error, file=sys.stderr)
-        return 1
     except OSError as error:
         print(f"The system does not answer ({type(error).__name__}); try `make up`.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
+    return int(getattr(options, "trouble", 1))
 
 
 def _handed_over(command: Sequence[str]) -> int:
@@ -271,12 +271,52 @@ def _samples(gate: Nouns) -> None:
     show.add_argument("--reproduce", action="store_true", help="draw it again from the records; exit 1: not the same")
 
 
+def _releases(verbs: Nouns) -> None:
+    def verb(name: str, run: commands.Command, text: str) -> argparse.ArgumentParser:
+        made = _verb(verbs, name, run, text)
+        made.set_defaults(trouble=gate_commands.ERROR)
+        return made
+
+    stages = ("1", "2", "3", "ALL")
+    run = verb("run", gate_commands.run, "judge a release; exit 0 passed, 1 failed, 2 inconclusive, 3 error")
+    run.add_argument("release")
+    run.add_argument("--stage", default="ALL", choices=stages)
+    run.add_argument("--out", default="", help="folder for the reports (JSON and HTML), the signed decision, the index")
+    run.add_argument("--junit", default="", metavar="FILE", help="write the judgement as JUnit XML too")
+    show = verb("open", gate_commands.open_pages, "save the index and its pages; open them where there is a display")
+    show.add_argument("release", nargs="?", default="", help="release or decision; else the last report of every gate")
+    show.add_argument("--out", default="", help="folder (default: reports in the home)")
+    explain = verb("explain", gate_commands.explain, "why, what to do, and whether the signature holds; exit as `run`")
+    explain.add_argument("release", help="release or decision")
+    explain.add_argument("--public-key", default="", metavar="DIR", help="folder with gate-decisions.pub")
+    diff = verb("diff", gate_commands.diff, "what changed between two releases or decisions; exit 1: got worse")
+    diff.add_argument("before")
+    diff.add_argument("after")
+    for each in (show, explain, diff):
+        each.add_argument("--stage", default="", choices=("", *stages), help="of a release: its latest at this stage")
+    record = verb("record", gate_commands.record, "record a test run from a JUnit file")
+    record.add_argument("release")
+    record.add_argument("kind", choices=gate_commands.KINDS)
+    record.add_argument("commit")
+    record.add_argument("file")
+    watch = verb("watch", gate_commands.watch, "follow decisions as they are made")
+    watch.add_argument("--token", default="", help="go on from here")
+    watch.add_argument("--release", default="")
+    _dependencies(verbs)
+
+
+def _dependencies(gate: Nouns) -> None:
+    verbs = _noun(gate, "dependency", "what releases rest on that is not code")
+    _verb(verbs, "list", gate_commands.dependency_list, "the register; exit 1: something is not in order")
+    change = _verb(verbs, "set", gate_commands.dependency_set, "note that one changed")
+    change.add_argument("dependency")
+    change.add_argument("state", choices=gate_commands.STATES)
+    change.add_argument("reason", help="UPPER_SNAKE")
+
+
 def _operations(nouns: Nouns) -> None:
     verbs = _noun(nouns, "gate", "may this release go out?")
-    run = _verb(verbs, "run", commands.gate_run, "judge a release; exit 0 passed, 1 failed, 2 inconclusive, 3 error")
-    run.add_argument("release")
-    run.add_argument("--stage", default="ALL", choices=("1", "2", "3", "ALL"))
-    run.add_argument("--out", default="", help="folder for the reports (JSON and HTML)")
+    _releases(verbs)
     report = _verb(verbs, "report", report_commands.report, "save or list reports, or make one of the last days")
     report.add_argument("report", nargs="?", default="", help=f"id, or {' or '.join(report_commands.OF_A_PERIOD)}")
     report.add_argument("--days", type=int, default=30, help="period of a report that is made now")
@@ -372,7 +412,8 @@ def _backups(nouns: Nouns) -> None:
 def _keys(nouns: Nouns) -> None:
     verbs = _noun(nouns, "keys", "keys of the system, and how they give way to new ones")
     _verb(verbs, "list", key_commands.keys_list, "key ids and how much hangs on them")
-    families = "issuer, a service, grants, case-evidence, case-time, gate-heads, nats, master, master:SERVICE"
+    signers = "grants, case-evidence, case-time, gate-heads, gate-decisions"
+    families = f"issuer, a service, {signers}, nats, master, master:SERVICE"
     rotate = _verb(verbs, "rotate", key_commands.keys_rotate, "bring a new key into use; run again, it goes on")
     rotate.add_argument("family", help=families)
     retire = _verb(verbs, "retire", key_commands.keys_retire, "make old keys unusable")

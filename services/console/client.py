@@ -21,6 +21,7 @@ from grpclib.config import Configuration
 from misuse.common.v1.access_pb2 import Purpose, Role
 from services.chassis.tokens import Issuer
 from services.console.home import Home, HomeUnusable
+from services.console.remote import Remote
 
 T = TypeVar("T")
 Stub = TypeVar("Stub", bound=ServiceStub)
@@ -60,29 +61,36 @@ class Connections:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._channels: dict[str, Channel] = {}
-        try:
-            self._issuer = Issuer.from_file(home.path / "tokens" / "private" / "issuer.key")
-        except FileNotFoundError:
-            raise HomeUnusable(f"Nothing was ever started in {home.path}; try `make up`.") from None
+        self._remote = Remote.from_env()
+        self._issuer = None if self._remote.token else _issuer(home)
 
     def stub(
         self, service: str, stub_class: type[Stub], caller: Caller, *, seconds: float | None = CALL_SECONDS
     ) -> Stub:
         """A typed stub whose calls carry the caller's token (valid for 12 hours)."""
-        token = self._issuer.issue(caller.subject, caller.role, caller.purpose, service, 43_000, caller.device_id)
+        token = self._remote.token
+        if self._issuer is not None:
+            token = self._issuer.issue(caller.subject, caller.role, caller.purpose, service, 43_000, caller.device_id)
         return stub_class(self._channel(service), timeout=seconds, metadata={"authorization": f"Bearer {token}"})
 
     def _channel(self, service: str) -> Channel:
         if service not in self._channels:
-            port = self._home.ports()[service]
+            host, port = self._remote.peers.get(service) or ("127.0.0.1", self._home.ports()[service])
             window = Configuration(http2_connection_window_size=MESSAGE_BYTES, http2_stream_window_size=MESSAGE_BYTES)
-            self._channels[service] = Channel("127.0.0.1", port, config=window)
+            self._channels[service] = Channel(host, port, ssl=self._remote.tls, config=window)
         return self._channels[service]
 
     def close(self) -> None:
         """Closes all channels."""
         for channel in self._channels.values():
             channel.close()
+
+
+def _issuer(home: Home) -> Issuer:
+    try:
+        return Issuer.from_file(home.path / "tokens" / "private" / "issuer.key")
+    except FileNotFoundError:
+        raise HomeUnusable(f"Nothing was ever started in {home.path}; try `make up`.") from None
 
 
 @asynccontextmanager

@@ -20,7 +20,6 @@ from rich.progress import Progress
 from jikimi_client.misuse.case import v1 as case_api
 from jikimi_client.misuse.common import v1 as common
 from jikimi_client.misuse.detector import v1 as detector_api
-from jikimi_client.misuse.gate import v1 as gate_api
 from jikimi_client.misuse.notify import v1 as notify_api
 from jikimi_client.misuse.ops import v1 as ops_api
 from jikimi_client.misuse.removal import v1 as removal_api
@@ -51,7 +50,6 @@ VERDICTS = {
     "unsure": case_api.SubscriberVerdict.from_string("UNSURE"),
 }
 CONSENTS = ("SERVICE", "FACE_TEMPLATE", "TEMPLATE_CROP", "WATCHED_IDENTIFIER", "REMOVAL", "LINKED_ACCOUNT")
-GATE_STATUS = {"PASSED": 0, "FAILED": 1, "INCONCLUSIVE": 2, "ERROR": 3}
 PASSING = (grpclib.GRPCError, StreamTerminatedError, OSError, TimeoutError)
 """What a call raises while a service restarts."""
 
@@ -440,60 +438,6 @@ async def removal_list(home: Home, options: argparse.Namespace) -> int:
     headings = ["request", "platform", "path", "state", "attempts", "made"]
     _print(options, [r.to_dict() for r in requests], headings, rows)
     return 0
-
-
-# --- release gates ---
-
-
-async def gate_run(home: Home, options: argparse.Namespace) -> int:
-    """Judges a release. Exit status by outcome."""
-    async with connections(home) as services:
-        decision = await judge(services, options.release, options.stage)
-        if options.out:
-            await save_reports(services, [r.report_id for r in decision.reports], Path(options.out))
-    rows = [[r.name, _name(r.outcome), r.value_text, f"{r.sample_size} of {r.required_size}"] for r in decision.reports]
-    if not options.json:
-        print(f"{decision.release}, stage {decision.stage}: {_name(decision.outcome)}")
-    _print(options, decision.to_dict(), ["report", "outcome", "value", "sample"], rows)
-    return GATE_STATUS.get(_name(decision.outcome), 3)
-
-
-async def judge(services: Connections, release: str, stage: str) -> gate_api.ReleaseDecision:
-    """A decision of the gate."""
-    stub = services.stub("gate", gate_api.GateServiceStub, staff("RELEASE_MANAGER", "RELEASE"), seconds=300)
-    answer = await stub.evaluate_release(
-        gate_api.EvaluateReleaseRequest(release=release, stage=stage, request_id=secrets.token_hex(16))
-    )
-    return _present(answer.decision)
-
-
-async def gate_report(home: Home, options: argparse.Namespace) -> int:
-    """Lists reports, or saves one."""
-    async with connections(home) as services:
-        if options.report:
-            for file in await save_reports(services, [options.report], Path(options.out or ".")):
-                print(file)
-            return 0
-        stub = services.stub("gate", gate_api.GateServiceStub, staff("RELEASE_MANAGER", "RELEASE"))
-        answer = await stub.list_reports(gate_api.ListReportsRequest(page_size=50))
-    rows = [[_time(r.create_time), r.name, _name(r.outcome), r.value_text, r.report_id] for r in answer.reports]
-    _print(options, answer.to_dict(), ["time", "report", "outcome", "value", "id"], rows)
-    return 0
-
-
-async def save_reports(services: Connections, report_ids: Sequence[str], folder: Path) -> list[Path]:
-    """Saves reports as JSON and HTML into a folder; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stub = services.stub("gate", gate_api.GateServiceStub, staff("RELEASE_MANAGER", "RELEASE"))
-    files = []
-    for report_id in report_ids:
-        for report_format, ending in (("JSON", "json"), ("HTML", "html")):
-            wanted = gate_api.ReportFormat.from_string(report_format)
-            answer = await stub.get_report(gate_api.GetReportRequest(report_id=report_id, format=wanted))
-            file = folder / f"{_present(answer.summary).name}.{ending}"
-            file.write_bytes(answer.document)
-            files.append(file)
-    return files
 
 
 # --- operations ---

@@ -6,7 +6,7 @@ was broken off is simply run again. Each step is noted in `keys/rotations.jsonl`
 
 master:<service>    wraps data keys. rotate: new first line, every data key wrapped anew. retire: the old lines go
 issuer, <service>   sign actor tokens. rotate: takes effect at the next token. retire: the public half goes
-grants, case-evidence, case-time, gate-heads
+grants, case-evidence, case-time, gate-heads, gate-decisions
                     sign what is handed out. rotate: takes effect when the service starts. The public halves stay, to
                     check what they signed, unless they are distrusted
 nats                a user for each service. rotate: further users, taken up when a service starts. retire: the old go
@@ -38,7 +38,13 @@ from services.console.embedded import Nats
 from services.console.home import SERVICES, Home, exclusive
 from services.console.output import CannotDo
 
-SIGNERS = {"grants": "case", "case-evidence": "case", "case-time": "case", "gate-heads": "gate"}
+SIGNERS = {
+    "grants": "case",
+    "case-evidence": "case",
+    "case-time": "case",
+    "gate-heads": "gate",
+    "gate-decisions": "gate",
+}
 """Keys that sign what is handed out → the service that holds them."""
 FAMILIES = ("issuer", *SERVICES, *SIGNERS, "nats", *(f"master:{service}" for service in SERVICES))
 OVERLAP = {

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from jikimi_client.misuse.gate import v1 as gate_api
 from services.console.client import connections, staff
-from services.console.commands import Command, gate_report
+from services.console.commands import Command
+from services.console.gate_commands import report as kept_report
 from services.console.home import Home
 from services.console.output import Row, present, print_rows
 
 LEAK_SIGNALS = "LeakSignalSummaryReport"
+USER_ACTIONS = "UserActionOutcomeReport"
 
 
 async def report(home: Home, options: argparse.Namespace) -> int:
     """Makes a report of the last days where its name is that of one; otherwise saves or lists kept ones."""
-    return await OF_A_PERIOD.get(options.report, gate_report)(home, options)
+    return await OF_A_PERIOD.get(options.report, kept_report)(home, options)
 
 
 async def leak_signals(home: Home, options: argparse.Namespace) -> int:
@@ -40,6 +42,29 @@ async def leak_signals(home: Home, options: argparse.Namespace) -> int:
     return 0
 
 
+async def user_actions(home: Home, options: argparse.Namespace) -> int:
+    """UserActionOutcomeReport of the last days; saved as JSON and HTML into a folder where one is named."""
+    end = datetime.now(UTC)
+    start = end - timedelta(days=options.days)
+    async with connections(home) as services:
+        stub = services.stub("gate", gate_api.GateServiceStub, staff("OPERATOR", "AUDIT"), seconds=300)
+        request = gate_api.ReportUserActionsRequest(start_time=start, end_time=end, page=bool(options.out))
+        answer = await stub.report_user_actions(request)
+    page, answer.page = answer.page, b""
+    period = {"start": start.isoformat(timespec="seconds"), "end": end.isoformat(timespec="seconds")}
+    facts = {"report": USER_ACTIONS, "period": period} | answer.to_dict()
+    if options.out:
+        _save(Path(options.out), USER_ACTIONS, facts, page)
+    headings = ["by", "what", "shown", "blurred", "cancelled", "went on", "no answer", "open"]
+    print_rows(options, facts, headings, [_choices(each) for each in [present(answer.total), *answer.rows]])
+    return 0
+
+
+def _choices(counts: gate_api.UserActionCounts) -> Row:
+    numbers = (counts.shown, counts.blurred, counts.cancelled, counts.went_on, counts.no_answer, counts.open)
+    return [counts.dimension, counts.name, *numbers]
+
+
 def _save(folder: Path, name: str, facts: object, page: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -51,5 +76,5 @@ def _row(counts: gate_api.LeakSignalCounts) -> Row:
     return [counts.dimension, counts.name, *numbers, counts.hits_of_subscribers, counts.hits_of_nobody]
 
 
-OF_A_PERIOD: Mapping[str, Command] = {LEAK_SIGNALS: leak_signals}
+OF_A_PERIOD: Mapping[str, Command] = {LEAK_SIGNALS: leak_signals, USER_ACTIONS: user_actions}
 """Reports that are made of a period when they are asked for, by name."""

@@ -24,21 +24,28 @@ from services.chassis.outbox import Outbox
 from services.chassis.runtime import Runtime
 from services.chassis.server import run
 from services.chassis.signing import KeyFile
+from services.gate.adapters.actions_html import render_actions
+from services.gate.adapters.changes import SqlDecisionChanges
+from services.gate.adapters.decisions import DECISION_KEY_ID, SignedDecisions
 from services.gate.adapters.heads import HEADS_KEY_ID, SignedHeads, SqlHeads, keep_heads
-from services.gate.adapters.html import render
+from services.gate.adapters.index_html import render_index
 from services.gate.adapters.leaks_html import render_leaks
 from services.gate.adapters.records import keep_records, view
-from services.gate.adapters.rules import load_gates
+from services.gate.adapters.rules import load_gates, load_register
 from services.gate.adapters.samples import SqlSampleShelf
 from services.gate.adapters.sampling_rules import load_plans
 from services.gate.adapters.shelf import SqlShelf
+from services.gate.adapters.stages_html import render_document
 from services.gate.consumer import PUBLISHERS, Intake
+from services.gate.depending import Depending
+from services.gate.domain.dependencies import Register
 from services.gate.domain.kpis import Gates
 from services.gate.domain.samples import Plans
 from services.gate.handlers import MEASURES, Gatekeeper, Measure, Overriding
 from services.gate.ports import Records, SampleShelf, Shelf, VerifyGrant
 from services.gate.sampling import Sampling
 from services.gate.servicer import GateServicer, Pages, SignedLog
+from services.gate.watching import WatchingReleases
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_MESSAGE = 6 * MIB
@@ -70,8 +77,9 @@ def wire(
     code_version: str,
     measures: Mapping[str, Measure] = MEASURES,
     plans: Plans | None = None,
+    register: Register | None = None,
 ) -> Gate:
-    """Puts the parts together; connects to nothing. Without `plans` samples are drawn by the shipped ones."""
+    """Puts the parts together; connects to nothing. Without `plans` and `register` the shipped ones serve."""
     memory = RequestMemory(pepper(config.keys_dir, "requests"), clock)
 
     @asynccontextmanager
@@ -87,16 +95,18 @@ def wire(
         async with database.begin() as session:
             yield SqlSampleShelf(session, outbox, memory)
 
-    gatekeeper = Gatekeeper(gates, views, shelves, clock, code_version, measures)
+    keys = partial(KeyFile, config.service_key_file.parent, config.token_keys_dir)
+    register = register or load_register(gates)
+    seal_decision = SignedDecisions(keys(DECISION_KEY_ID))
+    gatekeeper = Gatekeeper(gates, views, shelves, clock, code_version, measures, register, seal_decision)
     sampling = Sampling(plans or load_plans(), views, sample_shelves, clock)
-    # The stubs call abstract what the generated base answers with UNIMPLEMENTED (unimplemented.txt).
     reference = partial(_reference, pepper(config.keys_dir, "references"))
     overriding = Overriding(shelves, clock, _verifier(config), reference)
-    pages = Pages(render, render_leaks)
-    heads_key = KeyFile(config.service_key_file.parent, config.token_keys_dir, HEADS_KEY_ID)
-    seal = SignedHeads(heads_key, clock.now)
-    heads = SignedLog(SqlHeads(database), seal)
-    servicer = GateServicer(gatekeeper, gates, pages, overriding, sampling, heads)  # type: ignore[abstract] # see above
+    pages = Pages(render_document, render_leaks, render_actions, render_index)
+    heads = SignedLog(SqlHeads(database), SignedHeads(keys(HEADS_KEY_ID), clock.now))
+    watching = WatchingReleases(shelves, SqlDecisionChanges(database, config.partitions))
+    depending = Depending(register, shelves, clock, reference)
+    servicer = GateServicer(gatekeeper, gates, pages, overriding, sampling, heads, watching, depending)
     return Gate(Intake(keep_records, keep_heads, outbox, clock), servicer)
 
 
@@ -115,8 +125,16 @@ async def serve() -> None:
     gates = load_gates(config.rules_dir)
     code_version = setting(os.environ, "JIKIMI_CODE_VERSION", "unknown", str)
     runtime = await Runtime.open(config)
-    plans = load_plans(config.rules_dir)
-    gate = wire(config, runtime.database, runtime.outbox, runtime.clock, gates, code_version, plans=plans)
+    gate = wire(
+        config,
+        runtime.database,
+        runtime.outbox,
+        runtime.clock,
+        gates,
+        code_version,
+        plans=load_plans(config.rules_dir),
+        register=load_register(gates, config.rules_dir),
+    )
     for publisher in PUBLISHERS:
         # Records, heads, answers to erasures: nobody waits for any of them.
         runtime.consume(publisher, gate.intake.handlers_of(publisher), gathers=True)

@@ -12,15 +12,28 @@ from services.chassis.errors import AlreadyExists, InvalidInput, NotFound
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger, stage
 from services.gate import operations
+from services.gate.domain.dependencies import Register, Standing, standings
 from services.gate.domain.indexes import judge_index
 from services.gate.domain.junit import read_junit
-from services.gate.domain.kpis import Gates, IndexRule, Kpi, Outcome, Stage, TestKind, TestRun, test_outcome, worst
+from services.gate.domain.kpis import Gates, IndexRule, Kpi, Stage, TestKind, TestRun
 from services.gate.domain.leak_signals import LeakCounts, LeakSignals
 from services.gate.domain.measures import Measurement, case_latency, human_wait, notification_reliability
 from services.gate.domain.overrides import Override, check_override
-from services.gate.domain.report import Occasion, Report, make_report
+from services.gate.domain.overview import Glance, overview
+from services.gate.domain.report import Occasion, Past, Report, make_report
+from services.gate.domain.stages import NOT_MEASURABLE_YET, Exit, JudgedIndex, judge_exit, make_stage_report
 from services.gate.domain.user_actions import ActionCounts, user_actions
-from services.gate.ports import Command, Decision, RecordedRun, Records, Shelves, VerifyGrant, Views
+from services.gate.ports import (
+    Command,
+    Decision,
+    RecordedRun,
+    Records,
+    SealDecision,
+    Shelf,
+    Shelves,
+    VerifyGrant,
+    Views,
+)
 from services.gate.sampling import measure_false_positives, measure_precision
 
 log = logger(__name__)
@@ -28,7 +41,8 @@ log = logger(__name__)
 Measure = Callable[[Kpi, Records, datetime], Awaitable[Measurement]]
 """Reads the records of a gate's window, which ends at the given time, and computes its figures."""
 
-NOT_MEASURABLE_YET = "NOT_MEASURABLE_YET"
+TREND = 12
+"""Earlier reports that a report shows."""
 _BEFORE = timedelta(hours=1)
 """Commits are looked for from a little before the window: clocks of services differ."""
 
@@ -75,6 +89,16 @@ MEASURES: Mapping[str, Measure] = {report: operations.complete(measure) for repo
 
 
 @dataclass(frozen=True)
+class _Known:
+    """What the gate itself keeps about a release."""
+
+    runs: Mapping[TestKind, TestRun]
+    overrides: Sequence[Override]
+    standings: Sequence[Standing]
+    trends: Mapping[str, Sequence[Past]]
+
+
+@dataclass(frozen=True)
 class Gatekeeper:
     """Judges releases."""
 
@@ -84,6 +108,8 @@ class Gatekeeper:
     clock: Clock
     code_version: str
     measures: Mapping[str, Measure]
+    register: Register
+    seal: SealDecision
     new_id: Callable[[], str] = uuid7
 
     async def evaluate(self, release: str, stage_name: str, command: Command) -> Decision:
@@ -112,37 +138,76 @@ class Gatekeeper:
             known = await shelf.recall(command)
         return None if known is None else await self.decision(known, "")
 
-    async def _judge(self, release: str, exit_list: Stage) -> tuple[Decision, Mapping[str, int]]:
+    async def _judge(self, release: str, stage: Stage) -> tuple[Decision, Mapping[str, int]]:
+        """All measures and all stages of one judgement see the same records."""
         now = self.clock.now()
+        stages = [self.gates.stages[name] for name in stage.composes] + [stage]
         async with self.shelves() as shelf:
-            runs = await shelf.latest_runs(release)
-            overrides = await shelf.overrides.of_release(release)
+            known = await self._known(release, stages, shelf)
         async with self.views() as records:
             cut_off = await records.cut_off()
-            present = await records.counts_by_type()
             occasion = Occasion(
-                "", release, exit_list.name, now, self.gates.version, self.code_version, cut_off, overrides
+                report_id="",
+                release=release,
+                stage=stage.name,
+                now=now,
+                gates_version=self.gates.version,
+                code_version=self.code_version,
+                cut_off=cut_off,
+                overrides=known.overrides,
+                runs=known.runs,
             )
-            reports = [
-                await self._report(self.gates.kpis[name], records, runs, occasion)
-                for name in exit_list.reports
-            ]
-            indexes = [await _index(rule, records, now) for rule in exit_list.indexes]
-        further = [*indexes, *_missing_tests(exit_list, runs), *_missing_artefacts(exit_list, present)]
-        outcome = worst([*(report.outcome for report in reports), *(found for found, _ in further)])
-        reasons = [f"{r.name}: {r.outcome} {' '.join(r.reasons)}".rstrip() for r in reports]
-        reasons += [reason for _, reason in further]
+            reports = {
+                name: await self._report(self.gates.kpis[name], records, known, occasion)
+                for name in dict.fromkeys(name for each in stages for name in each.reports)
+            }
+            rules = dict.fromkeys(rule for each in stages for rule in each.indexes)
+            indexes = {rule: await _index(rule, records, now) for rule in rules}
+            counts = await records.counts_by_type()
+        composed: list[Report] = []
+        for each in stages:
+            leaving = Exit(
+                stage=each,
+                reports=[reports[name] for name in each.reports],
+                runs=known.runs,
+                records=counts,
+                indexes=[indexes[rule] for rule in each.indexes],
+                standings=[one for one in known.standings if each.name in one.dependency.stages],
+                register_version=self.register.version,
+                stages=list(composed) if each is stage else (),
+            )
+            verdict = judge_exit(leaving)
+            if each.report:
+                own = replace(
+                    occasion, report_id=self.new_id(), stage=each.name, trend=known.trends.get(each.report, ())
+                )
+                composed.append(make_stage_report(leaving, verdict, own))
         decision = Decision(
-            self.new_id(), release, exit_list.name, outcome, reasons[:64], now, reports
+            decision_id=self.new_id(),
+            release=release,
+            stage=stage.name,
+            outcome=verdict.outcome,
+            reasons=verdict.reasons,
+            create_time=now,
+            reports=[reports[name] for name in stage.reports],
+            stage_reports=composed,
         )
-        return decision, cut_off
+        return replace(decision, document=self.seal(decision, occasion)), cut_off
 
-    async def _report(
-        self, kpi: Kpi, records: Records, runs: Mapping[TestKind, TestRun], occasion: Occasion
-    ) -> Report:
-        own = replace(occasion, report_id=self.new_id())
+    async def _known(self, release: str, stages: Sequence[Stage], shelf: Shelf) -> _Known:
+        """What the gate itself keeps and a judgement rests on."""
+        names = {name for stage in stages for name in (*stage.reports, stage.report) if name}
+        return _Known(
+            runs=await shelf.latest_runs(release),
+            overrides=await shelf.overrides.of_release(release),
+            standings=standings(self.register, await shelf.dependencies.latest()),
+            trends=await shelf.trends(sorted(names), TREND),
+        )
+
+    async def _report(self, kpi: Kpi, records: Records, known: _Known, occasion: Occasion) -> Report:
+        own = replace(occasion, report_id=self.new_id(), trend=known.trends.get(kpi.report, ()))
         measured, trouble = await self._measure(kpi, records, occasion.now)
-        return make_report(kpi, measured, trouble, runs.get(kpi.also_needs), own)
+        return make_report(kpi, measured, trouble, known.runs.get(kpi.also_needs), own)
 
     async def _measure(
         self, kpi: Kpi, records: Records, now: datetime
@@ -174,11 +239,11 @@ class Gatekeeper:
             stored = await shelf.run(known)
         return stored or run
 
-    async def decision(self, decision_id: str, release: str) -> Decision:
-        """A decision by its id, or the latest about a release. Raises NotFound."""
+    async def decision(self, decision_id: str, release: str, stage: str = "") -> Decision:
+        """A decision by its id, or the latest about a release, at a stage if one is named. Raises NotFound."""
         async with self.shelves() as shelf:
             found = await (
-                shelf.decision(decision_id) if decision_id else shelf.latest_decision(release)
+                shelf.decision(decision_id) if decision_id else shelf.latest_decision(release, stage)
             )
         if found is None:
             raise NotFound("NO_SUCH_DECISION", "There is no such decision.")
@@ -227,6 +292,15 @@ class Gatekeeper:
         page = list(self.gates.kpis.values())[start : start + limit]
         async with self.shelves() as shelf:
             return page, await shelf.last_reports([kpi.report for kpi in page])
+
+
+    async def overview(self) -> Mapping[str, object]:
+        """All gates and stages with their last reports, for the index page."""
+        names = {*self.gates.kpis, *(stage.report for stage in self.gates.stages.values() if stage.report)}
+        async with self.shelves() as shelf:
+            trends = await shelf.trends(sorted(names), TREND)
+            standing = standings(self.register, await shelf.dependencies.latest())
+        return overview(Glance(self.gates, trends, standing, self.clock.now(), self.code_version))
 
 
 @dataclass(frozen=True)
@@ -284,31 +358,7 @@ class Overriding:
         return found
 
 
-async def _index(rule: IndexRule, records: Records, now: datetime) -> tuple[Outcome, str]:
+async def _index(rule: IndexRule, records: Records, now: datetime) -> JudgedIndex:
     """How current an index was, said whatever the outcome: the figure belongs to the judgement."""
     said = await records.replicas(rule.index, now - timedelta(minutes=rule.window_minutes), now)
-    outcome, reason = judge_index(rule, said)
-    return outcome, f"{rule.index}: {outcome} {reason}"
-
-
-def _missing_tests(
-    exit_list: Stage, runs: Mapping[TestKind, TestRun]
-) -> list[tuple[Outcome, str]]:
-    """What the needed kinds of tests take away; nothing where all have passed."""
-    judged = [(kind, *test_outcome(runs.get(kind))) for kind in exit_list.tests]
-    return [
-        (outcome, f"{kind}: {outcome} {reason}")
-        for kind, outcome, reason in judged
-        if outcome is not Outcome.PASSED
-    ]
-
-
-def _missing_artefacts(exit_list: Stage, present: Mapping[str, int]) -> list[tuple[Outcome, str]]:
-    """What artefacts that are not there take away."""
-    missing = []
-    for artefact in exit_list.artefacts:
-        if not artefact.record_type:
-            missing.append((Outcome.ERROR, f"{artefact.name}: ERROR {NOT_MEASURABLE_YET}"))
-        elif not present.get(artefact.record_type):
-            missing.append((Outcome.INCONCLUSIVE, f"{artefact.name}: INCONCLUSIVE NO_DATA"))
-    return missing
+    return JudgedIndex(rule.index, *judge_index(rule, said))

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from services.chassis.grants import Grant
 from services.gate.domain.channels import ChannelLevel, OnboardingStep, Signals
+from services.gate.domain.dependencies import DependencyChange, Register, Standing
 from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
 from services.gate.domain.labels import GivenLabel
@@ -21,7 +22,7 @@ from services.gate.domain.overrides import Override
 from services.gate.domain.purges import Due, Purged
 from services.gate.domain.recurrence import Closing, Find
 from services.gate.domain.removals import RemovalStep
-from services.gate.domain.report import Report
+from services.gate.domain.report import Occasion, Past, Report
 from services.gate.domain.rights import RightsStep
 from services.gate.domain.samples import Alert, Sample
 from services.gate.domain.user_actions import UploadWarning
@@ -40,6 +41,10 @@ class Decision:
     reports: Sequence[Report]
     override: Override | None = None
     """By which two people let the release go out although it is INCONCLUSIVE."""
+    stage_reports: Sequence[Report] = ()
+    """Reports that compose `reports`; that of its own stage last."""
+    document: bytes = b""
+    """The decision as it was signed; empty for decisions from before that."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,17 @@ class RecordedRun:
     release: str
     junit_sha256: bytes
     create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionChange:
+    """Something published, at its place; with a decision where it tells of one."""
+
+    partition: int
+    position: int
+    decision_id: str = ""
+    event: str = ""
+    """EVALUATED, OVERRIDDEN; empty for anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +218,8 @@ class Shelf(Protocol):
     async def decision(self, decision_id: str) -> Decision | None:
         """A decision with its reports."""
 
-    async def latest_decision(self, release: str) -> Decision | None:
-        """The latest decision about a release."""
+    async def latest_decision(self, release: str, stage: str) -> Decision | None:
+        """The latest decision about a release, at a stage if one is named."""
 
     async def report(self, report_id: str) -> Report | None:
         """A report."""
@@ -215,8 +231,39 @@ class Shelf(Protocol):
     def overrides(self) -> Overrides:
         """Overridden decisions."""
 
+    @property
+    def dependencies(self) -> DependencyChanges:
+        """What became of the dependencies."""
+
     async def last_reports(self, names: Sequence[str]) -> Mapping[str, Report]:
         """The last report of each name, without its document."""
+
+    async def trends(self, names: Sequence[str], most: int) -> Mapping[str, Sequence[Past]]:
+        """The last reports of each name, at most so many, oldest first; names without one are missing."""
+
+
+class DependencyChanges(Protocol):
+    """Changes of dependencies, inside the transaction of a shelf."""
+
+    async def latest(self) -> Mapping[str, DependencyChange]:
+        """The last change of each dependency that ever changed, by dependency id."""
+
+    async def put(self, before: Standing, change: DependencyChange, register: Register, actor_ref: str) -> None:
+        """Stores a change with its log record."""
+
+
+class Changes(Protocol):
+    """What this service has published, for those who watch."""
+
+    async def heads(self) -> Mapping[int, int]:
+        """Partition of records → last position given out."""
+
+    async def after(self, positions: Mapping[int, int], most: int) -> Sequence[DecisionChange]:
+        """What follows the positions, at most so many of each partition, without gaps. Raises OutOfRange
+        POSITION_NO_LONGER_KEPT where the next one is gone, or was never given out."""
+
+    async def wait(self) -> None:
+        """Returns after a pause that is short while much happens."""
 
 
 class Overrides(Protocol):
@@ -230,6 +277,8 @@ class Overrides(Protocol):
 
     async def put(self, override: Override, grant: Grant, actor_ref: str) -> None:
         """Stores an override with its log record and notes that the grant was used. Raises AlreadyExists GRANT_USED."""
+
+
 class SampleShelf(Protocol):
     """Frozen samples, inside one transaction."""
 
@@ -275,3 +324,6 @@ Render = Callable[[Mapping[str, object]], bytes]
 
 VerifyGrant = Callable[[bytes, bytes, datetime], Grant]
 """Checks (grant, body, now) for an override. Raises PermissionDenied with a reason that begins with GRANT_."""
+
+SealDecision = Callable[[Decision, Occasion], bytes]
+"""A signed document that says what was decided, and over what."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from misuse.gate.v1 import dependencies_pb2, gate_service_pb2_grpc, leak_signals_pb2
 from misuse.gate.v1 import gate_service_pb2 as pb
-from misuse.gate.v1 import gate_service_pb2_grpc, leak_signals_pb2
 from services.chassis.errors import InvalidInput
 from services.chassis.ids import parse_uuid
 from services.chassis.tokens import current_actor
+from services.gate.depending import Depending
+from services.gate.domain.dependencies import DependencyState
 from services.gate.domain.kpis import Gates, Kpi, Outcome, TestKind
 from services.gate.domain.leak_signals import LeakCounts
 from services.gate.domain.overrides import Override, may_ship
@@ -26,13 +29,16 @@ from services.gate.domain.user_actions import ActionCounts
 from services.gate.handlers import Gatekeeper, Overriding, WantedOverride
 from services.gate.ports import Command, Decision, Heads, LogHead, Render, Sealed
 from services.gate.sampling import Sampling
+from services.gate.translate_dependencies import dependency_message
 from services.gate.translate_samples import progress_message, sample_message
+from services.gate.watching import WatchingReleases
 
 _RELEASE = re.compile(r"[A-Za-z0-9._+-]{1,128}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 _LONGEST_PERIOD = timedelta(days=366)
 _NAME = re.compile(r"[A-Za-z0-9_]{0,64}")
+_DEPENDENCY = re.compile(r"[a-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,10 @@ class Pages:
     """How documents become pages for people."""
 
     report: Render
+    """Of figures and of stages."""
     leaks: Render
+    actions: Render
+    index: Render
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
         overriding: Overriding,
         sampling: Sampling,
         log: SignedLog,
+        watching: WatchingReleases,
+        depending: Depending,
     ) -> None:
         self._gatekeeper = gatekeeper
         self._gates = gates
@@ -69,6 +80,48 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
         self._overriding = overriding
         self._sampling = sampling
         self._log = log
+        self._watching = watching
+        self._depending = depending
+
+    async def WatchReleases(
+        self, request: pb.WatchReleasesRequest, context: Any
+    ) -> AsyncIterator[pb.WatchReleasesResponse]:
+        """See the contract."""
+        release = _release(request.release) if request.release else ""
+        async with aclosing(self._watching.follow(request.resume_token, release)) as decisions:
+            async for seen in decisions:
+                decision = None if seen.decision is None else _decision(seen.decision)
+                yield pb.WatchReleasesResponse(decision=decision, resume_token=seen.token, event=seen.event)
+
+    async def ListDependencies(
+        self, request: dependencies_pb2.ListDependenciesRequest, context: Any
+    ) -> dependencies_pb2.ListDependenciesResponse:
+        """See the contract."""
+        size = _page_size(request.page_size, 200)
+        after = _opened(request.page_token)
+        found = [each for each in await self._depending.all() if each.dependency.dependency_id > after]
+        version = self._depending.register.version
+        response = dependencies_pb2.ListDependenciesResponse(
+            dependencies=[dependency_message(each, version) for each in found[:size]]
+        )
+        if len(found) > size:
+            response.next_page_token = _token(found[size - 1].dependency.dependency_id)
+        return response
+
+    async def SetDependency(
+        self, request: dependencies_pb2.SetDependencyRequest, context: Any
+    ) -> dependencies_pb2.SetDependencyResponse:
+        """See the contract."""
+        _check(bool(_DEPENDENCY.fullmatch(request.dependency_id)), "dependency_id", "DEPENDENCY_MALFORMED")
+        _check(request.state in list(DependencyState), "state", "STATE_UNKNOWN")
+        _check(bool(_REASON.fullmatch(request.reason)), "reason", "REASON_MALFORMED")
+        command = _command("SetDependency", request.request_id, request)
+        standing = await self._depending.change(
+            request.dependency_id, DependencyState(request.state), request.reason, command
+        )
+        return dependencies_pb2.SetDependencyResponse(
+            dependency=dependency_message(standing, self._depending.register.version)
+        )
 
     async def ListLogHeads(self, request: pb.ListLogHeadsRequest, context: Any) -> pb.ListLogHeadsResponse:
         """See the contract."""
@@ -121,7 +174,8 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
             decision_id, release = parse_uuid(request.decision_id, "decision_id"), ""
         else:
             decision_id, release = "", _release(request.release)
-        decision = await self._gatekeeper.decision(decision_id, release)
+        _check(request.stage in ("", *self._gates.stages), "stage", "UNKNOWN_STAGE")
+        decision = await self._gatekeeper.decision(decision_id, release, request.stage)
         return pb.GetReleaseDecisionResponse(decision=_decision(decision))
 
     async def GetReport(self, request: pb.GetReportRequest, context: Any) -> pb.GetReportResponse:
@@ -164,6 +218,8 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
         start = int(token or 0)
         kpis, last = await self._gatekeeper.list_gates(start, size + 1)
         response = pb.ListGatesResponse(gates=[self._gate(kpi, last) for kpi in kpis[:size]])
+        if request.page:
+            response.page = self._pages.index(await self._gatekeeper.overview())
         if len(kpis) > size:
             response.next_page_token = _token(str(start + size))
         return response
@@ -174,10 +230,12 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
         """See the contract."""
         start, end = _period(request)
         total, rows, cut_off = await self._gatekeeper.user_actions(start, end)
+        page = self._pages.actions(_period_document(start, end, total, rows, cut_off)) if request.page else b""
         return pb.ReportUserActionsResponse(
             total=_counts(total),
             rows=[_counts(row) for row in rows],
             cut_off=[f"{place}={position}" for place, position in cut_off.items()],
+            page=page,
         )
 
     async def ReportLeakSignals(
@@ -186,7 +244,7 @@ class GateServicer(gate_service_pb2_grpc.GateServiceServicer):
         """See the contract."""
         start, end = _period(request)
         total, rows, cut_off = await self._gatekeeper.leak_signals(start, end)
-        page = self._pages.leaks(_leaks_document(start, end, total, rows, cut_off)) if request.page else b""
+        page = self._pages.leaks(_period_document(start, end, total, rows, cut_off)) if request.page else b""
         return leak_signals_pb2.ReportLeakSignalsResponse(
             total=_leak_counts(total),
             rows=[_leak_counts(row) for row in rows],
@@ -299,6 +357,8 @@ def _decision(decision: Decision) -> pb.ReleaseDecision:
         reasons=decision.reasons,
         override=None if decision.override is None else _override(decision.override),
         may_ship=may_ship(decision.outcome, decision.override),
+        stage_reports=[_summary(report) for report in decision.stage_reports],
+        document=decision.document,
     )
 
 
@@ -353,9 +413,14 @@ def _leak_counts(counts: LeakCounts) -> leak_signals_pb2.LeakSignalCounts:
     )
 
 
-def _leaks_document(
-    start: datetime, end: datetime, total: LeakCounts, rows: Sequence[LeakCounts], cut_off: Mapping[str, int]
+def _period_document(
+    start: datetime,
+    end: datetime,
+    total: LeakCounts | ActionCounts,
+    rows: Sequence[LeakCounts] | Sequence[ActionCounts],
+    cut_off: Mapping[str, int],
 ) -> dict[str, object]:
+    """What the pages of reports of a period are drawn from."""
     return {
         "start": start.isoformat(timespec="seconds"),
         "end": end.isoformat(timespec="seconds"),

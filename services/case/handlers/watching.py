@@ -6,23 +6,19 @@ have no gaps, so that a transaction that commits late comes after the token and 
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from misuse.log.v1.record_pb2 import LogRecord
 from services.case.domain.cases import Case
 from services.case.ports import Attachments, Changes, Unit, Units
-from services.chassis.errors import InvalidInput, OutOfRange, ResourceExhausted
+from services.chassis.changes import resume_token, resumed_positions
+from services.chassis.errors import ResourceExhausted
 
 MOST_WATCHERS = 64
 _BATCH = 200
 _SILENT_ROUNDS = 20
 """Looks without a change for the caller, after which the token alone is sent: an old one falls out of the outbox."""
-_VERSION = b"\x01"
-_PLACE = struct.Struct(">HQ")
 
 _NAMES: Mapping[str, str] = {
     "OPENED": "CaseOpened",
@@ -74,8 +70,8 @@ class Watching:
 
     async def _follow(self, token: str, subscriber_id: str) -> AsyncIterator[Seen]:
         heads = await self.changes.heads()
-        positions = _positions_of(token, heads) if token else dict(heads)
-        yield Seen(_token_of(positions))
+        positions = resumed_positions(token, heads) if token else dict(heads)
+        yield Seen(resume_token(positions))
         silent = 0
         while True:
             changes = await self.changes.after(positions, _BATCH)
@@ -90,7 +86,7 @@ class Watching:
             silent = 0 if shown else silent + 1
             if silent == _SILENT_ROUNDS:
                 silent = 0
-                yield Seen(_token_of(positions))
+                yield Seen(resume_token(positions))
             if not changes:
                 await self.changes.wait()
 
@@ -103,7 +99,7 @@ class Watching:
             if case is None or (subscriber_id and case.subscriber_id != subscriber_id):
                 return None
             attached = (await unit.cases.attachments([case.case_id]))[case.case_id]
-        return Seen(_token_of(positions), event, case, attached)
+        return Seen(resume_token(positions), event, case, attached)
 
 
 async def _root(unit: Unit, case_id: str) -> Case | None:
@@ -123,27 +119,3 @@ def _event(record: LogRecord) -> str:
         case "label_log":
             return "CaseLabelled"
     return ""
-
-
-def _token_of(positions: Mapping[int, int]) -> str:
-    places = b"".join(_PLACE.pack(partition, position) for partition, position in sorted(positions.items()))
-    return base64.urlsafe_b64encode(_VERSION + places).decode()
-
-
-def _positions_of(token: str, heads: Mapping[int, int]) -> dict[int, int]:
-    """Where the token says that each partition was left. Raises InvalidInput, OutOfRange for positions that were
-    never given out: the token is of another system, or of one that was set back.
-    """
-    try:
-        data = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
-        if len(token) > 8192 or data[:1] != _VERSION:
-            raise ValueError("not one of ours")
-        found = dict(_PLACE.iter_unpack(data[1:]))
-    except (ValueError, binascii.Error, struct.error):
-        found = {}
-    if set(found) != set(heads):
-        violation = ("resume_token", "BAD_RESUME_TOKEN")
-        raise InvalidInput(violation[1], "The resume token is not one of ours.", violations=[violation])
-    if any(found[partition] > head for partition, head in heads.items()):
-        raise OutOfRange("POSITION_NO_LONGER_KEPT", "The changes after this token are no longer kept.")
-    return found

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.chassis.tasks import end
-from services.console import commands
+from services.console import commands, gate_commands
 from services.console.client import Connections, connections, reason_of
 from services.console.demo.corpus import Corpus, Person, own, shipped
 from services.console.demo.devices import Phone
@@ -150,9 +150,9 @@ class Demo:
                 self.say.print(f"  the door should have said {row.item.refusal} and said {answer}")
 
     async def _judge(self, services: Connections) -> None:
-        decision = await commands.judge(services, "demo", "ALL")
+        decision = await gate_commands.judge(services, "demo", "ALL")
         folder = self.out / "reports"
-        await commands.save_reports(services, [report.report_id for report in decision.reports], folder)
+        await gate_commands.save_decision(services, decision, folder)
         for report in decision.reports:
             if report.value_text:
                 need = f"{report.sample_size} of {report.required_size} needed"

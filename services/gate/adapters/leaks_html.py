@@ -14,7 +14,7 @@ _DIMENSIONS: Final[Sequence[tuple[str, Words]]] = (
     ("kind", {"ko": "정보 종류", "en": "Kind of data"}),
     ("refusal", {"ko": "받지 않은 까닭", "en": "Reason of refusal"}),
 )
-_NAMES: Final[Mapping[str, Words]] = {
+NAMES: Final[Mapping[str, Words]] = {
     "WEB": {"ko": "웹 문서", "en": "Web pages"},
     "SNS": {"ko": "SNS", "en": "Social networks"},
     "FORUM": {"ko": "게시판·커뮤니티", "en": "Forums and communities"},
@@ -73,7 +73,7 @@ def _row(row: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str
     most = max(1, *(part["hits_of_subscribers"] + part["hits_of_nobody"] for part in parts))
     return {
         **row,
-        "words": _NAMES.get(row["name"], {"ko": row["name"], "en": row["name"]}),
+        "words": NAMES.get(row["name"], {"ko": row["name"], "en": row["name"]}),
         "ours": 100 * row["hits_of_subscribers"] / most,
         "others": 100 * row["hits_of_nobody"] / most,
     }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from misuse.log.v1.record_pb2 import LogRecord
+from services.gate.domain.dependencies import Dependency, DependencyKind, Register
 from services.gate.domain.kpis import (
+    Action,
     Artefact,
     Direction,
     Gates,
@@ -27,10 +30,9 @@ SHIPPED = Path(__file__).parents[1] / "rules"
 
 def load_gates(folder: Path | None = None) -> Gates:
     """All gates. Raises ValueError when an exit list or a source names something that is not there."""
-    own = folder / "gate" / "kpis.yaml" if folder else None
-    path = own if own and own.exists() else SHIPPED / "kpis.yaml"
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    kpis = {kpi.report: kpi for kpi in map(_kpi, data["kpis"])}
+    data = _read("kpis.yaml", folder)
+    actions = _read("actions.yaml", folder)["actions"]
+    kpis = {kpi.report: kpi for kpi in (_kpi(each, actions) for each in data["kpis"])}
     indexes = {index: _index(index, rule) for index, rule in data.get("indexes", {}).items()}
     stages = {name: _stage(name, stage, indexes) for name, stage in data["stages"].items()}
     gates = Gates(str(data["version"]), kpis, stages)
@@ -38,7 +40,47 @@ def load_gates(folder: Path | None = None) -> Gates:
     return gates
 
 
-def _kpi(data: dict[str, Any]) -> Kpi:
+def load_register(gates: Gates, folder: Path | None = None) -> Register:
+    """The register of dependencies. Raises ValueError when an entry names a report or a stage that is not there."""
+    data = _read("dependencies.yaml", folder)
+    register = Register(str(data["version"]), {each["id"]: _dependency(each) for each in data["dependencies"]})
+    for dependency in register.dependencies.values():
+        if not set(gates.kpis).issuperset(dependency.reports) or not set(gates.stages).issuperset(dependency.stages):
+            raise ValueError(f"dependencies.yaml: {dependency.dependency_id} names an unknown report or stage")
+    return register
+
+
+def _read(name: str, folder: Path | None) -> dict[str, Any]:
+    own = folder / "gate" / name if folder else None
+    path = own if own and own.exists() else SHIPPED / name
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return data
+
+
+def _dependency(data: dict[str, Any]) -> Dependency:
+    return Dependency(
+        dependency_id=data["id"],
+        kind=DependencyKind(data["kind"]),
+        title=data["title"],
+        owner=data["owner"],
+        since=datetime.combine(data["since"], time(), UTC),
+        degrades=data["degrades"],
+        reports=tuple(data["reports"]),
+        stages=tuple(data["stages"]),
+    )
+
+
+def _action(data: dict[str, Any]) -> Action:
+    return Action(
+        action_id=data["id"],
+        words={"ko": data["ko"], "en": data["en"]},
+        command=tuple(data.get("command", ())),
+        runbook=data.get("runbook", ""),
+        rehearsed=bool(data.get("rehearsed", False)),
+    )
+
+
+def _kpi(data: dict[str, Any], actions: Mapping[str, list[dict[str, Any]]]) -> Kpi:
     threshold = data["threshold"]
     return Kpi(
         report=data["report"],
@@ -54,7 +96,7 @@ def _kpi(data: dict[str, Any]) -> Kpi:
             Direction(threshold["direction"]), float(threshold["value"]), str(threshold["unit"])
         ),
         also_needs=TestKind(data["also_needs"]),
-        on_failure=tuple(data["on_failure"]),
+        on_failure=tuple(map(_action, actions[data["report"]])),
         derivation=data["derivation"],
         grace_ms=int(data.get("grace_ms", 0)),
         population=_population(data.get("population", {})),
@@ -87,8 +129,11 @@ def _stage(name: str, data: dict[str, Any], indexes: Mapping[str, IndexRule]) ->
         name=name,
         reports=tuple(data["reports"]),
         tests=tuple(TestKind(kind) for kind in data["tests"]),
-        artefacts=tuple(Artefact(a["name"], a["record_type"]) for a in data["artefacts"]),
+        artefacts=tuple(Artefact(a["name"], a.get("record_type", ""), a.get("report", "")) for a in data["artefacts"]),
         indexes=tuple(indexes[index] for index in data.get("indexes", ())),
+        report=data.get("report", ""),
+        title=data.get("title", {}),
+        composes=tuple(data.get("composes", ())),
     )
 
 
@@ -100,5 +145,7 @@ def _check(gates: Gates) -> None:
     for stage in gates.stages.values():
         if not set(gates.kpis).issuperset(stage.reports):
             raise ValueError(f"kpis.yaml: stage {stage.name} names an unknown report")
+        if not set(gates.stages).issuperset(stage.composes):
+            raise ValueError(f"kpis.yaml: stage {stage.name} composes an unknown stage")
         if not (known_types | {""}).issuperset(artefact.record_type for artefact in stage.artefacts):
             raise ValueError(f"kpis.yaml: stage {stage.name} names an unknown record type")

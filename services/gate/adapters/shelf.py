@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import select
+from sqlalchemy import String, column, select, true, values
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import aliased, defer
 
 from misuse.common.v1.access_pb2 import PURPOSE_RELEASE
 from misuse.gate.v1.events_pb2 import ReleaseEvaluated
@@ -18,11 +18,12 @@ from misuse.gate.v1.gate_service_pb2 import Outcome as OutcomeProto
 from misuse.log.v1.record_pb2 import LogRecord, ReleaseDecisionLog
 from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
+from services.gate.adapters.dependencies import SqlDependencyChanges
 from services.gate.adapters.labels import evaluation_of
 from services.gate.adapters.overrides import SqlOverrides
 from services.gate.adapters.tables import ReleaseDecisionRow, ReportRow, TestRunRow
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
-from services.gate.domain.report import Report
+from services.gate.domain.report import SCHEMA, Past, Report
 from services.gate.ports import Command, Decision, RecordedRun
 
 
@@ -34,6 +35,7 @@ class SqlShelf:
         self._outbox = outbox
         self._memory = memory
         self.overrides = SqlOverrides(session, outbox)
+        self.dependencies = SqlDependencyChanges(session, outbox)
 
     async def recall(self, command: Command) -> str | None:
         """See Shelf."""
@@ -58,11 +60,12 @@ class SqlShelf:
                 reasons=list(decision.reasons),
                 cut_off=dict(cut_off),
                 create_time=decision.create_time,
+                document=decision.document,
             )
         )
         self._session.add_all(
             _report_row(report, decision.decision_id, number)
-            for number, report in enumerate(decision.reports)
+            for number, report in enumerate((*decision.reports, *decision.stage_reports))
         )
         self._tell(decision)
 
@@ -72,7 +75,7 @@ class SqlShelf:
             release=decision.release,
             stage=decision.stage,
             outcome=decision.outcome.value,
-            report_ids=[report.report_id for report in decision.reports][:32],
+            report_ids=[report.report_id for report in (*decision.reports, *decision.stage_reports)][:32],
         )
         record = LogRecord(
             entity="release_decision",
@@ -130,15 +133,12 @@ class SqlShelf:
         row = await self._session.get(ReleaseDecisionRow, decision_id)
         return None if row is None else await self._with_reports(row)
 
-    async def latest_decision(self, release: str) -> Decision | None:
+    async def latest_decision(self, release: str, stage: str) -> Decision | None:
         """See Shelf."""
-        query = (
-            select(ReleaseDecisionRow)
-            .where(ReleaseDecisionRow.release == release)
-            .order_by(ReleaseDecisionRow.decision_id.desc())
-            .limit(1)
-        )
-        row = await self._session.scalar(query)
+        query = select(ReleaseDecisionRow).where(ReleaseDecisionRow.release == release)
+        if stage:
+            query = query.where(ReleaseDecisionRow.stage == stage)
+        row = await self._session.scalar(query.order_by(ReleaseDecisionRow.decision_id.desc()).limit(1))
         return None if row is None else await self._with_reports(row)
 
     async def _with_reports(self, row: ReleaseDecisionRow) -> Decision:
@@ -148,11 +148,18 @@ class SqlShelf:
             .order_by(ReportRow.number)
             .options(defer(ReportRow.document))
         )
-        reports = [_report(found, {}) for found in await self._session.scalars(query)]
-        override = await self.overrides.of_decision(row.decision_id)
-        outcome = Outcome(row.outcome)
+        found = list(await self._session.scalars(query))
         return Decision(
-            row.decision_id, row.release, row.stage, outcome, row.reasons, row.create_time, reports, override
+            decision_id=row.decision_id,
+            release=row.release,
+            stage=row.stage,
+            outcome=Outcome(row.outcome),
+            reasons=row.reasons,
+            create_time=row.create_time,
+            reports=[_report(each, {}) for each in found if each.form == SCHEMA],
+            override=await self.overrides.of_decision(row.decision_id),
+            stage_reports=[_report(each, {}) for each in found if each.form != SCHEMA],
+            document=row.document or b"",
         )
 
     async def report(self, report_id: str) -> Report | None:
@@ -181,6 +188,25 @@ class SqlShelf:
         )
         return {row.name: _report(row, {}) for row in await self._session.scalars(query)}
 
+    async def trends(self, names: Sequence[str], most: int) -> Mapping[str, Sequence[Past]]:
+        """See Shelf."""
+        wanted = values(column("name", String), name="wanted").data([(name,) for name in names])
+        last = (
+            select(ReportRow)
+            .options(defer(ReportRow.document))
+            .where(ReportRow.name == wanted.c.name)
+            .order_by(ReportRow.report_id.desc())
+            .limit(most)
+            .lateral()
+        )
+        row = aliased(ReportRow, last)
+        query = select(row).select_from(wanted).join(last, true()).options(defer(row.document)).order_by(row.report_id)
+        found: dict[str, list[Past]] = {}
+        if names:
+            for each in await self._session.scalars(query):
+                found.setdefault(each.name, []).append(_past(each))
+        return found
+
 
 def _report_row(report: Report, decision_id: str, number: int) -> ReportRow:
     return ReportRow(
@@ -196,6 +222,8 @@ def _report_row(report: Report, decision_id: str, number: int) -> ReportRow:
         required_size=report.required_size,
         create_time=report.create_time,
         document=dict(report.document),
+        form=report.form,
+        value=report.value,
     )
 
 
@@ -211,6 +239,19 @@ def _report(row: ReportRow, document: Mapping[str, Any]) -> Report:
         required_size=row.required_size,
         create_time=row.create_time,
         document=document,
+        value=row.value,
+    )
+
+
+def _past(row: ReportRow) -> Past:
+    return Past(
+        report_id=row.report_id,
+        release=row.release,
+        create_time=row.create_time,
+        outcome=Outcome(row.outcome),
+        value=row.value,
+        value_text=row.value_text,
+        sample_size=row.sample_size,
     )
 
 

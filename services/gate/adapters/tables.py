@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     DateTime,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -88,6 +89,12 @@ class ReportRow(Base):
     create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
     # JSON and not JSONB: the document is handed out as it was written, keys in their order.
     document: Mapped[dict[str, Any]] = mapped_column(JSON, comment="the report by schemas/report_v1.json")
+    form: Mapped[str] = mapped_column(
+        String(32), server_default="report_v1", comment="schema of the document: report_v1, stage_report_v1"
+    )
+    value: Mapped[float | None] = mapped_column(
+        Double, comment="in the unit of the threshold, may be infinite; NULL where nothing was measured"
+    )
 
 
 class ReleaseDecisionRow(Base):
@@ -103,6 +110,9 @@ class ReleaseDecisionRow(Base):
     reasons: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="one a part")
     cut_off: Mapped[dict[str, int]] = mapped_column(JSONB, comment="publisher/partition -> last position read")
     create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
+    document: Mapped[bytes | None] = mapped_column(
+        LargeBinary, comment="canonical JSON with its signature; NULL for decisions from before they were signed"
+    )
 
 
 class TestRunRow(Base):
@@ -137,6 +147,21 @@ class ReleaseOverrideRow(Base):
     proposer_ref: Mapped[str] = mapped_column(String(16), comment="keyed hash of who proposed")
     approver_refs: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="keyed hashes of who approved")
     create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
+
+
+class DependencyChangeRow(Base):
+    """A change in the state of something that releases depend on."""
+
+    __tablename__ = "dependency_change"
+    __table_args__ = (Index("ix_dependency_change_latest", "dependency_id", "change_id"),)
+
+    change_id: Mapped[str] = mapped_column(_Id, primary_key=True, comment="UUIDv7")
+    dependency_id: Mapped[str] = mapped_column(_Id, comment="id in the register")
+    state: Mapped[str] = mapped_column(String(16), comment="HOLDS, DEGRADED, LOST")
+    reason: Mapped[str] = mapped_column(String(63), comment="UPPER_SNAKE")
+    create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
+
+
 class SampleRow(Base):
     """A frozen sample. Its items stand in its log record, which figures are computed from."""
 

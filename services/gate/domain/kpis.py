@@ -72,6 +72,21 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Action:
+    """What is done when a gate fails (`rules/actions.yaml`)."""
+
+    action_id: str
+    """Name, such as "freeze-new-sample"."""
+    words: Words
+    command: tuple[str, ...] = ()
+    """What a person types after `jikimi`, where a command does it; words in braces are theirs to fill in."""
+    runbook: str = ""
+    """Where it is described, such as "docs/runbooks/gates.md#evaluate-again"."""
+    rehearsed: bool = False
+    """True when the command needs nothing filled in and may be run at any time: the rollback rehearsal runs it."""
+
+
+@dataclass(frozen=True)
 class Parts:
     """Which parts of a sample are judged by themselves, beside the whole; the worst of them decides."""
 
@@ -121,7 +136,7 @@ class Kpi:
     estimator: Words
     threshold: Threshold
     also_needs: TestKind
-    on_failure: tuple[Words, ...]
+    on_failure: tuple[Action, ...]
     derivation: Words
     """Why the threshold is what it is: a formula over live data, with its step."""
     grace_ms: int = 0
@@ -135,7 +150,9 @@ class Artefact:
 
     name: str
     record_type: str
-    """Record type whose presence proves it; empty for one that cannot be shown yet."""
+    """Record type whose presence proves it; empty for one that a report proves, or that cannot be shown yet."""
+    report: str = ""
+    """Report of the same judgement that it is; empty for one that records prove."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +176,12 @@ class Stage:
     tests: tuple[TestKind, ...]
     artefacts: tuple[Artefact, ...]
     indexes: tuple[IndexRule, ...] = ()
+    report: str = ""
+    """Name of the report that composes all this, such as RemovalOpsKPIReport_v1; empty for none."""
+    title: Words = field(default_factory=dict)
+    """Of that report."""
+    composes: tuple[str, ...] = ()
+    """Stages whose reports are made too, from the same figures."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
+from services.gate.domain.curves import MAX_CURVES, MAX_POINTS, Curve
 from services.gate.domain.judging import judge_measurement
-from services.gate.domain.kpis import Direction, Kpi, Outcome, TestRun, test_outcome, worst
+from services.gate.domain.kpis import (
+    Action,
+    Direction,
+    Kpi,
+    Outcome,
+    TestKind,
+    TestRun,
+    Threshold,
+    test_outcome,
+    worst,
+)
 from services.gate.domain.measures import Distribution, Measurement, Stratum, value_text
 from services.gate.domain.overrides import Override, printed
 from services.gate.domain.statistics import CONFIDENCE, Interval
@@ -31,6 +43,26 @@ class Report:
     required_size: int
     create_time: datetime
     document: Mapping[str, Any]
+    value: float | None = None
+    """What was measured, infinity included; None for reports that compose others, and where nothing was measured."""
+
+    @property
+    def form(self) -> str:
+        """Name of the schema that the document follows."""
+        return str(self.document.get("schema", SCHEMA))
+
+
+@dataclass(frozen=True)
+class Past:
+    """An earlier report of the same name, as a point of a trend."""
+
+    report_id: str
+    release: str
+    create_time: datetime
+    outcome: Outcome
+    value: float | None
+    value_text: str
+    sample_size: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +79,10 @@ class Occasion:
     """publisher/partition → last position that was read."""
     overrides: Sequence[Override] = ()
     """By which earlier decisions about the release were overridden."""
+    runs: Mapping[TestKind, TestRun] = field(default_factory=dict)
+    """The latest test run of each kind of the release."""
+    trend: Sequence[Past] = ()
+    """The last reports of the same name before this one, oldest first."""
 
 
 def make_report(
@@ -65,6 +101,7 @@ def make_report(
     outcome = worst([own, tests])
     reasons = [reason for reason in (*own_reasons, test_reason) if reason]
     figure = measured or Measurement(None, 0, None, "")
+    strata = [_stratum(kpi, stratum) for stratum in figure.strata]
     text = "" if figure.value is None else value_text(figure.value, kpi.threshold.unit)
     document = {
         "schema": SCHEMA,
@@ -83,17 +120,24 @@ def make_report(
         "sample": _sample(kpi, figure),
         "estimator": dict(kpi.estimator),
         "value": _number(figure.value) | {"unit": kpi.threshold.unit, "text": text},
-        "threshold": _threshold(kpi),
+        "threshold": threshold_entry(kpi),
         "interval": _interval(kpi, figure),
         "distribution": _distribution(figure.distribution),
-        "strata": [_stratum(kpi, stratum) for stratum in figure.strata],
+        "curves": [_curve(curve) for curve in figure.curves[:MAX_CURVES]],
+        "strata": strata,
+        "worst": _worst(kpi.threshold, figure.strata),
         "excluded": [
             {"class": e.name, "count": e.count, "meaning": dict(e.meaning)} for e in figure.excluded
         ],
         "facts": [{"name": dict(fact.name), "text": fact.text} for fact in figure.facts],
-        "tests": [_test(kpi, run, tests)],
-        "threshold_reason": {"formula": dict(kpi.derivation), "value": figure.derivation_value},
-        "on_failure": [dict(action) for action in kpi.on_failure],
+        "tests": [_test(kpi.also_needs, run, tests), *_further_tests(kpi, occasion.runs)],
+        "threshold_reason": {
+            "formula": dict(kpi.derivation),
+            "value": figure.derivation_value,
+            "terms": [{"name": dict(term.name), "text": term.text} for term in figure.derivation_terms],
+        },
+        "on_failure": [action_entry(action) for action in kpi.on_failure],
+        "trend": [past_entry(past) for past in occasion.trend],
         "overrides": [printed(override) for override in occasion.overrides],
         "data": {"cut_off": dict(occasion.cut_off), "records": dict(figure.records)},
         "versions": {"gates": occasion.gates_version, "code": occasion.code_version},
@@ -109,6 +153,7 @@ def make_report(
         required_size=kpi.required_size,
         create_time=occasion.now,
         document=document,
+        value=figure.value,
     )
 
 
@@ -126,7 +171,8 @@ def _window(kpi: Kpi, now: datetime) -> dict[str, Any]:
     }
 
 
-def _threshold(kpi: Kpi) -> dict[str, Any]:
+def threshold_entry(kpi: Kpi) -> dict[str, Any]:
+    """How reports show a threshold."""
     sign = "≤" if kpi.threshold.direction is Direction.AT_MOST else "≥"
     return {
         "direction": kpi.threshold.direction.value,
@@ -181,16 +227,79 @@ def _stratum(kpi: Kpi, stratum: Stratum) -> dict[str, Any]:
         "value": _number(stratum.value) | {"text": value_text(stratum.value, kpi.threshold.unit)},
         "interval": _ends(kpi, stratum.interval),
         "holds": kpi.threshold.holds(stratum.value),
+        "required": stratum.required,
     }
 
 
-def _test(kpi: Kpi, run: TestRun | None, outcome: Outcome) -> dict[str, Any]:
+def _worst(threshold: Threshold, strata: Sequence[Stratum]) -> list[dict[str, str]]:
+    """The part with the worst value of each dimension; of equal ones the largest."""
+    sign = 1 if threshold.direction is Direction.AT_MOST else -1
+    found = []
+    for dimension, parts in groupby(sorted(strata, key=_dimension), _dimension):
+        part = max(parts, key=lambda each: (sign * each.value, each.size, each.name))
+        found.append({"dimension": dimension, "name": part.name})
+    return found
+
+
+def _dimension(stratum: Stratum) -> str:
+    return stratum.dimension
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
     return {
-        "kind": kpi.also_needs.value,
+        "name": dict(curve.name),
+        "kind": curve.kind.value,
+        "group": curve.group,
+        "unit": curve.unit,
+        "points": [[p.at, p.share, p.low, p.high, p.at_risk] for p in curve.points[:MAX_POINTS]],
+        "censored": list(curve.censored[:MAX_POINTS]),
+        "threshold": curve.threshold,
+        "target": curve.target,
+    }
+
+
+def _test(kind: TestKind, run: TestRun | None, outcome: Outcome, *, needed: bool = True) -> dict[str, Any]:
+    return {
+        "kind": kind.value,
         "outcome": outcome.value,
+        "needed": needed,
         "test_run_id": run.test_run_id if run else "",
         "commit": run.commit if run else "",
         "passed": run.passed if run else 0,
         "failed": run.failed if run else 0,
         "skipped": run.skipped if run else 0,
+    }
+
+
+def _further_tests(kpi: Kpi, runs: Mapping[TestKind, TestRun]) -> list[dict[str, Any]]:
+    """Runs of the release that this figure does not ask for; shown, and without weight here."""
+    others = [kind for kind in TestKind if kind is not kpi.also_needs and kind in runs]
+    return [_test(kind, runs[kind], test_outcome(runs[kind])[0], needed=False) for kind in others]
+
+
+def needed_tests(kinds: Sequence[TestKind], runs: Mapping[TestKind, TestRun]) -> list[dict[str, Any]]:
+    """The kinds that a stage asks for, as reports show them."""
+    return [_test(kind, runs.get(kind), test_outcome(runs.get(kind))[0]) for kind in kinds]
+
+
+def action_entry(action: Action) -> dict[str, Any]:
+    """How reports show what is done on failure."""
+    return {
+        **action.words,
+        "id": action.action_id,
+        "command": list(action.command),
+        "runbook": action.runbook,
+        "rehearsed": action.rehearsed,
+    }
+
+
+def past_entry(past: Past) -> dict[str, Any]:
+    """How reports show an earlier one."""
+    return {
+        "report_id": past.report_id,
+        "release": past.release,
+        "create_time": past.create_time.isoformat(timespec="seconds"),
+        "outcome": past.outcome.value,
+        "value": _number(past.value) | {"text": past.value_text},
+        "size": past.sample_size,
     }
