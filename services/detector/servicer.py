@@ -43,6 +43,7 @@ from services.detector.translate import (
 from services.detector.translate_uploads import account_message, audit_message, check_message
 
 MOST_IN_FLIGHT = 256
+MOST_RELEASED = 256
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
 
@@ -130,7 +131,12 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
         self, request: signals.ReleaseCaptureRequest, context: Any
     ) -> signals.ReleaseCaptureResponse:
         """See the contract."""
-        await self._looking.release(parse_uuid(request.decision_id, "decision_id"))
+        further = request.further_decision_ids
+        if len(further) > MOST_RELEASED:
+            violations = [("further_decision_ids", "TOO_MANY")]
+            raise InvalidInput("TOO_MANY", "At most 256 captures are released by one call.", violations=violations)
+        asked = [("decision_id", request.decision_id), *(("further_decision_ids", each) for each in further)]
+        await self._looking.release([parse_uuid(value, field) for field, value in asked])
         return signals.ReleaseCaptureResponse()
 
 

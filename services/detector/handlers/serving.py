@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -210,10 +210,10 @@ class Looking:
         owner = held.template.subscriber_id
         return self.vault.open(owner, "face_template", template_id, "crop", held.crop) or b""
 
-    async def release(self, decision_id: str) -> None:
-        """Deletes a capture; harmless where there is none."""
+    async def release(self, decision_ids: Collection[str]) -> None:
+        """Deletes captures; harmless where there are none."""
         async with self.begin() as work:
-            await work.decisions.release(decision_id)
+            await work.decisions.release(decision_ids)
 
 
 def _no_capture() -> NotFound:
