@@ -129,3 +129,7 @@ lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
 	@rm -rf .venv .tools .triton .load .peers .presidio protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: gate-histories
+gate-histories: setup ## Judge ten thousand random histories whose truth is known (about five minutes)
+	@JIKIMI_HISTORIES=10000 $(VENV)/python -m pytest -s -p no:xdist tests/unit/gate/test_many_histories.py

@@ -9,7 +9,7 @@ day would: twice, late, out of order.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from misuse.common.v1.signal_pb2 import BAND_MATCH, CASE_KIND_FACE, CASE_KIND_PI
 from misuse.log.v1.record_pb2 import (
     CaseLifecycleLog,
     ChannelOnboardingLog,
+    LabelLog,
     LogRecord,
     MatchDecisionLog,
     NotificationDeliveryLog,
@@ -25,6 +26,7 @@ from misuse.log.v1.record_pb2 import (
     RemovalRequestLog,
     RepostRecurrenceLog,
     RightsRequestLog,
+    SampleLog,
 )
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -175,6 +177,30 @@ class History:
                 log = RightsRequestLog(rights_request_id=request_id, type=kind, to_state=state)
                 log.due_time.FromDatetime(due)
                 self.add("case", time, entity="rights_request", entity_id=request_id, rights_request_log=log)
+
+    # --- labels ---
+
+    def sample(self, report: str, drawn: Mapping[str, tuple[int, int]]) -> tuple[str, dict[str, list[str]]]:
+        """A frozen sample that takes whole what is drawn: stratum → (alerts in it, items). Its id and items."""
+        sample_id, items = self.new_id("sample"), dict[str, list[str]]()
+        log = SampleLog(sample_id=sample_id, report_name=report, design="STRATIFIED", policy_version="labelling-1")
+        for name, (population, size) in drawn.items():
+            items[name] = [self.new_id("decision") for _ in range(size)]
+            log.strata.add(name=name, population=population, size=size, drawn=size)
+            for decision_id in items[name]:
+                log.items.add(decision_id=decision_id, channel_group=name, kind=MATCH_KIND_FACE)
+            log.population_size += population
+        log.start_time.FromDatetime(self.now - 20 * DAY)
+        log.end_time.FromDatetime(self.now - 6 * DAY)
+        log.expire_time.FromDatetime(self.now + DAY)
+        self.add("gate", self.now - 6 * DAY, entity="sample", entity_id=sample_id, sample_log=log)
+        return sample_id, items
+
+    def label(self, sample_id: str, decision_id: str, who: str, word: str, source: str = "REVIEWER") -> None:
+        """What somebody says of an item."""
+        log = LabelLog(source=source, verdict=word, sample_id=sample_id, review_ms=9_000, policy_version="labelling-1")
+        late = timedelta(minutes=self.numbers)
+        self.add("case", self.now - 5 * DAY + late, decision_id=decision_id, actor_ref=who, label_log=log)
 
     # --- notifications ---
 

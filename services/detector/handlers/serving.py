@@ -73,9 +73,9 @@ class Watching:
             if before is None and len(await work.channels.page("", MOST_CHANNELS)) >= MOST_CHANNELS:
                 raise InvalidInput("TOO_MANY_CHANNELS", "There are as many channels as can be.")
             stored = replace(wanted, version=wanted.version + 1, update_time=now)
-            await self._store(work, stored, before, "CHANGED" if before else "CREATED")
             if before is None:
                 self._onboard(work, stored, "REQUIRED", require_time or now)
+            await self._store(work, stored, before, "CHANGED" if before else "CREATED")
             await work.remember(caller, "UpsertChannel", request, stored.channel)
         self.known.forget()
         return stored

@@ -21,6 +21,7 @@ from misuse.log.v1.record_pb2 import (
     SampleStratum,
 )
 from services.chassis.database import table_of
+from services.gate.adapters.operations import OWNERS
 from services.gate.adapters.tables import LogRecordRow
 from services.gate.domain.labels import GivenLabel
 from services.gate.domain.report import Report
@@ -59,22 +60,22 @@ async def latest_sample(session: AsyncSession, report: str, until: datetime) -> 
 
 async def labels_of(session: AsyncSession, sample_id: str) -> Sequence[GivenLabel]:
     """See ports.Records."""
-    found = []
-    for row in await session.execute(_of("label_log", sample_id).order_by(_ROWS.c.occur_time)):
-        record = LogRecord.FromString(row.payload)
-        log = record.label_log
-        found.append(
-            GivenLabel(
-                decision_id=record.decision_id,
-                labeller=record.actor_ref,
-                source=log.source,
-                verdict=log.verdict,
-                time=record.occur_time.ToDatetime(UTC),
-                review_ms=log.review_ms,
-                policy_version=log.policy_version,
-            )
-        )
-    return found
+    rows = await session.execute(_of("label_log", sample_id).order_by(_ROWS.c.occur_time))
+    return [given_label(LogRecord.FromString(row.payload)) for row in rows]
+
+
+def given_label(record: LogRecord) -> GivenLabel:
+    """The label that a record states."""
+    log = record.label_log
+    return GivenLabel(
+        decision_id=record.decision_id,
+        labeller=record.actor_ref,
+        source=log.source,
+        verdict=log.verdict,
+        time=record.occur_time.ToDatetime(UTC),
+        review_ms=log.review_ms,
+        policy_version=log.policy_version,
+    )
 
 
 async def void(session: AsyncSession, sample_id: str) -> Set[str]:
@@ -109,7 +110,9 @@ async def human_waits(session: AsyncSession, since: datetime, until: datetime) -
 
 def _of(record_type: str, facet: str) -> Select[Any]:
     columns = (_ROWS.c.publisher, _ROWS.c.partition, _ROWS.c.position, _ROWS.c.payload)
-    return select(*columns).where(_ROWS.c.type == record_type, _ROWS.c.facet == facet)
+    query = select(*columns).where(_ROWS.c.type == record_type, _ROWS.c.facet == facet)
+    owners = OWNERS.get(record_type)
+    return query if owners is None else query.where(_ROWS.c.publisher.in_(owners))
 
 
 async def _read(

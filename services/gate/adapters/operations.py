@@ -34,6 +34,8 @@ OWNERS = {
     "repost_recurrence_log": ("case",),
     "rights_request_log": ("case",),
     "label_log": ("case",),
+    "review_log": ("case",),
+    "sample_log": ("gate",),
     "removal_request_log": ("removal",),
     "notification_delivery_log": ("notify",),
 }

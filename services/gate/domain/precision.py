@@ -45,8 +45,20 @@ def precision(kpi: Kpi, sample: Sample, seen: Labelled) -> Measurement:
         excluded=_classes(seen),
         facts=[*facts, *_quality(seen)],
         derivation_value=f"{duration_text(load)} / {_days(sample)} d" if seen.review_ms else "",
+        derivation_terms=_review_load(sample, seen, 1 - right / len(settled)) if settled else (),
         frozen=cited(sample),
     )
+
+
+def _review_load(sample: Sample, seen: Labelled, wrong: float) -> list[Fact]:
+    """re-review load = FP × mean review time."""
+    alerts = sample.drawn.population_size
+    return [
+        _fact("기간 안의 경보", "Alerts in the window", f"{alerts:,}"),
+        _fact("오탐 비율", "Share of false positives", percent_text(wrong)),
+        _fact("평균 검토 시간", "Mean review time", duration_text(seen.mean_review_ms)),
+        _fact("현재 재검토 부담", "Re-review load now", duration_text(alerts * wrong * seen.mean_review_ms)),
+    ]
 
 
 def false_positives(kpi: Kpi, sample: Sample, seen: Labelled) -> Measurement:
@@ -66,8 +78,19 @@ def false_positives(kpi: Kpi, sample: Sample, seen: Labelled) -> Measurement:
         excluded=_classes(seen),
         facts=[*_worst(counted), *_quality(seen)],
         derivation_value=" · ".join(f"{g.stratum.name} {g.stratum.population * 0.01:,.1f}" for g in groups),
+        derivation_terms=[] if value is None else _extra_items(known, value),
         frozen=cited(sample),
     )
+
+
+def _extra_items(known: Sequence[tuple[int, int, int]], value: float) -> list[Fact]:
+    """Extra merge and review items: alerts of the groups that were labelled × their share of false positives."""
+    alerts = sum(population for population, _, _ in known)
+    return [
+        _fact("판정된 그룹의 경보", "Alerts of the labelled groups", f"{alerts:,}"),
+        _fact("오탐률", "False-positive rate", percent_text(value)),
+        _fact("현재 추가 병합·검토 건수", "Extra merge and review items now", f"{alerts * value:,.1f}"),
+    ]
 
 
 def cited(sample: Sample) -> dict[str, str | int]:

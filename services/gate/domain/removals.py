@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from services.gate.domain import loads
 from services.gate.domain.curves import MAX_CURVES, MAX_POINTS, Curve, CurveKind
@@ -26,7 +27,7 @@ _LAST = frozenset({"REMOVED", "DEINDEXED", "UNRESOLVED", "WITHDRAWN"})
 _KNOWN = _BEFORE_SENDING | _LAST | {
     "SUBMITTED", "RECEIVED", "TEMP_BLOCKED", "UNVERIFIED", "REJECTED", "SUPPLEMENTED", "UNCERTAIN",
 }  # fmt: skip
-_UNUSABLE = ("UNKNOWN_STATE", "CONTRADICTORY", "IMPOSSIBLE_ORDER")
+_UNUSABLE = ("UNKNOWN_STATE", "CONTRADICTORY", "STEP_MISSING", "IMPOSSIBLE_ORDER")
 _CLASSES: Mapping[str, Words] = {
     "NOT_SENT": {"ko": "아직 보내지 않았거나 보내기 전에 끝남", "en": "not sent yet, or over before it was sent"},
     "NOT_RECEIVED": {"ko": "보냈으나 플랫폼이 접수하지 않음", "en": "sent, and not accepted by the platform"},
@@ -36,6 +37,7 @@ _CLASSES: Mapping[str, Words] = {
     },
     "UNKNOWN_STATE": {"ko": "알 수 없는 상태의 기록", "en": "a record states a state that is not known"},
     "CONTRADICTORY": {"ko": "같은 버전의 기록이 서로 다름", "en": "records of one version contradict each other"},
+    "STEP_MISSING": {"ko": "중간 변경의 기록이 없음", "en": "a change in between has no record"},
     "IMPOSSIBLE_ORDER": {
         "ko": "접수 전에 삭제되는 등 있을 수 없는 순서",
         "en": "an order that cannot be, such as removed before accepted",
@@ -128,6 +130,10 @@ def _trouble(history: Sequence[RemovalStep]) -> str:
     states = {(step.version, step.to_state) for step in history}
     if len({version for version, _ in states}) < len(states):
         return "CONTRADICTORY"
+    versions = sorted({step.version for step in history})
+    # Every change of a request has a version and a record of its own.
+    if any(after - before > 1 for before, after in pairwise(versions)):
+        return "STEP_MISSING"
     last = history[-1].version
     if any(step.to_state in _LAST and step.version < last for step in history):
         return "IMPOSSIBLE_ORDER"

@@ -138,6 +138,17 @@ async def test_the_log_of_a_purged_case_holds_and_says_that_it_was_purged(world:
     assert CASE_STATE_PURGED == shown.state
 
 
+async def test_a_key_that_is_to_be_destroyed_is_on_the_due_list_before_it_is(world: World) -> None:
+    person, _ = await busy(world)
+    await erase(world, person)
+    [due] = [record for record in await world.records() if record.HasField("purge_due_log")]
+    assert not [record for record in await world.records() if record.HasField("purge_log")]
+    await world.work()
+    [done] = [record for record in await world.records() if record.HasField("purge_log")]
+    assert (due.entity, due.entity_id) == (done.entity, done.entity_id)
+    assert ("SUBSCRIBER_KEY", due.purge_due_log.due_time) == (done.purge_log.item_kind, done.purge_log.due_time)
+
+
 async def test_an_erasure_is_complete_when_everybody_has_answered_both_rounds(world: World) -> None:
     person, _ = await busy(world)
     await erase(world, person)

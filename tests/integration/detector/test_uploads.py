@@ -456,7 +456,10 @@ async def test_a_result_is_purged_with_its_key_and_a_record(world: World) -> Non
     for _ in range(2):
         await world.detector.answering.purge_result(shown.upload_check_id, due)
     assert (0, None) == (await world.count("redaction"), world.keys.get(f"redaction-{shown.upload_check_id}"))
-    assert ["REDACTION"] == [record.item_kind for record in await world.records("purge_log")]
+    [purged] = await world.records("purge_log")
+    listed = {each.item_kind: (each.due_time, each.rule) for each in await world.records("purge_due_log")}
+    assert {"UPLOAD_CHECK", "REDACTION"} == listed.keys()
+    assert ("REDACTION", *listed["REDACTION"]) == (purged.item_kind, purged.due_time, purged.rule)
     with refused("RESULT_PURGED"):
         await resolve(world, who, shown.upload_check_id, "BLUR", text=f"전화 {PHONE}")
     await world.detector.answering.purge_check(shown.upload_check_id, due)

@@ -1,4 +1,4 @@
-"""Log records in memory, read by the adapters' own translation: what 10,000 histories are measured from."""
+"""Log records in memory, read by the adapters' own translation: what thousands of histories are measured from."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 
 from misuse.common.v1.signal_pb2 import BAND_MATCH, MatchKind
 from misuse.log.v1.record_pb2 import LogRecord
-from services.gate.adapters import operations, records
+from services.gate.adapters import labels, operations, records
 from services.gate.domain.channels import ChannelLevel, OnboardingStep, Signals
+from services.gate.domain.labels import GivenLabel
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 from services.gate.domain.purges import Due, Purged
 from services.gate.domain.recurrence import Closing, Find
 from services.gate.domain.removals import RemovalStep
 from services.gate.domain.rights import RightsStep
+from services.gate.domain.samples import Sample
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class MemoryRecords:
-    """See services.gate.ports.Records, as far as figures that need no frozen sample are concerned."""
+    """See services.gate.ports.Records."""
 
     def __init__(self, delivered: Sequence[tuple[str, LogRecord]], missing: int = 0) -> None:
         self._delivered = [
@@ -98,6 +100,21 @@ class MemoryRecords:
         return found
 
     async def dropped(self, since: datetime) -> Set[str]:
+        return set()
+
+    async def latest_sample(self, report: str, until: datetime) -> Sample | None:
+        found = [each.sample_log for each in self._of("sample_log", LONG_AGO, until)]
+        own = [labels.sample_of(log) for log in found if log.report_name == report]
+        return max(own, key=lambda sample: (sample.end_time, sample.sample_id), default=None)
+
+    async def labels(self, sample_id: str) -> Sequence[GivenLabel]:
+        found = self._of("label_log", LONG_AGO, datetime.max.replace(tzinfo=UTC))
+        return [labels.given_label(each) for each in found if each.label_log.sample_id == sample_id]
+
+    async def void(self, sample_id: str) -> Set[str]:
+        return set()
+
+    async def cases_of(self, decision_ids: Sequence[str], since: datetime) -> Set[str]:
         return set()
 
     async def count(self, record_type: str, facet: str, since: datetime, until: datetime) -> int:

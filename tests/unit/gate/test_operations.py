@@ -186,6 +186,19 @@ def test_what_cannot_be_is_a_class_and_counts_against_a_pass() -> None:
     assert outcome(SUCCESS, made) == (Outcome.INCONCLUSIVE, [UNUSABLE_RECORDS])
 
 
+def test_a_change_that_was_never_written_is_a_class_and_counts_against_a_pass() -> None:
+    made = history()
+    for number in range(140):
+        made.request("naver", NOW - 10 * DAY, NOW - 9 * DAY, resubmitted=True)
+        if number >= 100:
+            # What the platform rejected, say.
+            rejected = [n for n, (_, r) in enumerate(made.records) if r.removal_request_log.to_state == "REJECTED"]
+            del made.records[rejected[-1]]
+    figure = measured(SUCCESS, made)
+    assert (figure.size, excluded(figure)) == (100, {"STEP_MISSING": 40})
+    assert outcome(SUCCESS, made) == (Outcome.INCONCLUSIVE, [UNUSABLE_RECORDS])
+
+
 # --- removal: time ---
 
 
