@@ -25,8 +25,9 @@ class Line:
 
     @property
     def what(self) -> str:
-        """Its name without the package of a call."""
-        return self.span.name.removeprefix("misuse.")
+        """Its name, of a call without its package."""
+        name = self.span.name
+        return name.rpartition(".")[2] if name.startswith("misuse.") else name
 
     @property
     def notes(self) -> str:
@@ -38,7 +39,7 @@ class Line:
             if key in self.span.attributes:
                 shown.append(f"{word} {duration(float(self.span.attributes[key]) / 1000)}")
         if self.span.failed:
-            shown.append(str(self.span.attributes.get("error.type", FAILED)))
+            shown.append(str(self.span.attributes.get("error.type", FAILED)).rpartition(".")[2])
         return ", ".join(shown)
 
 
