@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from google.protobuf.message import DecodeError, Message
-from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, update
+from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -53,8 +53,11 @@ REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
 GATHER_SECONDS = 2.0
-"""Who reads records alone lets a batch grow for so long: nobody waits for a record, and a transaction for each would
-cost more than the records."""
+"""Who reads what nobody waits for, as records, lets a batch grow for so long: a transaction for each would cost more
+than the events."""
+STEADY_SECONDS, STEADY_GATHER_SECONDS = 0.5, 0.05
+"""Where the batch before came so recently, events come steadily: the next batch too may grow, for a moment that nobody
+notices. The first after a calm is applied at once."""
 FETCH_SECONDS = 4.0
 """How long a quiet partition waits before it looks around."""
 
@@ -66,6 +69,16 @@ CURSOR = Table(
     Column("position", BigInteger, nullable=False, comment="last position applied"),
     Column("stream_id", Text, nullable=False, comment="incarnation of the stream that stream_seq belongs to"),
     Column("stream_seq", BigInteger, nullable=False, comment="where to go on reading; a hint only"),
+)
+
+
+# Text, for it is part of every batch of every consumer: building it anew would cost more than the query.
+_MOVE = text(
+    f"""
+    UPDATE {CURSOR.name} SET position = :position, stream_id = :stream_id, stream_seq = :stream_seq
+    WHERE publisher = :publisher AND partition = :partition AND position = :before
+    RETURNING position
+    """
 )
 
 
@@ -110,8 +123,10 @@ class Consumer:
         service: str,
         partitions: int,
         yields_to: Consumer | None = None,
+        gathers: bool | None = None,
     ) -> None:
-        """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch."""
+        """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch.
+        `gathers`: whether batches may grow for GATHER_SECONDS; by default where records alone are read."""
         self._yields_to = yields_to
         self._busy_until = 0.0
         self._large_batches = 0
@@ -123,7 +138,7 @@ class Consumer:
         self._republish = republish
         self._name = f"{service}_{publisher}"
         self.partitions = lanes(handlers.keys(), partitions)
-        self.gathers = set(handlers) == {LogRecord}
+        self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
         self._readers: dict[int, _PartitionReader] = {}
 
     async def run(self) -> None:
@@ -224,16 +239,15 @@ class Consumer:
         self, session: AsyncSession, partition: int, from_position: int, to_position: int, place: StreamPlace
     ) -> None:
         """Moves the cursor in the transaction of the effects. Raises Aborted when another instance moved it."""
-        result = await session.execute(
-            update(CURSOR)
-            .where(
-                CURSOR.c.publisher == self.publisher,
-                CURSOR.c.partition == partition,
-                CURSOR.c.position == from_position,
-            )
-            .values(position=to_position, stream_id=place.stream_id, stream_seq=place.sequence)
-            .returning(CURSOR.c.position)
-        )
+        values = {
+            "publisher": self.publisher,
+            "partition": partition,
+            "before": from_position,
+            "position": to_position,
+            "stream_id": place.stream_id,
+            "stream_seq": place.sequence,
+        }
+        result = await session.execute(_MOVE, values)
         if result.one_or_none() is None:
             raise Aborted("CURSOR_MOVED", "Another instance reads this partition.")
 
@@ -346,8 +360,8 @@ class _PartitionReader:
         try:
             while True:
                 deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
-                if deliveries and consumer.gathers and len(deliveries) < BATCH:
-                    await asyncio.sleep(GATHER_SECONDS)
+                if 0 < len(deliveries) < BATCH and (moment := self._gathering()):
+                    await asyncio.sleep(moment)
                     deliveries += subscription.at_hand(BATCH - len(deliveries))
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
@@ -358,6 +372,13 @@ class _PartitionReader:
                     await self._take(deliveries, subscription.stream_id)
         finally:
             await subscription.close()
+
+    def _gathering(self) -> float:
+        """How long the batch that has begun to arrive may grow, seconds."""
+        if self._consumer.gathers:
+            return GATHER_SECONDS
+        steady = asyncio.get_running_loop().time() - self._stored_at < STEADY_SECONDS
+        return STEADY_GATHER_SECONDS if steady else 0.0
 
     async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
         """Applies what is next in order; asks again where there is more and nothing of it is next."""

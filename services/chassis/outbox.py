@@ -117,10 +117,12 @@ _UNPUBLISHED = text(
     ORDER BY o.partition, o.position
     """
 )
+# Not waited for until it is on the disk: lost with the server, it has rows published again, which does no harm.
 _PUBLISHED = text(
     """
     UPDATE outbox_head h SET published = greatest(h.published, n.position)
-    FROM unnest(CAST(:partitions AS int[]), CAST(:positions AS bigint[])) AS n(partition, position)
+    FROM unnest(CAST(:partitions AS int[]), CAST(:positions AS bigint[])) AS n(partition, position),
+         set_config('synchronous_commit', 'off', true)
     WHERE h.partition = n.partition
     """
 )

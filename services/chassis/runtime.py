@@ -36,9 +36,11 @@ from services.chassis.rules import RuleFolders
 from services.chassis.server import Background, serve
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
-from services.chassis.tokens import Issuer
+from services.chassis.tokens import IssuerFile
 
 Loop = Callable[[], Awaitable[None]]
+START_SECONDS = 60.0
+"""How long a service that starts waits for its database and the broker."""
 
 
 @dataclass
@@ -60,11 +62,13 @@ class Runtime:
 
     @classmethod
     async def open(cls, config: Config) -> Runtime:
-        """Connects. Raises OSError or the driver's errors when the database or the broker is not there."""
+        """Connects, waiting for database and broker as long as a start may take. Raises their drivers' errors when they
+        are not there by then, or refuse."""
         telemetry = Telemetry.start(config)
         database = Database(config.database_url)
         broker = Broker(config.nats_url, config.service)
-        await broker.connect()
+        await once_there(database.ping)
+        await once_there(broker.connect)
         clock = SystemClock(config.clock_file)
         return cls(
             config=config,
@@ -74,7 +78,7 @@ class Runtime:
             broker=broker,
             outbox=Outbox(config.service, config.partitions, pepper(config.keys_dir, "outbox")),
             keys=FileKeyStore(config.keys_dir, config.master_key_file),
-            peers=Peers(config, Issuer.from_file(config.service_key_file)),
+            peers=Peers(config, IssuerFile(config.service_key_file).current),
             loops=[
                 Relay(database, broker, config.service, config.partitions).run,
                 partial(_forget_requests, database, clock),
@@ -82,9 +86,15 @@ class Runtime:
         )
 
     def consume(
-        self, publisher: str, handlers: Mapping[type[Message], Handler], *, yields_to: Consumer | None = None
+        self,
+        publisher: str,
+        handlers: Mapping[type[Message], Handler],
+        *,
+        yields_to: Consumer | None = None,
+        gathers: bool | None = None,
     ) -> Consumer:
-        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load."""
+        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load, `gathers` says
+        that nobody waits for what it does."""
         consumer = Consumer(
             self.database,
             self.broker,
@@ -94,6 +104,7 @@ class Runtime:
             service=self.config.service,
             partitions=self.config.partitions,
             yields_to=yields_to,
+            gathers=gathers,
         )
         self.consumers.append(consumer)
         self.loops.append(consumer.run)
@@ -189,6 +200,20 @@ class Runtime:
                 raise Unavailable("REPUBLISH_FAILED", "The publisher did not publish again.") from unwrap(error)
 
         return ask
+
+
+async def once_there(reach: Callable[[], Awaitable[None]]) -> None:
+    """Services and servers start side by side, on one machine as in a cluster: who comes first waits."""
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        try:
+            await reach()
+            return
+        except Exception as error:
+            passes = is_transient(error) or Broker.is_trouble(error)
+            if not passes or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def _forget_requests(database: Database, clock: Clock) -> None:

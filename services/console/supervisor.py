@@ -9,6 +9,7 @@ finish their work.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -43,8 +44,12 @@ DRAIN_SECONDS = 15.0
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
 STABLE_SECONDS = 30.0
 LOG_BYTES, LOG_COPIES = 16 * 1024 * 1024, 3
+STEPS_BACK = {"removal": 5, "gate": 5}
+"""How far services step back behind others on one machine: a removal has hours, and nobody waits for a record."""
 FAILURES_THAT_END_UP = 4
 ANOTHER_RUNS = 75
+RESTORE_NOTE = "restore.json"
+"""Lies in a home while a backup comes back: half of it must not run."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +111,19 @@ class Watched:
 
 @dataclass
 class Supervisor:
-    """Keeps groups of programs running; a group starts when all before it are ready."""
+    """Keeps groups of programs running; a group starts when all before it are ready, or, where it `waits` for nothing,
+    at once. They stop in reverse."""
 
     home: Home
     groups: Sequence[Sequence[Program]]
     before_group: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    waits: bool = True
     watched: list[Watched] = field(default_factory=list)
     state: str = "starting"
     reason: str = ""
     asked_to_stop: bool = False
+    owner: int | None = None
+    """Process for which the system runs; when it is gone, however it ended, the system stops."""
 
     def ask_to_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Signal handler: the loop ends at its next turn."""
@@ -125,6 +134,7 @@ class Supervisor:
         try:
             for number, group in enumerate(self.groups):
                 self._start_group(number, group)
+            self._wait_for(self.watched)
             self._publish("ready")
             while not self.asked_to_stop:
                 self._turn()
@@ -139,17 +149,24 @@ class Supervisor:
     def _start_group(self, number: int, group: Sequence[Program]) -> None:
         if self.asked_to_stop:
             return
-        self.before_group.get(number, lambda: None)()
+        if self.waits:
+            self.before_group.get(number, lambda: None)()
         fresh = [Watched(program) for program in group]
         self.watched += fresh
         for one in fresh:
             one.start(time.monotonic())
         self._publish("starting")
-        while not self.asked_to_stop and any(one.state != "ready" for one in fresh):
+        if self.waits:
+            self._wait_for(fresh)
+
+    def _wait_for(self, awaited: Sequence[Watched]) -> None:
+        while not self.asked_to_stop and any(one.state != "ready" for one in awaited):
             self._turn()
 
     def _turn(self) -> None:
-        """One round: look at every program, bound the logs, sleep a moment."""
+        """One round: look at every program and at the owner, bound the logs, sleep a moment."""
+        if self.owner is not None and not alive(self.owner):
+            self.asked_to_stop = True
         if any([one.look(time.monotonic()) for one in self.watched]):
             started = self.state != "starting"
             all_ready = all(one.state == "ready" for one in self.watched)
@@ -297,7 +314,7 @@ def watchers(home: Home) -> list[Program]:
 def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
     """Start `python -m services.<service> <verb>`; its words go to logs/<service>.jsonl."""
     with (home.logs / f"{service}.jsonl").open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", f"services.{service}", verb],
             cwd=ROOT,
             env=service_environment(home, service),
@@ -306,19 +323,36 @@ def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes
             stderr=log,
             start_new_session=True,
         )
+    step_back(process, STEPS_BACK.get(service, 0))
+    return process
+
+
+def step_back(process: subprocess.Popen[bytes], steps: int) -> None:
+    """Lets a process step back behind others (nice) where processors are short; one that is gone already is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + steps)
 
 
 def migrate(home: Home, services: Sequence[str]) -> None:
     """Bring every service's database to today's schema. Raises HomeUnusable naming the service and its
     log."""
-    stamp = home.path / "schema.json"
-    done: dict[str, str] = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
-    wanted = {service: schema_digest(service) for service in services}
-    behind = [service for service in services if done.get(service) != wanted[service]]
-    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind]:
+    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind(home, services)]:
         if process.wait() != 0:
             raise HomeUnusable(f"The migration of {service} failed; see {home.logs / f'{service}.jsonl'}")
-    write_private(stamp, json.dumps(done | wanted).encode())
+    now = {service: schema_digest(service) for service in services}
+    write_private(home.path / "schema.json", json.dumps(schemas(home) | now).encode())
+
+
+def schemas(home: Home) -> dict[str, str]:
+    """The digest of the revisions that each service's database of this home has had."""
+    stamp = home.path / "schema.json"
+    return dict(json.loads(stamp.read_text(encoding="utf-8"))) if stamp.exists() else {}
+
+
+def behind(home: Home, services: Sequence[str]) -> list[str]:
+    """The services whose database lacks revisions."""
+    done = schemas(home)
+    return [service for service in services if done.get(service) != schema_digest(service)]
 
 
 def schema_digest(service: str) -> str:
@@ -384,6 +418,8 @@ def whole_system(home: Home) -> Supervisor:
             [program(service) for service in services],
         ],
         before_group={1: before_services},
+        # Where there is nothing to migrate the services load while PostgreSQL starts, and wait for it themselves.
+        waits=bool(behind(home, services)),
     )
 
 
@@ -471,17 +507,27 @@ def move_off_taken_ports(home: Home) -> None:
             home.replace_port(name)
 
 
+def owner_of(environ: Mapping[str, str]) -> int | None:
+    """The process that JIKIMI_OWNER_PID names: a test or a measurement, whose system ends with it even when it was
+    killed. None where nobody is named: a system that `up` started stays."""
+    named = environ.get("JIKIMI_OWNER_PID", "")
+    return int(named) if named.isascii() and named.isdecimal() else None
+
+
 def run(home: Home) -> int:
     """Supervise in the foreground until SIGTERM or Ctrl-C."""
     with sole_supervisor(home) as alone:
         if not alone:
             print(f"Another supervisor runs for {home.path}.", file=sys.stderr)
             return ANOTHER_RUNS
+        if (home.path / RESTORE_NOTE).exists():
+            raise HomeUnusable("A backup is half restored here; run the same `jikimi backup restore` again.")
         stop_leftovers(home)
         (home.path / "status.json").unlink(missing_ok=True)
         move_off_taken_ports(home)
         make_keys(home)
         system = whole_system(home)
+        system.owner = owner_of(os.environ)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, system.ask_to_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may close

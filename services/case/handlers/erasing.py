@@ -44,6 +44,8 @@ class Erasing:
         await unit.remind(ERASURE, {erasure.erasure_id: (now, "")})
         left = await subscribers.locked(unit, subscriber_id)
         _record(unit, subscriber_id, "ERASURE_REQUESTED", left.version, now, who)
+        due = (unit.reference(subscriber_id), erasure.due_time, self.rules.version, now)
+        unit.record(subscriber_id, records.purge_due("SUBSCRIBER_KEY", *due))
         return erasure
 
     async def go_on(self, erasure_id: str) -> None:

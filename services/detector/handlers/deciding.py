@@ -380,7 +380,7 @@ class _Commit:
         self._outcomes: list[tuple[bytes, int, str | None, int]] = []
         self._exact: dict[bytes, str] = {}
         self._seen_again: set[bytes] = set()
-        self._known: dict[str, Known] = {}
+        self._known: Mapping[str, Known] = {}
         self._fresh: dict[str, Known] = {}
         """What this transaction adds to them."""
         self._channels: Mapping[str, Channel] = {}
@@ -442,10 +442,7 @@ class _Commit:
         self._exact = dict(await self._work.contents.clusters_of(refs))
         self._seen_again = set(self._exact)
         deciding = self._deciding
-        for subscriber_id in sorted(subscribers):
-            contents = await deciding.remembering.contents_of(self._work, subscriber_id, deciding._beside)
-            self._known[subscriber_id] = contents
-            self._fresh[subscriber_id] = deciding.likeness.nothing_known()
+        self._known = await deciding.remembering.contents_of(self._work, subscribers, deciding._beside)
 
     @staticmethod
     def _kept(job: _Job, decision: Decision) -> Kept:
@@ -518,10 +515,12 @@ class _Commit:
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
             return Placement(self._exact[ref], IDENTICAL, 0)
-        known, fresh = self._known[subscriber_id], self._fresh[subscriber_id]
-        near = [near for each in (known, fresh) if len(each) for near in await self._near(job, content, each)]
+        known, fresh = self._known[subscriber_id], self._fresh.get(subscriber_id)
+        near = [near for each in (known, fresh) if each for near in await self._near(job, content, each)]
         placement = place(uuid7(), near)
         self._exact[ref] = placement.cluster_id
+        if fresh is None:
+            fresh = self._fresh[subscriber_id] = deciding.likeness.nothing_known()
         fresh.add(content.medium, placement.cluster_id, content.fingerprint)
         sealed = deciding.vault.seal(subscriber_id, "content", subscriber_id, "fingerprint", content.data)
         self._new.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))
