@@ -15,7 +15,7 @@ from services.case.adapters.backlog import look as look_at_cases
 from services.case.adapters.tables import ERASURE
 from services.chassis.backlog import Backlog, Look
 from services.chassis.clock import ManualClock
-from services.chassis.database import Database
+from services.chassis.database import Database, chassis_tables
 from services.chassis.ids import uuid7
 from services.detector.adapters.backlog import look as look_at_signals
 from services.detector.adapters.tables import SpoolRow
@@ -29,6 +29,7 @@ NOW = datetime(2026, 1, 10, tzinfo=UTC)
 async def tables_of(service: str, database_url: Callable[[str], str]) -> AsyncIterator[Database]:
     """An empty database of the service."""
     metadata: MetaData = importlib.import_module(f"services.{service}.adapters.tables").Base.metadata
+    chassis_tables(metadata)
     database = Database(database_url(service))
     async with database.engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
