@@ -135,7 +135,8 @@ class Histogram(_Family[prometheus_client.Histogram]):
         time for one."""
         series = self.of(labels)
         if traceparent:
-            sampled, trace_id = len(traceparent) == 55 and traceparent.endswith("1"), traceparent[3:35]
+            # The lowest bit of the flags: others, such as that the id is random, may stand beside it.
+            sampled, trace_id = len(traceparent) == 55 and traceparent[54] in "13579bdf", traceparent[3:35]
         else:
             context = (span or trace.get_current_span()).get_span_context()
             sampled, trace_id = context.trace_flags.sampled, ""

@@ -47,7 +47,8 @@ TRACE_SECONDS = 3600.0
 """Older traces are linked to, not gone on with."""
 LONGEST_WAIT_SECONDS = 3600.0
 """A span begins so long before its work at most."""
-_OLDEST_SECONDS = 400 * 86_400.0
+MARK = 0x4A6B
+"""Which ids of traces are ours: by chance one of 65,536 others has it."""
 _QUEUE, _BATCH, _DELAY_MS = 16_384, 1_024, 500
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -57,12 +58,13 @@ _OPEN: dict[str, Span] = {}
 
 
 class TimedIds(RandomIdGenerator):
-    """Ids of traces that begin with their second of birth (as X-Ray's do), so that a hop knows how old its trace is.
-    The other 96 bits are chance."""
+    """Ids of traces that begin with their second of birth (as X-Ray's do) and a mark, so that a hop knows how old its
+    trace is and that the id says so. The other 80 bits are chance; W3C asks for 56."""
 
     def generate_trace_id(self) -> int:
         """See IdGenerator."""
-        return (int(time.time()) & 0xFFFF_FFFF) << 96 | super().generate_trace_id() & (1 << 96) - 1
+        head = (int(time.time()) & 0xFFFF_FFFF) << 16 | MARK
+        return head << 80 | super().generate_trace_id() & (1 << 80) - 1
 
 
 @dataclass
@@ -220,8 +222,7 @@ def _parent(traceparent: str, now: float, *, join: bool) -> tuple[Context, tuple
 
 def _age(trace_id: int, now: float) -> float:
     """Seconds since the trace began; 0 for one whose id somebody else made and that says nothing of it."""
-    age = now - (trace_id >> 96)
-    return age if 0.0 <= age <= _OLDEST_SECONDS else 0.0
+    return max(0.0, now - (trace_id >> 96)) if trace_id >> 80 & 0xFFFF == MARK else 0.0
 
 
 def _clean(attributes: Mapping[str, Scalar]) -> dict[str, bool | int | float | str]:

@@ -18,7 +18,7 @@ from services.console.output import CannotDo, print_rows
 from services.console.spans import SpanStore, store_of
 from services.console.trace_tree import Line, TraceTree, duration, tree_of
 
-BAR = 36
+WIDEST_BAR, NARROWEST_BAR = 36, 10
 SERVICE_TONES = {"detector": "blue", "case": "green", "notify": "magenta", "removal": "yellow", "gate": "cyan"}
 
 
@@ -86,13 +86,14 @@ def show(trees: list[TraceTree], console: Console) -> None:
     """Every trace as a tree with bars: light where something waited, full where it was worked on."""
     for tree in trees:
         console.print(_heading(tree))
+        bar = max(NARROWEST_BAR, min(WIDEST_BAR, console.width // 4))
         table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("span", overflow="ellipsis", no_wrap=True, ratio=1)
-        table.add_column("when", no_wrap=True, min_width=BAR)
-        table.add_column("took", justify="right", no_wrap=True)
-        table.add_column("of that", overflow="fold")
+        table.add_column("span", overflow="ellipsis", no_wrap=True, min_width=24)
+        table.add_column("when", no_wrap=True, min_width=bar)
+        table.add_column("took", justify="right", no_wrap=True, min_width=9)
+        table.add_column("of that", overflow="fold", min_width=14)
         for line in tree.lines:
-            table.add_row(_name(line), _bar(line), Text(duration(line.span.seconds), _tone(line)), line.notes)
+            table.add_row(_name(line), _bar(line, bar), Text(duration(line.span.seconds), _tone(line)), line.notes)
         console.print(table)
         if (slow := tree.slowest) is not None:
             console.print(Text(f"Most of the time: {slow.span.service}, {slow.what}. {_why(slow)}", "bold"))
@@ -120,9 +121,9 @@ def _name(line: Line) -> Text:
     return text.append(line.what, "bold" if line.slowest else "")
 
 
-def _bar(line: Line) -> Text:
-    begin, taken, end = (round(BAR * each) for each in (line.begin, line.taken, line.end))
-    begin = min(begin, BAR - 1)
+def _bar(line: Line, width: int) -> Text:
+    begin, taken, end = (round(width * each) for each in (line.begin, line.taken, line.end))
+    begin = min(begin, width - 1)
     taken, end = max(begin, taken), max(begin + 1, end)
     bar = Text(" " * begin)
     bar.append("░" * (taken - begin), _tone(line)).append("█" * (end - taken), _tone(line))

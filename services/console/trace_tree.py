@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from services.console.spans import Span
 
 FAILED = "failed"
+_PARTS = {
+    "wait_ms": {"ko": "기다림", "en": "waited"},
+    "analyse_ms": {"ko": "분석", "en": "analysed"},
+    "search_ms": {"ko": "대조", "en": "searched"},
+}
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,23 @@ class Line:
 
     @property
     def what(self) -> str:
-        """Its name without the package of a call."""
-        return self.span.name.removeprefix("misuse.")
+        """Its name, of a call without its package."""
+        name = self.span.name
+        return name.rpartition(".")[2] if name.startswith("misuse.") else name
 
     @property
     def notes(self) -> str:
-        """What it says of itself besides waiting."""
+        """What it says of itself, in English."""
+        return self.said("en")
+
+    def said(self, language: str) -> str:
+        """What it says of itself, "ko" or "en": times of its parts, and what failed."""
         shown = []
-        if self.span.waited >= 0.001:
-            shown.append(f"waited {duration(self.span.waited)}")
-        for key, word in (("analyse_ms", "analysed"), ("search_ms", "searched")):
-            if key in self.span.attributes:
-                shown.append(f"{word} {duration(float(self.span.attributes[key]) / 1000)}")
+        for key, words in _PARTS.items():
+            if float(self.span.attributes.get(key, 0)) >= 1:
+                shown.append(f"{words[language]} {duration(float(self.span.attributes[key]) / 1000)}")
         if self.span.failed:
-            shown.append(str(self.span.attributes.get("error.type", FAILED)))
+            shown.append(str(self.span.attributes.get("error.type", FAILED)).rpartition(".")[2])
         return ", ".join(shown)
 
 

@@ -50,6 +50,11 @@ class OtlpSink(TraceServiceServicer):
         with self._lock:
             return b"\n".join(export.SerializeToString() for export in self._exports)
 
+    def exports(self) -> list[ExportTraceServiceRequest]:
+        """Everything that arrived, as it came."""
+        with self._lock:
+            return list(self._exports)
+
     def trace(self, trace_id: str) -> list[SeenSpan]:
         """The spans of one trace."""
         with self._lock:

@@ -154,7 +154,7 @@ async def search_system(home: Home, search: Search, spans: bytes) -> Searched:
     async for subject, message in _messages(Nats(home).url("ops")):
         searched.add(search, "messages", subject, [message])
     for service in SERVICES:
-        searched.add(search, "metrics", f"{service} metrics", [_metrics(home, service)])
+        searched.add(search, "metrics", f"{service} metrics", [metrics_page(home, service)])
     searched.add(search, "spans", "spans", [spans])
     for folder in {home.path, postgres.place()}:
         for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
@@ -189,7 +189,8 @@ async def _messages(url: str) -> AsyncIterator[tuple[str, bytes]]:
     await connection.close()
 
 
-def _metrics(home: Home, service: str) -> bytes:
+def metrics_page(home: Home, service: str) -> bytes:
+    """The page of metrics of a running service."""
     url = f"http://127.0.0.1:{home.ports()[f'{service}-metrics']}/metrics"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=10) as answer:

@@ -12,16 +12,20 @@ from dataclasses import dataclass
 import nats
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from misuse.detector.v1 import signal_service_pb2 as api
 from services.chassis.ids import uuid7
+from services.chassis.shown import is_code
+from services.chassis.tracing import ATTRIBUTES
 from services.console import commands
 from services.console.client import connections
+from services.console.home import SERVICES
 from services.console.provider import TestProvider
 from tests.scenario.doors import OPERATOR, Door, signal
 from tests.scenario.otlp_sink import OtlpSink, otlp_sink
 from tests.scenario.system import ROOT, System, eventually, running_system
-from tests.security.canaries import Canary, Finding, Search, search_system
+from tests.security.canaries import Canary, Finding, Search, metrics_page, search_system
 
 PICTURES = ROOT / ".cache" / "pictures"
 pytestmark = [
@@ -178,6 +182,26 @@ def _packed_kinds(system: System, subscriber_id: str) -> set[str]:
 
 def test_no_canary_lies_in_the_clear(fed: Fed) -> None:
     assert [] == sorted(fed.look())
+
+
+def test_spans_carry_what_the_list_names(fed: Fed) -> None:
+    spans = [
+        span
+        for export in fed.sink.exports()
+        for resource in export.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert {"case_id", "wait_ms"} <= {pair.key for span in spans for pair in span.attributes} <= ATTRIBUTES
+    assert not [span for span in spans if span.events or span.status.message]
+
+
+def test_labels_of_metrics_are_codes(fed: Fed) -> None:
+    pages = [metrics_page(fed.system.home, service).decode() for service in SERVICES]
+    samples = [sample for page in pages for family in text_string_to_metric_families(page) for sample in family.samples]
+    own = [sample for sample in samples if sample.name.startswith("jikimi_")]
+    assert len(own) > 500
+    assert [] == [(each.name, key) for each in own for key, value in each.labels.items() if not is_code(value)]
 
 
 def test_planted_canary_is_found_by_the_same_search(fed: Fed) -> None:

@@ -71,6 +71,13 @@ def test_a_measurement_inside_a_sampled_trace_leads_to_it() -> None:
     assert {"traced"} == led
 
 
+@pytest.mark.parametrize(("flags", "leads"), [("00", False), ("01", True), ("02", False), ("03", True)])
+def test_a_measurement_of_a_message_leads_to_its_trace(flags: str, leads: bool) -> None:
+    trace_id = f"{flags}f7651916cd43dd8448eb211c8031{flags}"
+    TIMES.observe(2.0, f"message{flags}", traceparent=f"00-{trace_id}-b7ad6b7169203331-{flags}")
+    assert leads is (trace_id in generate_latest(prometheus_client.REGISTRY).decode())
+
+
 def test_a_stage_that_fails_is_measured_too() -> None:
     before = value("jikimi_stage_seconds_count", stage="trial") or 0.0
     with pytest.raises(KeyError), stage("trial"):

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.chassis.ids import created_at, uuid7
 from services.chassis.tracing import (
+    MARK,
     TRACE_SECONDS,
     Hops,
     TimedIds,
@@ -43,7 +44,7 @@ def exporter() -> Iterator[Kept]:
 
 def born(seconds_ago: float) -> str:
     """A traceparent of a trace of that age."""
-    return f"00-{int(time.time() - seconds_ago):08x}{'5' * 24}-{'7' * 16}-01"
+    return f"00-{int(time.time() - seconds_ago):08x}{MARK:04x}{'5' * 20}-{'7' * 16}-01"
 
 
 def only(exporter: Kept) -> ReadableSpan:
@@ -105,7 +106,7 @@ def test_a_caller_is_gone_on_with_however_old(exporter: Kept) -> None:
         assert inject_traceparent()[3:35] == parent[3:35]
 
 
-@pytest.mark.parametrize("foreign", ["0af7651916cd43dd8448eb211c80319c", "ffffffffffffffffffffffffffffffff"])
+@pytest.mark.parametrize("foreign", ["0af7651916cd43dd8448eb211c80319c", "65000000000000000000000000000001"])
 def test_an_id_that_says_nothing_of_its_age_is_gone_on_with(exporter: Kept, foreign: str) -> None:
     with span_from(f"00-{foreign}-{'7' * 16}-01", "step"):
         assert foreign == inject_traceparent()[3:35]
