@@ -52,6 +52,8 @@ class Figures:
     """Whether somebody erased after the backup has a key again."""
     erased_again: bool
     """Whether the erasure runs again."""
+    row_bytes: dict[str, int]
+    """service.table → bytes a row, indexes included, of tables that grow with cases."""
     backup_bytes: int
     write_seconds: float
     backup_seconds: float
@@ -98,11 +100,32 @@ def rehearse(system: System, cases: int) -> Figures:
         dead_letters=said["dead_letters"],
         erased_is_back=any(_store(system, service).get(erased) is not None for service in HOLDERS),
         erased_again=system.sql("case", "SELECT count(*) FROM erasure;").strip() == "1",
+        row_bytes=_row_bytes(system),
         backup_bytes=made["data_bytes"],
         write_seconds=round(written, 1),
         backup_seconds=round(backup_seconds, 1),
         restore_seconds=round(restore_seconds, 1),
     )
+
+
+GROWING = {
+    "detector": ("outbox",),
+    "case": ("case", "sighting", "incident_key", "log_entry", "log_chain", "evidence_pack", "outbox"),
+    "notify": ("notification", "inbox_item", "outbox"),
+    "removal": ("removal_request", "outbox"),
+    "gate": ("log_record", "log_head"),
+}
+
+
+def _row_bytes(system: System) -> dict[str, int]:
+    found = {}
+    for service, tables in GROWING.items():
+        for table in tables:
+            query = f"SELECT pg_total_relation_size('\"{table}\"'), (SELECT count(*) FROM \"{table}\");"
+            size, rows = (int(value) for value in system.sql(service, query).strip().split("|"))
+            if rows:
+                found[f"{service}.{table}"] = size // rows
+    return found
 
 
 def destroy(system: System) -> None:
