@@ -23,6 +23,7 @@ from services.console import (
     rights_commands,
     sample_commands,
     schema_commands,
+    trace_commands,
     upload_commands,
 )
 from services.console.client import reason_of
@@ -286,6 +287,7 @@ def _operations(nouns: Nouns) -> None:
     _overrides(verbs)
     _samples(verbs)
 
+    _verb_of_trace(nouns)
     verbs = _noun(nouns, "dlq", "dead letters")
     listing = _verb(verbs, "list", commands.dlq_list, "what was rejected, in every service")
     listing.add_argument("--service", default="")
@@ -303,6 +305,12 @@ def _operations(nouns: Nouns) -> None:
     issue.add_argument("role", help="such as OPERATOR")
     issue.add_argument("purpose", help="such as CASE_HANDLING")
     issue.add_argument("audience", help="service the token is for")
+
+
+def _verb_of_trace(nouns: Nouns) -> None:
+    trace = _verb(nouns, "trace", trace_commands.trace, "where the time of a case went; without one the slowest lately")
+    trace.add_argument("case", nargs="?", default="", help="case, request or trace id")
+    trace.add_argument("--html", default="", help="save it as one page, Korean and English")
 
 
 def _rights(nouns: Nouns) -> None:

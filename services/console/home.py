@@ -32,6 +32,8 @@ PORT_NAMES = (
     *(f"{service}-metrics" for service in SERVICES),
     "platforms-http",
     "platforms-smtp",
+    "spans",
+    "prometheus",
 )
 INSTANCES_AT_MOST = 8
 """Of one service in an embedded system."""
