@@ -84,7 +84,7 @@ def methods(person: str, sent: list[str]) -> list[Method]:
         Method(
             "removal",
             "misuse.removal.v1.RemovalService/ListRemovalRequests",
-            staff("OPERATOR", "CASE_HANDLING"),
+            staff("OPERATOR", "REMOVAL"),
             removal_pb.ListRemovalRequestsRequest(page_size=5).SerializeToString,
         ),
         Method(
@@ -242,10 +242,12 @@ class Old:
         if self._answer(self.issuer, method) != "TOKEN_KEY_UNKNOWN":
             found.append("issuer")
         for service in SERVICES:
-            if self.data_keys[service] is not None and self._opens(service):
+            if self.data_keys[service] is None:
+                continue  # nothing of this person was sealed there before the rotation
+            if self._opens(service):
                 found.append(f"master:{service}")
             if self._data_key(service) != self.data_keys[service]:
-                found.append(f"data key of {service} changed")
+                found.append(f"data key of {service} is another")
         return found
 
     def _answer(self, issuer: Issuer, method: Method) -> str:
