@@ -200,7 +200,7 @@ class Rehearsal:
 
     async def _evaluate(self) -> None:
         async with connections(self.system.home) as services:
-            await commands.judge(services, "rehearsal", "1")
+            await commands.judge(services, "rehearsal", "ALL")
 
 
 def failure_actions() -> list[list[str]]:
