@@ -99,10 +99,19 @@ chaos: setup ## Kill every program and delete streams in mid-demo; the figures m
 
 # --- operate: backup, keys, restarts, rollback ---
 
-.PHONY: restore-test
+.PHONY: restore-test rolling rotate-test rehearse-rollback
 
 restore-test: setup ## Save a working system of 10,000 cases, destroy it, bring it back, hold every log and event against it
 	@$(VENV)/python -m tests.operate.restore --cases 10000 --json var/operate/restore.json
+
+rolling: setup ## Restart every service under load, two instances each: no failed call, nothing lost or doubled
+	@$(VENV)/python -m tests.operate.rolling --seconds 60 --json var/operate/rolling.json
+
+rotate-test: setup ## The same while every key is rotated and retired
+	@$(VENV)/python -m tests.operate.rolling --seconds 60 --keys --json var/operate/rotation.json
+
+rehearse-rollback: setup ## Upgrade a loaded system to this release, write, go back, and forth again (var/rollback; RECORD=release)
+	@$(VENV)/python -m tests.rollback.rehearse --out var/rollback $(if $(RECORD),--record "$(RECORD)")
 
 up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
 	@$(VENV)/python -m services.console.supervisor up

@@ -287,7 +287,8 @@ class _Check:
         except (ValueError, KeyError, RecursionError):
             self._wrong(SUPERSEDED, "MARK_INVALID")
             return False
-        key_id = str(manifest.get("key_id"))
+        # Marks of before the first change of the key name none: they are of the key of the pack.
+        key_id = str(said.get("key_id") or manifest.get("key_id"))
         if wrong := self._keys.check(key_id, EVIDENCE_KEYS, canonical(said), value, "MARK_INVALID"):
             self._wrong(SUPERSEDED, wrong)
         return not wrong

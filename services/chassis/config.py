@@ -19,6 +19,7 @@ T = TypeVar("T")
 MIB = 1024 * 1024
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_IPV4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}:\d{1,5}")
 _PEER = "JIKIMI_PEER_"
 
 
@@ -60,7 +61,7 @@ class Config:
     partitions: int = 4
     """Partitions of the event streams; the same number everywhere."""
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Service name → host:port."""
+    """Service name → host:port; of several instances with IPv4 addresses, parted by commas."""
     otlp_endpoint: str = ""
     """Where traces go (host:port or http URL); empty turns them off."""
     metrics_port: int = 0
@@ -177,6 +178,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _addresses(text: str) -> str:
+    """One address of any form (a DNS name may stand for many), or IPv4 addresses parted by commas."""
+    several = text.split(",")
+    if len(several) > 1 and not all(_IPV4.fullmatch(_address(each)) for each in several):
+        raise _RefusedError("is neither host:port nor IPv4 addresses with ports, parted by commas")
+    return _address(text) if len(several) == 1 else text
+
+
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if urlsplit(text).scheme not in schemes:
@@ -203,5 +212,5 @@ def _clock_file(environ: Mapping[str, str], profile: str) -> Path | None:
 def _peers(environ: Mapping[str, str]) -> Mapping[str, str]:
     names = sorted(name for name in environ if name.startswith(_PEER) and environ[name])
     return MappingProxyType(
-        {name.removeprefix(_PEER).lower(): setting(environ, name, "", _address) for name in names}
+        {name.removeprefix(_PEER).lower(): setting(environ, name, "", _addresses) for name in names}
     )

@@ -52,6 +52,11 @@ CHANNEL_OPTIONS = (
 )
 
 
+def target_of(addresses: str) -> str:
+    """What gRPC is to connect to: every instance, calls in turn. A name is resolved to all of its addresses."""
+    return f"ipv4:{addresses}" if "," in addresses else addresses
+
+
 class Peers:
     """The other services, as this one sees them. One channel a peer, opened at the first call."""
 
@@ -81,7 +86,7 @@ class Peers:
 
     def _channel(self, service: str) -> grpc.aio.Channel:
         if service not in self._channels:
-            target = self._config.peers[service]
+            target = target_of(self._config.peers[service])
             self._channels[service] = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         return self._channels[service]
 

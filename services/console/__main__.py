@@ -23,11 +23,12 @@ from services.console import (
     review_commands,
     rights_commands,
     sample_commands,
+    schema_commands,
     trace_commands,
     upload_commands,
 )
 from services.console.client import reason_of
-from services.console.home import Home, HomeUnusable
+from services.console.home import SERVICES, Home, HomeUnusable
 from services.console.output import CannotDo
 
 HANDED_OVER = {
@@ -41,6 +42,7 @@ HANDED_OVER = {
     ("up",): ("services.console.supervisor", "up"),
     ("down",): ("services.console.supervisor", "down"),
     ("status",): ("services.console.supervisor", "status"),
+    ("restart",): ("services.console.supervisor", "restart"),
 }
 """Verbs that need no server live in their service."""
 
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, status; eval faces|pii|dedup|ocr|redaction, model add|lay, scan (detector); "
+        epilog="Also: up, down, restart, status; eval faces|pii|dedup|ocr|redaction, model add|lay, scan (detector); "
         "evidence verify|report (case); removal lint (removal); notify lint (notify).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _approvals(nouns)
     _backups(nouns)
     _keys(nouns)
+    _schema(nouns)
     return parser
 
 
@@ -419,6 +422,14 @@ def _keys(nouns: Nouns) -> None:
     retire = _verb(verbs, "retire", key_commands.keys_retire, "make old keys unusable")
     retire.add_argument("family", help=families)
     retire.add_argument("--at-once", action="store_true", help="also where what they signed may be alive: stolen keys")
+
+
+def _schema(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "schema", "where the databases stand")
+    _verb(verbs, "show", schema_commands.schema_show, "revisions of databases and code; exit 1: they differ")
+    back = _verb(verbs, "back", schema_commands.schema_back, "take revisions back, with what is in what they added")
+    back.add_argument("service", choices=SERVICES)
+    back.add_argument("revision", help="the last one that stays")
 
 
 def _overrides(verbs: Nouns) -> None:

@@ -23,7 +23,7 @@ from services.console.client import connections, staff
 from services.console.home import Home
 from services.console.output import CannotDo, print_rows
 
-SETTLE_SECONDS = 900.0
+CATCH_UP_SECONDS = 900.0
 WHY_TWO = (
     "Keep the two in two places. The data alone are sealed; the keys alone open nothing. "
     "Copy tombstones beside the keys often (`jikimi backup tombstones`): they keep erased people erased."
@@ -137,12 +137,11 @@ async def erase_again(home: Home) -> int:
 
 async def backup_check(home: Home, options: argparse.Namespace) -> int:
     """Waits until the bus has caught up and holds every log against the kept heads. Exit status 1 for a fault."""
-    standing = await asyncio.to_thread(checking.wait_until_settled, home, SETTLE_SECONDS)
+    standing, behind = await asyncio.to_thread(checking.wait_until_caught_up, home, CATCH_UP_SECONDS)
     async with connections(home) as services:
         log = await check_all(services)
     facts = {
-        "settled": standing.settled,
-        "unsent": standing.unsent,
+        "caught_up": not behind,
         "cursors_ahead": len(standing.ahead),
         "dead_letters": standing.dead_letters,
         "log_chains": log.chains,
@@ -150,5 +149,5 @@ async def backup_check(home: Home, options: argparse.Namespace) -> int:
         "log_faults": len(log.faults),
     }
     print_rows(options, facts, [name.replace("_", " ") for name in facts], [list(facts.values())])
-    good = standing.settled and not standing.ahead and not standing.dead_letters and not log.faults
+    good = not behind and not standing.ahead and not standing.dead_letters and not log.faults
     return 0 if good else 1

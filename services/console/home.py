@@ -35,6 +35,8 @@ PORT_NAMES = (
     "spans",
     "prometheus",
 )
+INSTANCES_AT_MOST = 8
+"""Of one service in an embedded system."""
 LOWEST_PORT = 20_000
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -83,17 +85,25 @@ class Home:
                 write_private(file, secrets.token_urlsafe(32).encode())
             return file.read_text()
 
-    def ports(self) -> dict[str, int]:
-        """The home's ports by name, chosen at the first call and kept."""
+    def ports(self, *further: str) -> dict[str, int]:
+        """The home's ports by name, chosen at the first call and kept; `further` names are added to the usual ones."""
         file = self.path / "ports.json"
         with port_register() as taken:
             chosen: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-            missing = [name for name in PORT_NAMES if name not in chosen]
+            missing = [name for name in (*PORT_NAMES, *further) if name not in chosen]
             if missing:
                 chosen |= dict(zip(missing, free_ports(taken.values_of_others(self.path)), strict=False))
                 write_private(file, json.dumps(chosen, indent=1).encode())
                 taken.claim(self.path, chosen.values())
             return chosen
+
+    def addresses(self, service: str) -> list[str]:
+        """host:port of every instance of a service that the supervisor runs now; of one where none runs."""
+        file = self.path / "status.json"
+        children = json.loads(file.read_text())["children"] if file.exists() else {}
+        names = [name for name in children if service_of(name) == service] or [service]
+        ports = self.ports(*names)
+        return [f"127.0.0.1:{ports[name]}" for name in names]
 
     def replace_port(self, name: str) -> int:
         """Choose another port for a name, because something foreign sits on the recorded one."""
@@ -104,6 +114,17 @@ class Home:
             write_private(file, json.dumps(chosen, indent=1).encode())
             taken.claim(self.path, chosen.values())
             return chosen[name]
+
+
+def instances_of(service: str, number: int) -> list[str]:
+    """Names of so many instances of a service: `case`, `case-2`, …"""
+    return [service, *(f"{service}-{each}" for each in range(2, number + 1))]
+
+
+def service_of(name: str) -> str:
+    """The service that an instance belongs to; the name itself for what has no instances."""
+    service, _, number = name.partition("-")
+    return service if service in SERVICES and number.isdecimal() else name
 
 
 def write_private(file: Path, content: bytes) -> None:

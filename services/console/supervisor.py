@@ -1,9 +1,9 @@
 """How the whole system is started, watched and stopped: PostgreSQL, NATS, then the five services, each its
 own process.
 
-`python -m services.console.supervisor up | down | status [--json] | run`. One supervisor a home: it holds a
-lock for its life, restarts what dies, and on SIGTERM or Ctrl-C stops the services first, so that they can
-finish their work.
+`python -m services.console.supervisor up | down | status [--json] | restart [SERVICE…] | run`. One supervisor a
+home: it holds a lock for its life, restarts what dies, and on SIGTERM or Ctrl-C stops the services first, so that
+they can finish their work. JIKIMI_INSTANCES says how many instances of each service run, on ports of their own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,16 @@ from services.chassis.keys import create_master_key
 from services.chassis.tokens import create_key_pair
 from services.console import observe
 from services.console.embedded import Nats, Postgres, alive, stop_process, wait_until
-from services.console.home import PORT_NAMES, SERVICES, Home, HomeUnusable, is_free, write_private
+from services.console.home import (
+    INSTANCES_AT_MOST,
+    SERVICES,
+    Home,
+    HomeUnusable,
+    instances_of,
+    is_free,
+    service_of,
+    write_private,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TICK_SECONDS = 0.1
@@ -243,23 +252,28 @@ def serving(port: int) -> bool:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def service_environment(home: Home, service: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a service of this home is told by its environment; what the caller set itself (profile, OTLP) is
-    kept."""
-    ports = home.ports()
+def service_environment(home: Home, name: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What an instance of a service of this home is told by its environment; what the caller set itself (profile,
+    OTLP) is kept."""
+    service, number = service_of(name), chosen_instances(environ)
+    wanted = [each for peer in SERVICES for each in instances_of(peer, number)]
+    ports = home.ports(*wanted, f"{name}-metrics")
     private = {
         "JIKIMI_HOME": str(home.path),
         "JIKIMI_SERVICE": service,
-        "JIKIMI_LISTEN": f"127.0.0.1:{ports[service]}",
+        "JIKIMI_LISTEN": f"127.0.0.1:{ports[name]}",
         "JIKIMI_DATABASE_URL": Postgres(home).url(service),
         "JIKIMI_NATS_URL": Nats(home).url(service),
         "JIKIMI_KEYS_DIR": str(home.keys(service)),
         "JIKIMI_MASTER_KEY_FILE": str(home.path / "keys" / f"{service}.master"),
         "JIKIMI_TOKEN_KEYS_DIR": str(home.path / "tokens" / "public"),
         "JIKIMI_SERVICE_KEY_FILE": str(home.path / "tokens" / "private" / f"{service}.key"),
-        "JIKIMI_METRICS_PORT": str(ports[f"{service}-metrics"]),
+        "JIKIMI_METRICS_PORT": str(ports[f"{name}-metrics"]),
         "JIKIMI_MODELS_DIR": environ.get("JIKIMI_MODELS_DIR") or str(ROOT / ".cache" / "models"),
-        **{f"JIKIMI_PEER_{peer.upper()}": f"127.0.0.1:{ports[peer]}" for peer in SERVICES},
+        **{
+            f"JIKIMI_PEER_{peer.upper()}": ",".join(f"127.0.0.1:{ports[each]}" for each in instances_of(peer, number))
+            for peer in SERVICES
+        },
     }
     if is_demo(environ):
         private |= {
@@ -311,19 +325,19 @@ def watchers(home: Home) -> list[Program]:
     return programs
 
 
-def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
-    """Start `python -m services.<service> <verb>`; its words go to logs/<service>.jsonl."""
-    with (home.logs / f"{service}.jsonl").open("ab") as log:
+def spawn_service(home: Home, name: str, verb: str) -> subprocess.Popen[bytes]:
+    """Start an instance, `python -m services.<service> <verb>`; its words go to logs/<name>.jsonl."""
+    with (home.logs / f"{name}.jsonl").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"services.{service}", verb],
+            [sys.executable, "-m", f"services.{service_of(name)}", verb],
             cwd=ROOT,
-            env=service_environment(home, service),
+            env=service_environment(home, name),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    step_back(process, STEPS_BACK.get(service, 0))
+    step_back(process, STEPS_BACK.get(service_of(name), 0))
     return process
 
 
@@ -386,6 +400,14 @@ def chosen_services(environ: Mapping[str, str] = os.environ) -> list[str]:
     return [service for service in SERVICES if (ROOT / "services" / service / "__main__.py").exists()]
 
 
+def chosen_instances(environ: Mapping[str, str] = os.environ) -> int:
+    """How many instances of each service run: JIKIMI_INSTANCES, by default one. Raises HomeUnusable."""
+    text = environ.get("JIKIMI_INSTANCES") or "1"
+    if not text.isdecimal() or not 1 <= int(text) <= INSTANCES_AT_MOST:
+        raise HomeUnusable(f"JIKIMI_INSTANCES is not a number from 1 to {INSTANCES_AT_MOST}.")
+    return int(text)
+
+
 def whole_system(home: Home) -> Supervisor:
     """The supervisor of PostgreSQL, NATS and all services of a home."""
     postgres, nats, services = Postgres(home), Nats(home), chosen_services()
@@ -402,9 +424,9 @@ def whole_system(home: Home) -> Supervisor:
         postgres.provision()
         migrate(home, services)
 
-    def program(service: str) -> Program:
-        port = home.ports()[service]
-        return Program(service, lambda: spawn_service(home, service, "serve"), lambda: serving(port))
+    def program(name: str) -> Program:
+        port = home.ports(name)[name]
+        return Program(name, lambda: spawn_service(home, name, "serve"), lambda: serving(port))
 
     return Supervisor(
         home,
@@ -415,7 +437,7 @@ def whole_system(home: Home) -> Supervisor:
                 *([platforms(home)] if is_demo() else []),
                 *(watchers(home) if observe.is_on() else []),
             ],
-            [program(service) for service in services],
+            [program(name) for service in services for name in instances_of(service, chosen_instances())],
         ],
         before_group={1: before_services},
         # Where there is nothing to migrate the services load while PostgreSQL starts, and wait for it themselves.
@@ -486,7 +508,7 @@ def stop_leftovers(home: Home) -> None:
     environment."""
     for name, child in last_status(home)["children"].items():
         pid = child["pid"]
-        if name in (*SERVICES, "spans", "prometheus") and pid is not None and belongs(home, pid):
+        if service_of(name) in (*SERVICES, "spans", "prometheus") and pid is not None and belongs(home, pid):
             stop_process(pid, signal.SIGTERM)
     Nats(home).stop()
     Postgres(home).stop()
@@ -502,8 +524,8 @@ def belongs(home: Home, pid: int) -> bool:
 
 def move_off_taken_ports(home: Home) -> None:
     """Give a new port to each name whose recorded one somebody else took while the system was down."""
-    for name in PORT_NAMES:
-        if not is_free(home.ports()[name]):
+    for name, port in home.ports().items():
+        if not is_free(port):
             home.replace_port(name)
 
 
@@ -610,6 +632,29 @@ def down(home: Home) -> int:
     return 0
 
 
+def restart(home: Home, services: Sequence[str]) -> int:
+    """Restart the instances of services one after the other, each once the one before serves again. With two instances
+    or more no call has to wait. Returns the exit status."""
+    names = [name for name in read_status(home)["children"] if service_of(name) in services]
+    if not names:
+        print("Nothing of that runs; start it with `jikimi up`.", file=sys.stderr)
+        return 1
+    for name in names:
+        before = read_status(home)["children"][name]["pid"]
+        if before is not None and belongs(home, before):
+            os.kill(before, signal.SIGTERM)
+        if not wait_until(lambda name=name, before=before: _is_back(home, name, before), UP_SECONDS):  # type: ignore[misc]
+            print(f"{name} did not come back; see {home.logs / f'{name}.jsonl'}", file=sys.stderr)
+            return 1
+        print(f"{name} serves again", flush=True)
+    return 0
+
+
+def _is_back(home: Home, name: str, before: int | None) -> bool:
+    child = read_status(home)["children"].get(name, {})
+    return child.get("state") == "ready" and child.get("pid") not in (None, before)
+
+
 def print_status(status: Mapping[str, Any], *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(status))
@@ -623,7 +668,8 @@ def print_status(status: Mapping[str, Any], *, as_json: bool = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jikimi-supervisor", description=__doc__)
-    parser.add_argument("verb", choices=("up", "down", "status", "run"))
+    parser.add_argument("verb", choices=("up", "down", "status", "run", "restart"))
+    parser.add_argument("services", nargs="*", help="restart: which (default: all)")
     parser.add_argument("--json", action="store_true", help="status as one JSON object")
     parser.add_argument("--observe", action="store_true", help="up: with what keeps traces and metrics")
     parser.add_argument("--demo", action="store_true", help="up: with simulated platforms, in the test profile")
@@ -636,6 +682,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0 if status["state"] == "ready" else 3
         if options.verb == "up":
             return up(home, demo=options.demo, observed=options.observe)
+        if options.verb == "restart":
+            return restart(home, options.services or SERVICES)
         return {"down": down, "run": run}[options.verb](home)
     except HomeUnusable as error:
         print(error, file=sys.stderr)

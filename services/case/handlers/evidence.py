@@ -317,6 +317,8 @@ async def _supersede(unit: Unit, needs: Packing, root: Case, version: int, now: 
         "pack_id": old.pack_id,
         "version": old.version,
         "manifest_sha256": old.manifest_sha256.hex(),
+        # Not that of the pack where the key was changed since.
+        "key_id": needs.signer.key_id,
         "time": iso(now),
     }
     left = contents_put_away(archive, statement(said, needs.signer.sign))

@@ -6,7 +6,7 @@ The databases are read as administrator, not through the services: what is check
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.bus import SKIP_EVENTS, SKIP_SECONDS
@@ -27,66 +27,69 @@ Place = tuple[str, str, int]
 
 @dataclass
 class Standing:
-    """What was found."""
+    """How publishers and consumers stand."""
 
     unsent: int = 0
     """Events that the broker does not have yet."""
     dead_letters: int = 0
-    lag: dict[Place, int] = field(default_factory=dict)
-    """Events between a cursor and its publisher's head, where there are any."""
     partitions: int = 0
     """Of the event streams."""
-    ahead: list[Place] = field(default_factory=list)
-    """Cursors beyond their publisher's head: events of a time that is gone were applied."""
+    heads: dict[tuple[str, int], int] = field(default_factory=dict)
+    """(publisher, partition) → last position."""
+    cursors: dict[Place, int] = field(default_factory=dict)
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing is under way. Among domain events a cursor may lie a little behind, where only such passed as
-        nobody uses there; records are all used."""
-        return not self.unsent and all(lag < self._allowed(place) for place, lag in self.lag.items())
+    def ahead(self) -> list[Place]:
+        """Cursors beyond their publisher's head: events of a time that is gone were applied."""
+        return [place for place, reached in self.cursors.items() if reached > self.heads.get(place[1:], 0)]
 
-    def _allowed(self, place: Place) -> int:
-        # The lower half of a publisher's partitions holds domain events.
-        return SKIP_EVENTS if place[2] < self.partitions else 1
+    def behind(self, heads: Mapping[tuple[str, int], int]) -> dict[Place, int]:
+        """Events that lie between cursors and heads."""
+        lags = {place: heads.get(place[1:], 0) - reached for place, reached in self.cursors.items()}
+        return {place: lag for place, lag in lags.items() if lag > 0}
+
+    def may_skip(self, place: Place) -> bool:
+        """Whether this is a lane of domain events, the lower half of a publisher's partitions: a cursor may lie a
+        little behind where only such passed as nobody uses there. Records are all used."""
+        return place[2] < self.partitions
 
 
 def look(home: Home) -> Standing:
-    """How publishers and consumers stand now."""
+    """How things stand now."""
     found, postgres = Standing(), Postgres(home)
-    cursors: dict[Place, int] = {}
-    heads: dict[tuple[str, int], int] = {}
     # Cursors first: read the other way round a cursor might seem to be ahead of its head.
     for service in SERVICES:
         for publisher, partition, position in _rows(postgres, service, CURSORS):
-            cursors[service, publisher, int(partition)] = int(position)
+            found.cursors[service, publisher, int(partition)] = int(position)
     for service in SERVICES:
         for partition, position in _rows(postgres, service, HEADS):
-            heads[service, int(partition)] = int(position)
-        found.partitions = max(found.partitions, (1 + max((number for _, number in heads), default=-1)) // 2)
+            found.heads[service, int(partition)] = int(position)
         found.unsent += int(_rows(postgres, service, UNSENT)[0][0])
         found.dead_letters += int(_rows(postgres, service, DEAD)[0][0])
-    for place, reached in cursors.items():
-        behind = heads.get(place[1:], 0) - reached
-        if behind > 0:
-            found.lag[place] = behind
-        elif behind < 0:
-            found.ahead.append(place)
+    found.partitions = (1 + max((number for _, number in found.heads), default=-1)) // 2
     return found
 
 
-def wait_until_settled(home: Home, seconds: float) -> Standing:
-    """Looks until nothing moves any more for longer than a consumer may pass events without noting it, or the time is
-    over; returns the last look."""
+def wait_until_caught_up(home: Home, seconds: float) -> tuple[Standing, dict[Place, int]]:
+    """Waits until every consumer has got as far as its publisher is now; what is published meanwhile does not count.
+    Returns the last look, and how far behind that mark consumers still are when the time is over."""
     deadline = time.monotonic() + seconds
-    before, since = look(home), time.monotonic()
-    while time.monotonic() < deadline:
+    now = look(home)
+    mark, moved = dict(now.heads), dict.fromkeys(now.cursors, time.monotonic())
+    while True:
+        behind = {place: lag for place, lag in now.behind(mark).items() if not _only_skipped(now, place, lag, moved)}
+        if not behind or time.monotonic() > deadline:
+            return now, behind
         time.sleep(0.5)
-        now = look(home)
-        if now != before or not now.settled:
-            before, since = now, time.monotonic()
-        elif not now.lag or time.monotonic() - since > SKIP_SECONDS + 1.0:
-            return now
-    return before
+        before, now = now, look(home)
+        for place, reached in now.cursors.items():
+            if before.cursors.get(place) != reached:
+                moved[place] = time.monotonic()
+
+
+def _only_skipped(now: Standing, place: Place, lag: int, moved: Mapping[Place, float]) -> bool:
+    still = time.monotonic() - moved.get(place, time.monotonic())
+    return now.may_skip(place) and lag < SKIP_EVENTS and still > SKIP_SECONDS + 1.0
 
 
 def erased_and_back(home: Home) -> list[str]:

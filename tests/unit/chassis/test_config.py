@@ -89,3 +89,14 @@ def test_a_setting_of_a_service_is_parsed_or_named() -> None:
     assert setting({"JIKIMI_BATCH": "50"}, "JIKIMI_BATCH", 200, integer(1, 1000)) == 50
     with pytest.raises(ConfigError, match="JIKIMI_BATCH: is not a whole number from 1 to 1000"):
         setting({"JIKIMI_BATCH": "1001"}, "JIKIMI_BATCH", 200, integer(1, 1000))
+
+
+def test_peer_may_have_several_instances() -> None:
+    config = Config.from_env({**ENVIRON, "JIKIMI_PEER_NOTIFY": "127.0.0.1:7001,127.0.0.1:7002"})
+    assert "127.0.0.1:7001,127.0.0.1:7002" == config.peers["notify"]
+
+
+@pytest.mark.parametrize("wrong", ["a:1,b:2", "127.0.0.1:1,", "127.0.0.1:1,127.0.0.1:70000", ","])
+def test_list_of_instances_that_is_none_is_refused(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="JIKIMI_PEER_NOTIFY"):
+        Config.from_env({**ENVIRON, "JIKIMI_PEER_NOTIFY": wrong})

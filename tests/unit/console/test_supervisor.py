@@ -16,7 +16,7 @@ import pytest
 
 from services.console import supervisor
 from services.console.embedded import Postgres, alive, wait_until
-from services.console.home import SERVICES, Home
+from services.console.home import SERVICES, Home, HomeUnusable, instances_of
 from services.console.supervisor import Program, Supervisor, Watched, bound_logs, service_environment, step_back
 
 WELL_BEHAVED = (
@@ -204,6 +204,33 @@ def test_every_service_gets_its_own_passwords_and_keys(home: Home) -> None:
         assert len(SERVICES) == len({environment[name] for environment in told.values()})
     assert "JIKIMI_CLOCK_FILE" not in told["case"]
     assert "JIKIMI_CLOCK_FILE" in service_environment(home, "case", {"JIKIMI_PROFILE": "test"})
+
+
+def test_instances_have_ports_of_their_own_and_share_all_else(home: Home) -> None:
+    environ = {"JIKIMI_INSTANCES": "2"}
+    first, second = (service_environment(home, name, environ) for name in instances_of("case", 2))
+    own = {"JIKIMI_LISTEN", "JIKIMI_METRICS_PORT"}
+    assert own == {name for name in first if first[name] != second[name]}
+    assert {first["JIKIMI_LISTEN"], second["JIKIMI_LISTEN"]} == set(first["JIKIMI_PEER_CASE"].split(","))
+
+
+@pytest.mark.parametrize("text", ["0", "9", "two", "-1"])
+def test_number_of_instances_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(HomeUnusable):
+        supervisor.chosen_instances({"JIKIMI_INSTANCES": text})
+
+
+def test_clients_know_every_instance_that_runs(home: Home) -> None:
+    ports = home.ports("case-2")
+    (home.path / "status.json").write_text(json.dumps({"children": {"postgres": {}, "case": {}, "case-2": {}}}))
+    assert [f"127.0.0.1:{ports[name]}" for name in ("case", "case-2")] == home.addresses("case")
+    assert [f"127.0.0.1:{ports['notify']}"] == home.addresses("notify")
+
+
+def test_half_restored_home_does_not_start(home: Home) -> None:
+    (home.path / supervisor.RESTORE_NOTE).write_text("{}")
+    with pytest.raises(HomeUnusable, match="half restored"):
+        supervisor.run(home)
 
 
 @pytest.mark.slow
