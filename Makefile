@@ -9,6 +9,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 
 .DEFAULT_GOAL := help
 .PHONY: bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
+.PHONY: manifests
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +87,11 @@ triton: setup ## Compare a real Triton server with this process: vectors, throug
 	@$(PYTHON) bootstrap/environments.py triton
 	@$(VENV)/python -m pytest tests/triton -s
 
+manifests: setup ## Render the Kubernetes files with the real kubectl and judge them (an environment of its own, .deploy)
+	@$(PYTHON) bootstrap/environments.py deploy
+	@$(VENV)/python -m deploy.manifests check
+	@$(VENV)/python -m pytest -q tests/deploy
+
 chaos: setup ## Kill every program and delete streams in mid-demo; the figures must stay what they are
 	@JIKIMI_CHAOS=all $(VENV)/python -m pytest tests/chaos
 
@@ -99,8 +105,8 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools triton peers ocr presidio; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton peers ocr presidio deploy; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
-	@rm -rf .venv .tools .triton .peers .presidio protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .triton .peers .presidio .deploy protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis

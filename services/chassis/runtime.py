@@ -35,6 +35,7 @@ from services.chassis.rules import RuleFolders
 from services.chassis.server import Background, serve
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
+from services.chassis.tls import client_context
 from services.chassis.tokens import Issuer
 
 Loop = Callable[[], Awaitable[None]]
@@ -60,7 +61,8 @@ class Runtime:
         """Connects. Raises OSError or the driver's errors when the database or the broker is not there."""
         telemetry = Telemetry.start(config)
         database = Database(config.database_url)
-        broker = Broker(config.nats_url, config.service)
+        tls = client_context(config.tls_dir)
+        broker = Broker(config.nats_url, config.service, tls=tls, replicas=config.stream_replicas)
         await broker.connect()
         clock = SystemClock(config.clock_file)
         return cls(
