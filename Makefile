@@ -8,13 +8,14 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean triton bench-pii presidio eval-pii
+.PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii
 .PHONY: images-check manifests wheelhouse
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: environments protos models ## Make .venv and .tools, the generated contracts, the model files
+	@$(VENV)/python -m compileall -q services protos/gen # five processes need not each compile at every start
 
 environments:
 	@$(PYTHON) bootstrap/environments.py
@@ -83,6 +84,13 @@ bench-removal: setup ## Measure removal: 5,000 requests at ten platforms, 20 a s
 	@$(VENV)/python -m tests.bench.removal --json var/bench/removal.json
 	@$(VENV)/python -m tests.bench.removal --kills 50 --json var/bench/removal_killed.json
 
+load: setup ## Load a whole system until 10,000 matches are through (FIND=1 knee, RATE= SHAPE= MIX= MATCHES= UI=1, docs/load.md)
+	@$(PYTHON) bootstrap/environments.py load
+	@$(VENV)/python -m tests.load $(if $(FIND),--find) $(if $(RATE),--rate $(RATE)) $(if $(SHAPE),--shape $(SHAPE)) \
+		$(if $(MIX),--mix $(MIX)) $(if $(MATCHES),--matches $(MATCHES)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(UI),--ui) $(if $(WORKERS),--workers $(WORKERS)) $(if $(BOUND_MS),--bound-ms $(BOUND_MS)) \
+		$(if $(JUNIT),--junit $(JUNIT)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(JSON),--json)
+
 triton: setup ## Compare a real Triton server with this process: vectors, throughput (an environment of its own, .triton)
 	@$(PYTHON) bootstrap/environments.py triton
 	@$(VENV)/python -m pytest tests/triton -s
@@ -102,8 +110,25 @@ images-check: wheelhouse ## Do the steps of every service's Dockerfile in a clea
 chaos: setup ## Kill every program and delete streams in mid-demo; the figures must stay what they are
 	@JIKIMI_CHAOS=all $(VENV)/python -m pytest tests/chaos
 
+# --- operate: backup, keys, restarts, rollback ---
+
+.PHONY: restore-test
+
+restore-test: setup ## Save a working system of 10,000 cases, destroy it, bring it back, hold every log and event against it
+	@$(VENV)/python -m tests.operate.restore --cases 10000 --json var/operate/restore.json
+
 up: setup ## Start PostgreSQL, NATS and the five services (JIKIMI_HOME, default var/home)
 	@$(VENV)/python -m services.console.supervisor up
+
+observe: setup ## Start the system with what keeps its traces and, where it is there, Prometheus (`jikimi trace`)
+	@$(VENV)/python -m services.console.supervisor up --observe
+
+dashboards: setup ## Write Grafana's dashboards and the rules of the service levels anew (deploy/observe)
+	@PYTHONPATH=.:protos/gen $(VENV)/python -m deploy.observe.build
+
+prometheus: ## Unpack Debian's Prometheus and promtool into .cache/prometheus; nothing is installed
+	@mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get download -q prometheus && dpkg -x prometheus_*.deb . \
+		&& rm -f prometheus_*.deb && echo "Prometheus lies in .cache/prometheus."
 
 down: ## Stop what `make up` or `make demo` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor down; fi
@@ -112,9 +137,9 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools triton peers ocr presidio deploy detector_gpu; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton load peers ocr presidio deploy detector_gpu; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
 	@$(VENV)/python bootstrap/service_locks.py
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
-	@rm -rf .venv .tools .triton .peers .presidio .deploy protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .triton .load .peers .presidio .deploy protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,8 @@
 """How do the wheels of each service's image come together, with a bill of materials?
 
 `.venv/bin/python bootstrap/wheelhouse.py [SERVICE…]` puts every wheel that a lock of requirements/services names into
-var/wheelhouse/SERVICE and a CycloneDX bill of materials into var/sbom. An image is built from these alone, so the folder
-is also what is carried to a place without a network. Needs `.deploy` for the bills.
+var/wheelhouse/SERVICE and a CycloneDX bill of materials into var/sbom. An image is built from these alone, so the
+folder is also what is carried to a place without a network. Needs `.deploy` for the bills.
 """
 
 from __future__ import annotations

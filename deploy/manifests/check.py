@@ -26,7 +26,7 @@ from deploy.manifests.generate import stale
 from deploy.manifests.objects import K8S, Manifest
 from deploy.manifests.tools import KUBERNETES, ToolMissing
 
-OVERLAYS = ("dev", "production", "airgap")
+OVERLAYS = ("dev", "production", "airgap", "load")
 _KNOWN = {
     "PG-CTR-001": "a migration ends by itself",
     "PG-CTR-002": "a migration takes no calls",

@@ -14,7 +14,7 @@ K8S = ROOT / "deploy" / "k8s"
 NAMESPACE = "jikimi"
 USER = 65532
 """The account of the images (deploy/images/base.Dockerfile)."""
-PLATFORM, MIGRATE, SERVE = "platform", "migrate", "serve"
+PLATFORM, MIGRATE, SERVE, LOAD = "platform", "migrate", "serve", "load"
 """Stages in the order in which a release is applied: `kubectl apply -k OVERLAY -l jikimi-stage=STAGE`."""
 STAGE, NAME, COMPONENT, CLIENT = (
     "jikimi-stage",

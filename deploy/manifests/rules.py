@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.manifests import declared, network, workloads
-from deploy.manifests.objects import COMPONENT, MIGRATE, NAME, PLATFORM, SERVE, STAGE, Manifest, host, port, sizes
+from deploy.manifests.objects import COMPONENT, LOAD, MIGRATE, NAME, PLATFORM, SERVE, STAGE, Manifest, host, port, sizes
 from deploy.manifests.stores import privacy_settings
 from services.chassis.config import Config
 from services.console.home import SERVICES
@@ -160,7 +160,7 @@ def services_are_complete(overlay: Overlay) -> Iterator[str]:
 
 def endpoints_lead_to_pods(overlay: Overlay) -> Iterator[str]:
     """A Service is headless, and finds pods that open its ports."""
-    pods = [template for _, _, template in overlay.workloads(*LONG_LIVED)]
+    pods = [template for _, _, template in overlay.workloads("Job", *LONG_LIVED)]
     for name, document, _ in overlay.workloads(*LONG_LIVED):
         if overlay.named("Service", document["metadata"]["name"]) is None:
             yield f"{name}: is reached under no name"
@@ -172,7 +172,7 @@ def endpoints_lead_to_pods(overlay: Overlay) -> Iterator[str]:
         if not spec.get("selector") or len(found) != 1:
             yield f"Service/{name}: leads to {len(found)} workloads"
             continue
-        opened = {entry["name"] for entry in found[0]["spec"]["containers"][0]["ports"]}
+        opened = {entry["name"] for entry in found[0]["spec"]["containers"][0].get("ports", [])}
         for entry in spec["ports"]:
             if entry["targetPort"] not in opened:
                 yield f"Service/{name}: port {entry['name']} is opened by nobody"
@@ -250,12 +250,18 @@ def nothing_is_open(overlay: Overlay) -> Iterator[str]:
             yield f"NetworkPolicy/{name}: opens {sorted(opened)} instead of {sorted(BESIDES[name])}"
 
 
+LOADED = ("detector", "case", "notify")
+"""Services that the load test calls (docs/load.md)."""
 BESIDES = {
     "postgres-to-archive-and-api": {443, 6443},
     "postgres-from-operator": {network.POSTGRES_STATUS_PORT, network.POSTGRES_PORT},
     "nats-from-keda-8222": {network.NATS_MONITOR_PORT},
     "detector-to-triton-8001": {8001},
     "triton-from-detector-8001": {8001},
+    **{f"load-{part}-to-{service}-50051": {50051} for part in ("master", "worker") for service in LOADED},
+    **{f"{service}-from-load-{part}-50051": {50051} for part in ("master", "worker") for service in LOADED},
+    "load-worker-to-master-5557": {5557},
+    "load-master-from-worker-5557": {5557},
 }
 """Policies written by hand, beside what they belong to, with the ports that they open."""
 
@@ -263,6 +269,7 @@ BESIDES = {
 def _besides_wanted(overlay: Overlay) -> set[str]:
     wanted = {"postgres-to-archive-and-api", "postgres-from-operator"}
     wanted |= {"nats-from-keda-8222"} if overlay.of("ScaledObject") else set()
+    wanted |= {name for name in BESIDES if "load-" in name} if overlay.named("Job", "load-master") else set()
     return wanted | (
         {"detector-to-triton-8001", "triton-from-detector-8001"} if overlay.named("Service", "triton") else set()
     )
@@ -426,6 +433,7 @@ SECRETS = {
         for service in SERVICES
     },
     "token-keys": "a .pub for every key",
+    "load-plan": "plan.json (docs/load.md); in a cluster for load tests alone",
     "nats-store": "password",
     "postgres-ca": "ca.crt",
     "postgres-archive": "access-key-id, secret-access-key",
@@ -501,7 +509,7 @@ def stages_are_in_order(overlay: Overlay) -> Iterator[str]:
     for document in overlay.documents:
         stage = document["metadata"].get("labels", {}).get(STAGE)
         name = f"{document['kind']}/{document['metadata']['name']}"
-        if stage not in (PLATFORM, MIGRATE, SERVE):
+        if stage not in (PLATFORM, MIGRATE, SERVE, LOAD):
             yield f"{name}: bears no stage"
         elif (stage == MIGRATE) != (name.startswith("Job/") and name.endswith("-migrate")):
             yield f"{name}: is not of the stage {stage}"

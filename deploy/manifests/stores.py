@@ -86,7 +86,7 @@ def nats_conf() -> str:
 
 def nats_user(service: str) -> str:
     """A service's user; its password comes from a variable of the pod."""
-    return NATS_SERVICE.format(user=service, password=_ASIDE).replace(
+    return NATS_SERVICE.format(user=service, service=service, password=_ASIDE).replace(
         f'"{_ASIDE}"', f"$NATS_PASSWORD_{service.upper()}"
     )
 

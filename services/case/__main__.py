@@ -20,6 +20,7 @@ from misuse.case.v1 import (
 )
 from misuse.common.v1.access_pb2 import Purpose
 from misuse.detector.v1.signal_service_pb2_grpc import SignalServiceStub
+from services.case.adapters import backlog
 from services.case.adapters.approvals import SignedGrants
 from services.case.adapters.captures import DetectorCaptures
 from services.case.adapters.changes import SqlChanges
@@ -232,6 +233,7 @@ async def serve() -> None:
     runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)
     runtime.consume("case", read)
     runtime.due({kind: _in_calm(matches, handler) for kind, handler in service.due().items()}, parallel=1)
+    runtime.looks.append(backlog.look)
     await runtime.serve(service.register)
 
 

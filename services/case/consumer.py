@@ -25,6 +25,7 @@ from services.case.handlers import cases, intake, review, uploads
 from services.case.handlers.access import AccessKeeping
 from services.case.handlers.caselog import Arrival, append_records
 from services.case.handlers.erasing import Erasing
+from services.case.metrics import CASE_LATENCY
 from services.case.ports import Unit
 from services.case.translate import facts_of, warning_of
 from services.chassis.bus import Event, Handler
@@ -105,7 +106,11 @@ class Following:
     async def matched(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Facts that the detector is sure of open or join cases."""
         facts = [facts_of(message.facts, Band.MATCH, trace) for message, trace in _of(SignalMatched, events)]
-        await intake.take_in(self.unit(session), facts, self.rules, self.now())
+        now = self.now()
+        await intake.take_in(self.unit(session), facts, self.rules, now)
+        for fact in facts:
+            latency = max(0.0, (now - fact.discover_time).total_seconds())
+            CASE_LATENCY.observe(latency, fact.kind.name, traceparent=fact.traceparent)
 
     async def review_needed(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Facts that a person must look at become review items."""

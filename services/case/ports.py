@@ -629,8 +629,8 @@ class Captures(Protocol):
     async def fetch(self, decision_id: str, purpose: Purpose.ValueType) -> bytes | None:
         """A serialised Capture; None when the detector has none. Raises Unavailable."""
 
-    async def release(self, decision_id: str, purpose: Purpose.ValueType) -> None:
-        """Tells the detector that the copy is no longer needed."""
+    async def release(self, decision_ids: Collection[str], purpose: Purpose.ValueType) -> None:
+        """Tells the detector that the copies are no longer needed."""
 
 
 class Timestamps(Protocol):

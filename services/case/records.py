@@ -20,6 +20,7 @@ from misuse.log.v1.record_pb2 import (
     GuidanceLog,
     LabelLog,
     LogRecord,
+    PurgeDueLog,
     PurgeLog,
     RepostRecurrenceLog,
     ReviewLog,
@@ -247,6 +248,14 @@ def purge(item_kind: str, entity_id: str, due_time: datetime, rule: str, now: da
     return record
 
 
+def purge_due(item_kind: str, entity_id: str, due_time: datetime, rule: str, now: datetime) -> LogRecord:
+    """Something became subject to purge: the entry of the due list that `purge` answers."""
+    body = PurgeDueLog(item_kind=item_kind, due_time=stamp(due_time), rule=rule)
+    record = _record([], item_kind.lower(), entity_id, 1, now, SYSTEM, purge_due_log=body)
+    record.purpose = Purpose.PURPOSE_RIGHTS
+    return record
+
+
 def approval(proposal: Proposal, action: str, rule_version: str, now: datetime, who: Who) -> LogRecord:
     """A decision of two people moved: PROPOSED, APPROVED, GRANTED, REJECTED, EXPIRED."""
     body = ApprovalLog(
@@ -316,6 +325,7 @@ def _record(
     | ConsentLog
     | LabelLog
     | RepostRecurrenceLog
+    | PurgeDueLog
     | PurgeLog
     | ReviewLog
     | SubscriberLog

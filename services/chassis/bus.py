@@ -8,13 +8,14 @@ inbox, nothing is applied twice, and a gap in the positions means loss: the publ
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from google.protobuf.message import DecodeError, Message
-from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, update
+from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,12 +24,24 @@ from services.chassis import dead_letters
 from services.chassis.broker import HEAD, Broker, Delivery, Envelope, StreamPlace, Subscription
 from services.chassis.database import TABLES, Database, is_transient
 from services.chassis.errors import Aborted, FailedPrecondition, InvalidInput
+from services.chassis.ids import created_at
 from services.chassis.leases import Leases
-from services.chassis.outbox import event_name, lanes
+from services.chassis.metrics import counter, histogram
+from services.chassis.outbox import RECORDED, event_name, lanes
 from services.chassis.tasks import end
-from services.chassis.telemetry import inject_traceparent, logger, meter, span_from
+from services.chassis.telemetry import logger
+from services.chassis.tracing import Hops
 
 log = logger(__name__)
+
+APPLIED = counter("jikimi_events_applied_total", "How many events does this service apply?", "publisher")
+REJECTED = counter("jikimi_events_rejected_total", "How many events were put aside as dead letters?", "publisher")
+DELAY = histogram(
+    "jikimi_event_delay_seconds",
+    "How long is an event under way from its commit at the publisher until it is applied here?",
+    "publisher",
+    "event",
+)
 
 BATCH = 200
 """Events applied in one transaction."""
@@ -40,8 +53,11 @@ REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
 GATHER_SECONDS = 2.0
-"""Who reads records alone lets a batch grow for so long: nobody waits for a record, and a transaction for each would
-cost more than the records."""
+"""Who reads what nobody waits for, as records, lets a batch grow for so long: a transaction for each would cost more
+than the events."""
+STEADY_SECONDS, STEADY_GATHER_SECONDS = 0.5, 0.05
+"""Where the batch before came so recently, events come steadily: the next batch too may grow, for a moment that nobody
+notices. The first after a calm is applied at once."""
 FETCH_SECONDS = 4.0
 """How long a quiet partition waits before it looks around."""
 
@@ -53,6 +69,16 @@ CURSOR = Table(
     Column("position", BigInteger, nullable=False, comment="last position applied"),
     Column("stream_id", Text, nullable=False, comment="incarnation of the stream that stream_seq belongs to"),
     Column("stream_seq", BigInteger, nullable=False, comment="where to go on reading; a hint only"),
+)
+
+
+# Text, for it is part of every batch of every consumer: building it anew would cost more than the query.
+_MOVE = text(
+    f"""
+    UPDATE {CURSOR.name} SET position = :position, stream_id = :stream_id, stream_seq = :stream_seq
+    WHERE publisher = :publisher AND partition = :partition AND position = :before
+    RETURNING position
+    """
 )
 
 
@@ -97,8 +123,10 @@ class Consumer:
         service: str,
         partitions: int,
         yields_to: Consumer | None = None,
+        gathers: bool | None = None,
     ) -> None:
-        """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch."""
+        """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch.
+        `gathers`: whether batches may grow for GATHER_SECONDS; by default where records alone are read."""
         self._yields_to = yields_to
         self._busy_until = 0.0
         self._large_batches = 0
@@ -110,10 +138,8 @@ class Consumer:
         self._republish = republish
         self._name = f"{service}_{publisher}"
         self.partitions = lanes(handlers.keys(), partitions)
-        self.gathers = set(handlers) == {LogRecord}
+        self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
         self._readers: dict[int, _PartitionReader] = {}
-        self._applied = meter().create_counter("jikimi_events_applied", description="events applied")
-        self._rejected = meter().create_counter("jikimi_events_rejected", description="events put aside")
 
     async def run(self) -> None:
         """Reads the partitions that this instance leases, until cancelled."""
@@ -213,16 +239,15 @@ class Consumer:
         self, session: AsyncSession, partition: int, from_position: int, to_position: int, place: StreamPlace
     ) -> None:
         """Moves the cursor in the transaction of the effects. Raises Aborted when another instance moved it."""
-        result = await session.execute(
-            update(CURSOR)
-            .where(
-                CURSOR.c.publisher == self.publisher,
-                CURSOR.c.partition == partition,
-                CURSOR.c.position == from_position,
-            )
-            .values(position=to_position, stream_id=place.stream_id, stream_seq=place.sequence)
-            .returning(CURSOR.c.position)
-        )
+        values = {
+            "publisher": self.publisher,
+            "partition": partition,
+            "before": from_position,
+            "position": to_position,
+            "stream_id": place.stream_id,
+            "stream_seq": place.sequence,
+        }
+        result = await session.execute(_MOVE, values)
         if result.one_or_none() is None:
             raise Aborted("CURSOR_MOVED", "Another instance reads this partition.")
 
@@ -236,13 +261,26 @@ class Consumer:
         except DecodeError:
             return _Read(envelope, None)
 
-    async def apply(self, session: AsyncSession, reads: Sequence[_Read]) -> None:
+    async def apply(self, session: AsyncSession, reads: Sequence[_Read], hops: Hops) -> None:
         """Hands runs of one type to their handler, in order."""
-        for run in _runs([self._event(read) for read in reads]):
+        for run in _runs([self._event(read, hops) for read in reads]):
             await self._handlers[event_name(type(run[0].message))](session, run)
-        self._applied.add(len(reads), {"publisher": self.publisher})
 
-    def _event(self, read: _Read) -> Event:
+    def applied(self, reads: Sequence[_Read]) -> None:
+        """Counts events whose transaction has committed, and how long they were under way; of records, which come in
+        masses, the first of a batch stands for all."""
+        if not reads:
+            return
+        APPLIED.add(self.publisher, by=len(reads))
+        now, record_told = time.time(), False
+        for each in (read.envelope for read in reads):
+            if each.event == RECORDED and record_told:
+                continue
+            record_told = record_told or each.event == RECORDED
+            if made := created_at(each.event_id):
+                DELAY.observe(max(0.0, now - made), self.publisher, each.event, traceparent=each.traceparent)
+
+    def _event(self, read: _Read, hops: Hops) -> Event:
         envelope, message = read.envelope, read.message
         if message is None:
             raise InvalidInput("EVENT_UNREADABLE", "The event cannot be decoded.")
@@ -257,8 +295,10 @@ class Consumer:
         )
         if isinstance(message, LogRecord) or not envelope.traceparent:
             return event
-        with span_from(envelope.traceparent, f"consume {envelope.event}", {"publisher": self.publisher}):
-            return replace(event, traceparent=inject_traceparent() or envelope.traceparent)
+        about = {"publisher": self.publisher, "case_id": _case_of(message)}
+        ready_at = created_at(envelope.event_id) or None
+        own = hops.begin(envelope.traceparent, f"consume {envelope.event}", about, ready_at)
+        return event if own == envelope.traceparent else replace(event, traceparent=own)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A transaction of the service's database."""
@@ -266,7 +306,11 @@ class Consumer:
 
     def count_rejection(self) -> None:
         """Counts an event that was put aside."""
-        self._rejected.add(1, {"publisher": self.publisher})
+        REJECTED.add(self.publisher)
+
+    def positions(self) -> Mapping[int, int]:
+        """Partition → last position dealt with, of the partitions that this instance reads or has read."""
+        return {partition: reader.position for partition, reader in self._readers.items()}
 
     def unblock(self, partition: int) -> None:
         """Makes the reader of a partition look again at which entities are blocked; after a replay."""
@@ -278,7 +322,9 @@ class Consumer:
         read = self.read(envelope)
         if read is None:
             raise FailedPrecondition("NO_HANDLER", "Nothing here applies this event.")
-        await self.apply(session, [read])
+        with Hops() as hops:
+            await self.apply(session, [read], hops)
+        self.applied([read])
 
 
 class _PartitionReader:
@@ -296,6 +342,11 @@ class _PartitionReader:
         self._asked_at = 0.0
         self._stale = False
 
+    @property
+    def position(self) -> int:
+        """The last position dealt with."""
+        return self._position
+
     def look_again(self) -> None:
         """The blocked entities are read again before the next batch."""
         self._stale = True
@@ -309,8 +360,8 @@ class _PartitionReader:
         try:
             while True:
                 deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
-                if deliveries and consumer.gathers and len(deliveries) < BATCH:
-                    await asyncio.sleep(GATHER_SECONDS)
+                if 0 < len(deliveries) < BATCH and (moment := self._gathering()):
+                    await asyncio.sleep(moment)
                     deliveries += subscription.at_hand(BATCH - len(deliveries))
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
@@ -321,6 +372,13 @@ class _PartitionReader:
                     await self._take(deliveries, subscription.stream_id)
         finally:
             await subscription.close()
+
+    def _gathering(self) -> float:
+        """How long the batch that has begun to arrive may grow, seconds."""
+        if self._consumer.gathers:
+            return GATHER_SECONDS
+        steady = asyncio.get_running_loop().time() - self._stored_at < STEADY_SECONDS
+        return STEADY_GATHER_SECONDS if steady else 0.0
 
     async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
         """Applies what is next in order; asks again where there is more and nothing of it is next."""
@@ -375,10 +433,12 @@ class _PartitionReader:
         return recent and to_position - self._stored < SKIP_EVENTS
 
     async def _commit(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> None:
-        async with self._consumer.begin() as session:
-            if reads:
-                await self._consumer.apply(session, reads)
-            await self._move(session, to_position, place)
+        with Hops() as hops:
+            async with self._consumer.begin() as session:
+                if reads:
+                    await self._consumer.apply(session, reads, hops)
+                await self._move(session, to_position, place)
+        self._consumer.applied(reads)
         self._moved(to_position)
 
     async def _move(self, session: AsyncSession, to_position: int, place: StreamPlace) -> None:
@@ -434,6 +494,11 @@ async def until_calm(consumer: Consumer, seconds: float) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while consumer.busy and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
+
+
+def _case_of(message: Message) -> str | None:
+    """The case that an event names; None for one that names none."""
+    return getattr(message, "case_id", None) or None
 
 
 def _runs(events: Sequence[Event]) -> list[list[Event]]:

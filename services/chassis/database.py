@@ -74,7 +74,13 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 12) -> None:
         self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=pool_size, max_overflow=4, pool_pre_ping=False, pool_recycle=1800
+            url,
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            # The connection used last knows its statements and their plans: few are kept warm instead of all by turns.
+            pool_use_lifo=True,
         )
         self._waiting: dict[str, list[asyncio.Event]] = {}
 
@@ -88,6 +94,11 @@ class Database:
         for topic in topics:
             for event in self._waiting.get(topic, ()):
                 event.set()
+
+    async def ping(self) -> None:
+        """Asks for nothing. Raises the driver's error where the database does not answer."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
 
     @asynccontextmanager
     async def lock_holder(self) -> AsyncIterator[AsyncConnection]:

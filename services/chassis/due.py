@@ -8,6 +8,7 @@ run at least once and must be idempotent.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,10 +33,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.chassis import dead_letters
 from services.chassis.clock import Clock
 from services.chassis.database import TABLES, Database, insert_rows, is_transient, wake_after_commit
+from services.chassis.metrics import counter, histogram
+from services.chassis.shown import Scalar
 from services.chassis.tasks import end
 from services.chassis.telemetry import inject_traceparent, logger, span_from
+from services.chassis.tracing import LONGEST_WAIT_SECONDS
 
 log = logger(__name__)
+
+DUE_SECONDS = histogram("jikimi_due_seconds", "How long does due work take, by kind?", "kind")
+DUE_LATE = histogram("jikimi_due_late_seconds", "How much later than its time is due work begun, by kind?", "kind")
+DUE_FAILED = counter("jikimi_due_failed_total", "Which due work fails, by kind and reason?", "kind", "reason")
 
 LEASE = timedelta(seconds=20)
 """A row whose worker died is taken again after this; in real time, not by the movable clock."""
@@ -219,8 +227,16 @@ class DueWorker:
                 log.warning("due_row_unreachable", kind=item.kind, error=type(error).__name__)
 
     async def _run_handler(self, item: DueItem) -> None:
+        late = max(0.0, (self._clock.now() - item.due_time).total_seconds())
+        DUE_LATE.observe(late, item.kind)
+        about: dict[str, Scalar] = {"entity_id": item.entity_id, "late_ms": round(late * 1000)}
+        # The clock of business may be moved, that of spans is not: what is very late by the one was moved.
+        ready_at = time.time() - late if late < LONGEST_WAIT_SECONDS else None
         try:
-            with span_from(item.traceparent, f"due {item.kind.lower()}"):
+            with (
+                span_from(item.traceparent, f"due {item.kind.lower()}", about, ready_at=ready_at),
+                DUE_SECONDS.timed(item.kind),
+            ):
                 await self._handlers[item.kind](item)
         except Exception as error:
             await self._failed(item, error)
@@ -239,6 +255,7 @@ class DueWorker:
         reason = dead_letters.reason_of(error)
         transient = is_transient(error)
         attempts = min(item.attempts + 1, MAX_ATTEMPTS - 1) if transient else item.attempts + 1
+        DUE_FAILED.add(item.kind, reason)
         log.warning("due_job_failed", kind=item.kind, attempt=attempts, reason=reason, error=error)
         async with self._database.begin() as session:
             if attempts >= MAX_ATTEMPTS:

@@ -28,6 +28,14 @@ def uuid7() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def created_at(value: str) -> float:
+    """When an id of `uuid7` was made, seconds since the epoch; 0.0 for another id."""
+    try:
+        return int(value[:8] + value[9:13], 16) / 1000 if value[14:15] == "7" else 0.0
+    except ValueError:
+        return 0.0
+
+
 def parse_uuid(value: str, field: str) -> str:
     """The id in its one spelling (lower case, hyphens). Raises InvalidInput naming `field`, never the value.
     """

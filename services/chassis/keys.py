@@ -4,13 +4,16 @@ Each owner has one data key per service, kept outside the database and its backu
 To destroy the key is to erase what it sealed, in every backup too. A tombstone under a keyed name stays, so
 that the key is never made anew and nobody can list who was erased.
 
-Master key file: one key of 32 bytes in hex a line; the first wraps, all unwrap (that is how it is rotated).
+Master key file: one key of 32 bytes in hex a line; the first wraps, all unwrap (that is how it is rotated, see
+`key_rotation.py`). A process that runs notices a change of the file.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +35,7 @@ SEAL_OVERHEAD = 1 + NONCE_BYTES + 16
 _VERSION = b"\x01"
 _KEY_ID_BYTES = 8
 _CACHE_SIZE = 4096
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class Unsealable(Exception):
@@ -61,7 +65,9 @@ class KeyStore(Protocol):
         """
 
     def destroy(self, owner: str) -> None:
-        """Ends the key for ever and leaves a tombstone; harmless to repeat or without a key."""
+        """Ends the key for ever and leaves a tombstone; harmless to repeat or without a key. The tombstone of an owner
+        written `kind:name` tells the kind: a copy of the store that is put back may then tell a key that was used up
+        from a person who was erased."""
 
     def destroyed(self, owner: str) -> bool:
         """Whether `destroy` was called for this owner."""
@@ -76,7 +82,7 @@ class FileKeyStore:
 
     def __init__(self, folder: Path, master_key_file: Path, cache_size: int = _CACHE_SIZE) -> None:
         """Raises ValueError when the master key file is not one, OSError when it is missing."""
-        self._masters = _read_master_keys(master_key_file)
+        self._masters = MasterKeys(master_key_file)
         self._keys = folder / "keys"
         self._tombstones = folder / "tombstones"
         for part in (self._keys, self._tombstones):
@@ -117,7 +123,7 @@ class FileKeyStore:
         """See KeyStore. Durable when it returns."""
         name = self._name(owner)
         # The tombstone comes first: a crash in between must not leave a key that can be used or made anew.
-        self._write(self._tombstones, name, b"")
+        self._write(self._tombstones, name, _kind_of(owner))
         self._cache.pop(name, None)
         file = self._file(self._keys, name)
         file.unlink(missing_ok=True)
@@ -155,14 +161,74 @@ class FileKeyStore:
         return folder / name[:2] / name
 
     def _wrap(self, name: str, key: bytes) -> bytes:
-        key_id, master = next(iter(self._masters.items()))
-        return key_id + seal(master, key, name.encode())
+        return self._masters.wrap(name, key)
 
     def _unwrap(self, name: str, wrapped: bytes) -> bytes:
-        master = self._masters.get(wrapped[:_KEY_ID_BYTES])
+        return self._masters.unwrap(name, wrapped)
+
+
+class MasterKeys:
+    """The keys of a master key file as it is now: a look at its time before each use, some microseconds."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises ValueError when the file is not one, OSError when it is missing."""
+        self._file = file
+        self._stamp = _stamp(file)
+        self._keys = read_master_keys(file)
+
+    def __repr__(self) -> str:
+        return f"MasterKeys({len(self._keys)})"
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids, hexadecimal; the first is of the key that wraps."""
+        return [key_id.hex() for key_id in self._current()]
+
+    def wrap(self, name: str, key: bytes) -> bytes:
+        """A data key as it is stored under a name."""
+        key_id, master = next(iter(self._current().items()))
+        return key_id + seal(master, key, name.encode())
+
+    def unwrap(self, name: str, wrapped: bytes) -> bytes:
+        """The data key. Raises MasterKeyMismatch, Unsealable."""
+        master = self._current().get(wrapped[:_KEY_ID_BYTES])
         if master is None:
             raise MasterKeyMismatch("a data key was wrapped by another master key")
         return unseal(master, wrapped[_KEY_ID_BYTES:], name.encode())
+
+    def _current(self) -> dict[bytes, bytes]:
+        stamp = _stamp(self._file)
+        if stamp != self._stamp:
+            self._keys, self._stamp = read_master_keys(self._file), stamp
+        return self._keys
+
+
+def wrapped_by(wrapped: bytes) -> str:
+    """Id, hexadecimal, of the master key that wrapped a stored data key."""
+    return wrapped[:_KEY_ID_BYTES].hex()
+
+
+def tombstones(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The tombstones of a key store: (name, kind). A name is a keyed hash; the kind is what stands before the colon in
+    the name of an owner that is nobody, such as b"spool", and empty for a person."""
+    for file in sorted((folder / "tombstones").glob("??/*")):
+        if not file.name.startswith("."):
+            yield file.name, file.read_bytes()
+
+
+def bury(folder: Path, name: str, kind: bytes = b"") -> bool:
+    """Sets a tombstone that another copy of the store has, and ends the key of that name if it is here: who was erased
+    stays erased. Returns whether there was a key. Harmless to repeat."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("this is not the name of a tombstone")
+    tombstone, key = (folder / part / name[:2] / name for part in ("tombstones", "keys"))
+    make_folder(tombstone.parent)
+    write_once(tombstone, kind)
+    if not key.exists():
+        return False
+    key.unlink()
+    sync_folder(key.parent)
+    return True
 
 
 def create_master_key(file: Path) -> None:
@@ -214,7 +280,14 @@ def keyed_hash(pepper: bytes, *parts: str | bytes) -> bytes:
     return digest.digest()
 
 
-def _read_master_keys(file: Path) -> dict[bytes, bytes]:
+def _kind_of(owner: str) -> bytes:
+    """What stands before the colon: the owner is a thing. People are named by bare ids."""
+    kind, colon, _ = owner.partition(":")
+    return kind.encode() if colon else b""
+
+
+def read_master_keys(file: Path) -> dict[bytes, bytes]:
+    """The keys of a master key file by their ids, in their order. Raises ValueError, OSError."""
     try:
         keys = [bytes.fromhex(line) for line in file.read_text(encoding="ascii").split()]
     except ValueError:
@@ -222,3 +295,9 @@ def _read_master_keys(file: Path) -> dict[bytes, bytes]:
     if not keys or any(len(key) != KEY_BYTES for key in keys):
         raise ValueError("the master key file does not hold keys of 32 bytes in hex")
     return {blake2b(key, digest_size=_KEY_ID_BYTES, person=b"master-key-id").digest(): key for key in keys}
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Changes with the file: a file that is replaced is another one."""
+    status = file.stat()
+    return status.st_ino, status.st_mtime_ns

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,10 +39,17 @@ from misuse.log.v1.record_pb2 import LogRecord
 from services.chassis.broker import Broker, Envelope
 from services.chassis.database import TABLES, Database, add_later, is_transient
 from services.chassis.errors import OutOfRange
-from services.chassis.ids import uuid7
+from services.chassis.ids import created_at, uuid7
+from services.chassis.metrics import histogram, stage
 from services.chassis.telemetry import inject_traceparent, logger
+from services.chassis.tracing import tell_case
 
 log = logger(__name__)
+
+PUBLISH_DELAY = histogram(
+    "jikimi_publish_delay_seconds",
+    "How long does an event wait in the outbox, from its commit until the broker has it? (the oldest of each round)",
+)
 
 KEPT = timedelta(days=14)
 """How long published rows can be asked for again."""
@@ -109,10 +117,12 @@ _UNPUBLISHED = text(
     ORDER BY o.partition, o.position
     """
 )
+# Not waited for until it is on the disk: lost with the server, it has rows published again, which does no harm.
 _PUBLISHED = text(
     """
     UPDATE outbox_head h SET published = greatest(h.published, n.position)
-    FROM unnest(CAST(:partitions AS int[]), CAST(:positions AS bigint[])) AS n(partition, position)
+    FROM unnest(CAST(:partitions AS int[]), CAST(:positions AS bigint[])) AS n(partition, position),
+         set_config('synchronous_commit', 'off', true)
     WHERE h.partition = n.partition
     """
 )
@@ -151,6 +161,7 @@ class Outbox:
         """Adds an event. `key` is the subscriber id, or the entity's id where there is no subscriber: events of
         one key keep their order. `traceparent` names the cause; None takes the current span. Raises ValueError
         for a message that the broker would not take."""
+        _tell_case(message, traceparent)
         payload = message.SerializeToString(deterministic=True)
         if len(payload) > MAX_PAYLOAD:
             raise ValueError("an event is larger than the broker takes")
@@ -240,7 +251,9 @@ class Relay:
         rows = (await connection.execute(_UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
         if not rows:
             return 0
-        await self._broker.publish(self._service, [_envelope(self._service, row) for row in rows])
+        with stage("publish"):
+            await self._broker.publish(self._service, [_envelope(self._service, row) for row in rows])
+        PUBLISH_DELAY.observe(max(0.0, time.time() - min(created_at(row.event_id) for row in rows)))
         heads: dict[int, int] = {}
         for row in rows:
             heads[row.partition] = max(heads.get(row.partition, 0), row.position)
@@ -302,6 +315,13 @@ async def _stamped(connection: AsyncConnection, partition: int, position: int) -
     rows = (await connection.execute(query)).all()
     await connection.commit()
     return rows
+
+
+def _tell_case(message: Message, traceparent: str | None) -> None:
+    """What a hop writes says which case it is about."""
+    case_ids = message.case_ids if isinstance(message, LogRecord) else (getattr(message, "case_id", ""),)
+    if case_ids and case_ids[0]:
+        tell_case(case_ids[0], traceparent)
 
 
 def _envelope(service: str, row: Any) -> Envelope:

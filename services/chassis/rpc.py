@@ -56,12 +56,13 @@ CHANNEL_OPTIONS = (
 class Peers:
     """The other services, as this one sees them. One channel a peer, opened at the first call."""
 
-    def __init__(self, config: Config, issuer: Issuer) -> None:
+    def __init__(self, config: Config, issuer: Callable[[], Issuer]) -> None:
+        """`issuer` is asked before each call, since keys change while services run."""
         self._config = config
         self._issuer = issuer
         self._role = Role.Value(f"ROLE_SERVICE_{config.service.upper()}")
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._tokens: dict[tuple[str, Purpose.ValueType], tuple[str, float]] = {}
+        self._tokens: dict[tuple[str, Purpose.ValueType], tuple[str, float, Issuer]] = {}
 
     def stub(
         self, service: str, stub_class: Callable[[grpc.aio.Channel], Stub], purpose: Purpose.ValueType
@@ -91,12 +92,12 @@ class Peers:
         return [*metadata, ("traceparent", traceparent)] if traceparent else metadata
 
     def _token(self, service: str, purpose: Purpose.ValueType) -> str:
-        token, renew = self._tokens.get((service, purpose), ("", 0.0))
-        now = time.monotonic()
-        if now >= renew:
+        issuer, now = self._issuer(), time.monotonic()
+        token, renew, signed_by = self._tokens.get((service, purpose), ("", 0.0, None))
+        if now >= renew or signed_by is not issuer:
             subject = f"service:{self._config.service}"
-            token = self._issuer.issue(subject, self._role, purpose, service, TOKEN_SECONDS)
-            self._tokens[service, purpose] = (token, now + TOKEN_SECONDS / 2)
+            token = issuer.issue(subject, self._role, purpose, service, TOKEN_SECONDS)
+            self._tokens[service, purpose] = (token, now + TOKEN_SECONDS / 2, issuer)
         return token
 
 

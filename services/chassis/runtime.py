@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from misuse.common.v1.access_pb2 import Purpose
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
+from services.chassis.backlog import Backlog, Look
 from services.chassis.broker import Broker
 from services.chassis.bus import Consumer, Handler
 from services.chassis.clock import Clock, SystemClock
@@ -36,9 +37,11 @@ from services.chassis.server import Background, serve
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
 from services.chassis.tls import client_context
-from services.chassis.tokens import Issuer
+from services.chassis.tokens import IssuerFile
 
 Loop = Callable[[], Awaitable[None]]
+START_SECONDS = 60.0
+"""How long a service that starts waits for its database and the broker."""
 
 
 @dataclass
@@ -55,15 +58,19 @@ class Runtime:
     peers: Peers
     loops: list[Loop] = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    """What else is counted of this service's backlog."""
 
     @classmethod
     async def open(cls, config: Config) -> Runtime:
-        """Connects. Raises OSError or the driver's errors when the database or the broker is not there."""
+        """Connects, waiting for database and broker as long as a start may take. Raises their drivers' errors when they
+        are not there by then, or refuse."""
         telemetry = Telemetry.start(config)
         database = Database(config.database_url)
         tls = client_context(config.tls_dir)
         broker = Broker(config.nats_url, config.service, tls=tls, replicas=config.stream_replicas)
-        await broker.connect()
+        await once_there(database.ping)
+        await once_there(broker.connect)
         clock = SystemClock(config.clock_file)
         return cls(
             config=config,
@@ -73,7 +80,7 @@ class Runtime:
             broker=broker,
             outbox=Outbox(config.service, config.partitions, pepper(config.keys_dir, "outbox")),
             keys=FileKeyStore(config.keys_dir, config.master_key_file),
-            peers=Peers(config, Issuer.from_file(config.service_key_file)),
+            peers=Peers(config, IssuerFile(config.service_key_file).current),
             loops=[
                 Relay(database, broker, config.service, config.partitions).run,
                 partial(_forget_requests, database, clock),
@@ -81,9 +88,15 @@ class Runtime:
         )
 
     def consume(
-        self, publisher: str, handlers: Mapping[type[Message], Handler], *, yields_to: Consumer | None = None
+        self,
+        publisher: str,
+        handlers: Mapping[type[Message], Handler],
+        *,
+        yields_to: Consumer | None = None,
+        gathers: bool | None = None,
     ) -> Consumer:
-        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load."""
+        """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load, `gathers` says
+        that nobody waits for what it does."""
         consumer = Consumer(
             self.database,
             self.broker,
@@ -93,6 +106,7 @@ class Runtime:
             service=self.config.service,
             partitions=self.config.partitions,
             yields_to=yields_to,
+            gathers=gathers,
         )
         self.consumers.append(consumer)
         self.loops.append(consumer.run)
@@ -121,6 +135,9 @@ class Runtime:
         ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index, rules)
 
         self.loops.append(partial(self._tell_rules, rules))
+        if self.config.metrics_port:
+            backlog = Backlog(self.database, self.clock, self.consumers, self.looks)
+            self.loops += [backlog.run, backlog.watch_loop]
 
         def register_all(server: grpc.aio.Server) -> None:
             register(server)
@@ -185,6 +202,20 @@ class Runtime:
                 raise Unavailable("REPUBLISH_FAILED", "The publisher did not publish again.") from unwrap(error)
 
         return ask
+
+
+async def once_there(reach: Callable[[], Awaitable[None]]) -> None:
+    """Services and servers start side by side, on one machine as in a cluster: who comes first waits."""
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while True:
+        try:
+            await reach()
+            return
+        except Exception as error:
+            passes = is_transient(error) or Broker.is_trouble(error)
+            if not passes or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def _forget_requests(database: Database, clock: Clock) -> None:

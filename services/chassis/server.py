@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -27,8 +27,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[i
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
-from opentelemetry import metrics
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from sqlalchemy.exc import DBAPIError
 
 from misuse.common.v1.access_pb2 import AccessRule
@@ -37,13 +36,21 @@ from services.chassis.access import authorise, is_exempt, rule_of
 from services.chassis.config import Config, ConfigError
 from services.chassis.database import is_transient
 from services.chassis.errors import ServiceError
+from services.chassis.metrics import histogram
 from services.chassis.reads import Readings, Watch, is_noted
 from services.chassis.tasks import end
-from services.chassis.telemetry import STAGE_EDGES_S, Telemetry, logger, meter, span_from
+from services.chassis.telemetry import Telemetry, logger, span_from
 from services.chassis.tls import add_port, until_renewed
 from services.chassis.tokens import Actor, Verifier, acting
 
 log = logger(__name__)
+
+RPC_SECONDS = histogram(
+    "jikimi_rpc_server_seconds",
+    "How many calls come, how do they end, how long do they take from the first byte to the status?",
+    "method",
+    "code",
+)
 
 UNARY_SECONDS_AT_MOST = 300.0
 """Longest answer to a single call whatever the caller's deadline."""
@@ -352,8 +359,9 @@ class _Guard(grpc.aio.ServerInterceptor):
         start = time.perf_counter()
         outcome = "OK"
         token, traceparent = _credentials(context)
+        span: Span = INVALID_SPAN
         try:
-            with span_from(traceparent, method.removeprefix("/"), kind=SpanKind.SERVER):
+            with span_from(traceparent, method.removeprefix("/"), kind=SpanKind.SERVER) as span:
                 actor = self._verifier.verify(token, self._service, datetime.now(UTC))
                 authorise(actor, rule)
                 with acting(actor):
@@ -369,7 +377,7 @@ class _Guard(grpc.aio.ServerInterceptor):
             outcome = known.status
             await context.abort_with_status(to_status(known, self._service))
         finally:
-            _rpc_histogram().record(time.perf_counter() - start, {"method": method, "code": outcome})
+            RPC_SECONDS.observe(time.perf_counter() - start, method, outcome, span=span)
 
 
 class _OpenStream:
@@ -557,13 +565,3 @@ def _details(error: ServiceError, service: str) -> list[Message]:
         retry.retry_delay.FromMilliseconds(error.retry_after_ms)
         details.append(retry)
     return details
-
-
-@cache
-def _rpc_histogram() -> metrics.Histogram:
-    return meter().create_histogram(
-        "jikimi_rpc_server_seconds",
-        unit="s",
-        description="Time from the first byte of a call to its status, by method and status.",
-        explicit_bucket_boundaries_advisory=STAGE_EDGES_S,
-    )

@@ -128,6 +128,27 @@ class Issuer:
         return f"{_encode(body)}.{_encode(self._key.sign(body).signature)}"
 
 
+class IssuerFile:
+    """Signs tokens with the key that a private key file holds now: a look at its time before each."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises OSError, ValueError for a file that is not a key."""
+        self._file = file
+        self._stamp = self._look()
+        self._issuer = Issuer.from_file(file)
+
+    def current(self) -> Issuer:
+        """The issuer of now; the same object until the file changes."""
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._issuer, self._stamp = Issuer.from_file(self._file), stamp
+        return self._issuer
+
+    def _look(self) -> tuple[int, int]:
+        status = self._file.stat()
+        return status.st_ino, status.st_mtime_ns
+
+
 @dataclass(frozen=True, slots=True)
 class _PublicKey:
     key: VerifyKey
@@ -162,6 +183,11 @@ class Verifier:
     def _open(self, token: str) -> Actor:
         body, signature, claims = _parse(token)
         public = self._keys.get(claims.key_id)
+        if public is None:
+            # A key that was made a moment ago: one look at the folder's time, whatever the interval.
+            self._next_look = 0.0
+            self._look_for_new_keys()
+            public = self._keys.get(claims.key_id)
         if public is None:
             raise _refusal("TOKEN_KEY_UNKNOWN", "The token's key is not known here.")
         try:

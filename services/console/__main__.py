@@ -13,13 +13,16 @@ import grpclib
 
 from services.console import (
     approval_commands,
+    backup_commands,
     case_commands,
     commands,
+    key_commands,
     removal_commands,
     report_commands,
     review_commands,
     rights_commands,
     sample_commands,
+    trace_commands,
     upload_commands,
 )
 from services.console.client import reason_of
@@ -90,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     _operations(nouns)
     _rights(nouns)
     _approvals(nouns)
+    _backups(nouns)
+    _keys(nouns)
     return parser
 
 
@@ -279,6 +284,7 @@ def _operations(nouns: Nouns) -> None:
     _overrides(verbs)
     _samples(verbs)
 
+    _verb_of_trace(nouns)
     verbs = _noun(nouns, "dlq", "dead letters")
     listing = _verb(verbs, "list", commands.dlq_list, "what was rejected, in every service")
     listing.add_argument("--service", default="")
@@ -296,6 +302,12 @@ def _operations(nouns: Nouns) -> None:
     issue.add_argument("role", help="such as OPERATOR")
     issue.add_argument("purpose", help="such as CASE_HANDLING")
     issue.add_argument("audience", help="service the token is for")
+
+
+def _verb_of_trace(nouns: Nouns) -> None:
+    trace = _verb(nouns, "trace", trace_commands.trace, "where the time of a case went; without one the slowest lately")
+    trace.add_argument("case", nargs="?", default="", help="case, request or trace id")
+    trace.add_argument("--html", default="", help="save it as one page, Korean and English")
 
 
 def _rights(nouns: Nouns) -> None:
@@ -333,6 +345,39 @@ def _approvals(nouns: Nouns) -> None:
     for verb in (propose, approve, reject, listing):
         _somebody(verb)
         verb.add_argument("--role", choices=sorted(approval_commands.PURPOSES), default="OPERATOR")
+
+
+def _backups(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "backup", "save the system and bring it back")
+    key = _verb(verbs, "key", backup_commands.backup_key, "make the recovery key that opens key archives")
+    key.add_argument("file", help="new file for it; to be taken off this machine")
+    create = _verb(verbs, "create", backup_commands.backup_create, "save the running system: data and keys, apart")
+    create.add_argument("folder", help="for the data")
+    create.add_argument("--keys", default="", help="for the key archive (default: FOLDER.keys)")
+    copied = _verb(verbs, "tombstones", backup_commands.backup_tombstones, "copy tombstones that came since")
+    copied.add_argument("folder", help="where the key archive is kept")
+    verify = _verb(verbs, "verify", backup_commands.backup_verify, "is a backup whole?")
+    verify.add_argument("folder")
+    verify.add_argument("--keys", default="", help="folder of its key archive")
+    restore = _verb(verbs, "restore", backup_commands.backup_restore, "bring a backup back; exit 1: a check failed")
+    restore.add_argument("folder")
+    restore.add_argument("--keys", default="", help="folder of its key archive, where this home lost its keys")
+    restore.add_argument("--recovery-key", default="", help="file that opens the key archive")
+    restore.add_argument("--tombstones", action="append", default=[], help="newer copy of tombstones; may be repeated")
+    restore.add_argument("--replace", action="store_true", help="put the database aside that is there")
+    restore.add_argument("--stay-down", action="store_true", help="do not start the system and check it")
+    _verb(verbs, "check", backup_commands.backup_check, "has the bus caught up, do all logs verify? exit 1: no")
+
+
+def _keys(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "keys", "keys of the system, and how they give way to new ones")
+    _verb(verbs, "list", key_commands.keys_list, "key ids and how much hangs on them")
+    families = "issuer, a service, grants, case-evidence, case-time, gate-heads, nats, master, master:SERVICE"
+    rotate = _verb(verbs, "rotate", key_commands.keys_rotate, "bring a new key into use; run again, it goes on")
+    rotate.add_argument("family", help=families)
+    retire = _verb(verbs, "retire", key_commands.keys_retire, "make old keys unusable")
+    retire.add_argument("family", help=families)
+    retire.add_argument("--at-once", action="store_true", help="also where what they signed may be alive: stolen keys")
 
 
 def _overrides(verbs: Nouns) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pwd
 import secrets
@@ -30,8 +31,9 @@ STOP_SECONDS = 20.0
 NATS_USERS = (*SERVICES, "ops")
 
 HBA = """\
-# Passwords only, loopback only.
+# Passwords only, loopback only; the administrator may copy the whole cluster (backups).
 host all all 127.0.0.1/32 scram-sha-256
+host replication admin 127.0.0.1/32 scram-sha-256
 """
 
 # Errors are logged without the statement, its parameters and the DETAIL line: these quote what people wrote.
@@ -76,10 +78,10 @@ authorization {{
 # history.
 NATS_SERVICE = """\
     {{ user: "{user}", password: "{password}", permissions: {{
-        publish: {{ allow: ["{user}.v1.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "_INBOX.>"],
+        publish: {{ allow: ["{service}.v1.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "_INBOX.>"],
                    deny: ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>"]
                    }}
-        subscribe: {{ allow: ["_INBOX.>", "{user}.v1.>"] }} }} }}"""
+        subscribe: {{ allow: ["_INBOX.>", "{service}.v1.>"] }} }} }}"""
 NATS_OPS = """\
     {{ user: "{user}", password: "{password}" }}"""
 
@@ -434,6 +436,49 @@ class Postgres:
         stop_process(self.pid(), signal.SIGINT, signal.SIGQUIT)
         collect(self.process)
 
+    def start_base_backup(self, folder: Path) -> subprocess.Popen[bytes]:
+        """Start copying the running cluster, all databases as of one moment, into an empty folder: base.tar.gz,
+        pg_wal.tar.gz, backup_manifest. Progress and errors go to the process's stderr."""
+        return subprocess.Popen(
+            [
+                str(self.programs() / "pg_basebackup"),
+                *("-h", "127.0.0.1", "-p", str(self.home.ports()["postgres"]), "-U", "admin", "-w"),
+                *("-D", str(folder), "--format=tar", "--compress=client-gzip:1", "--wal-method=stream"),
+                *("--checkpoint=fast", "--manifest-checksums=SHA256", "--progress"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={
+                "PGPASSWORD": self.home.secret("postgres-admin"),
+                "PATH": os.environ.get("PATH", ""),
+                "LC_ALL": "C",
+            },
+        )
+
+    def adopt(self, fill: Callable[[Path], None]) -> None:
+        """Make the cluster of the files that `fill` lays into an empty folder. A crash in between leaves no cluster.
+        Raises HomeUnusable where there is one."""
+        self.home.create()
+        self._make_place()
+        if self.data.exists():
+            raise HomeUnusable(f"There is a database in {self.data}.")
+        self.account = self._choose_account()
+        fresh = self.data.with_name("data.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        fill(fresh)
+        self.account.own(fresh, *fresh.rglob("*"))
+        fresh.rename(self.data)
+
+    def put_aside(self) -> Path | None:
+        """Rename the data folder of a cluster that does not run; returns its new place, None where there is none."""
+        if not self.data.exists():
+            return None
+        aside = self.data.with_name(f"data.replaced-{time.time_ns()}")
+        self.data.rename(aside)
+        return aside
+
     def url(self, service: str, database: str | None = None) -> str:
         """SQLAlchemy URL of a service's database. Contains the password."""
         password, port = self.home.secret(f"postgres-{service}"), self.home.ports()["postgres"]
@@ -465,8 +510,11 @@ class Nats:
         self.home.create()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         users = [
-            (NATS_OPS if user == "ops" else NATS_SERVICE).format(user=user, password=self.home.secret(f"nats-{user}"))
-            for user in NATS_USERS
+            (NATS_OPS if service == "ops" else NATS_SERVICE).format(
+                user=user, service=service, password=self.home.secret(f"nats-{user}")
+            )
+            for service in NATS_USERS
+            for user in self.users(service)
         ]
         text = NATS_CONF.format(port=self.home.ports()["nats"], store=self.folder / "store", users="\n".join(users))
         write_private(self.folder / "nats.conf", text.encode())
@@ -517,6 +565,32 @@ class Nats:
         stop_process(self.pid(), signal.SIGTERM)
         collect(self.process)
 
-    def url(self, user: str) -> str:
+    def users(self, service: str) -> list[str]:
+        """The broker's users of a service, or of "ops": the newest first, which is the one to be."""
+        generations = self._generations() if service in SERVICES else [1]
+        return [service if number == 1 else f"{service}-{number}" for number in generations]
+
+    def add_users(self) -> str:
+        """Give each service a further user, beside the old one, while the server runs; returns the new suffix."""
+        generations = self._generations()
+        self._set_generations([generations[0] + 1, *generations])
+        return self.users("case")[0]
+
+    def retire_users(self) -> None:
+        """Leave each service its newest user alone. Connections of the others end at once."""
+        self._set_generations(self._generations()[:1])
+
+    def _generations(self) -> list[int]:
+        file = self.folder / "generations.json"
+        return [int(number) for number in json.loads(file.read_text())] if file.exists() else [1]
+
+    def _set_generations(self, generations: list[int]) -> None:
+        write_private(self.folder / "generations.json", json.dumps(generations).encode())
+        self.prepare()
+        if (number := self.pid()) is not None:
+            os.kill(number, signal.SIGHUP)  # nats-server reads its users anew and keeps the others' connections
+
+    def url(self, service: str) -> str:
         """Connection URL of a service or of "ops", who may do everything. Contains the password."""
+        user = self.users(service)[0]
         return f"nats://{user}:{self.home.secret(f'nats-{user}')}@127.0.0.1:{self.home.ports()['nats']}"

@@ -32,6 +32,8 @@ PORT_NAMES = (
     *(f"{service}-metrics" for service in SERVICES),
     "platforms-http",
     "platforms-smtp",
+    "spans",
+    "prometheus",
 )
 LOWEST_PORT = 20_000
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

@@ -9,6 +9,7 @@ finish their work.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -30,6 +32,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.chassis.keys import create_master_key
 from services.chassis.tokens import create_key_pair
+from services.console import observe
 from services.console.embedded import Nats, Postgres, alive, stop_process, wait_until
 from services.console.home import PORT_NAMES, SERVICES, Home, HomeUnusable, is_free, write_private
 
@@ -41,8 +44,12 @@ DRAIN_SECONDS = 15.0
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
 STABLE_SECONDS = 30.0
 LOG_BYTES, LOG_COPIES = 16 * 1024 * 1024, 3
+STEPS_BACK = {"removal": 5, "gate": 5}
+"""How far services step back behind others on one machine: a removal has hours, and nobody waits for a record."""
 FAILURES_THAT_END_UP = 4
 ANOTHER_RUNS = 75
+RESTORE_NOTE = "restore.json"
+"""Lies in a home while a backup comes back: half of it must not run."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +111,19 @@ class Watched:
 
 @dataclass
 class Supervisor:
-    """Keeps groups of programs running; a group starts when all before it are ready."""
+    """Keeps groups of programs running; a group starts when all before it are ready, or, where it `waits` for nothing,
+    at once. They stop in reverse."""
 
     home: Home
     groups: Sequence[Sequence[Program]]
     before_group: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    waits: bool = True
     watched: list[Watched] = field(default_factory=list)
     state: str = "starting"
     reason: str = ""
     asked_to_stop: bool = False
+    owner: int | None = None
+    """Process for which the system runs; when it is gone, however it ended, the system stops."""
 
     def ask_to_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Signal handler: the loop ends at its next turn."""
@@ -123,6 +134,7 @@ class Supervisor:
         try:
             for number, group in enumerate(self.groups):
                 self._start_group(number, group)
+            self._wait_for(self.watched)
             self._publish("ready")
             while not self.asked_to_stop:
                 self._turn()
@@ -137,17 +149,24 @@ class Supervisor:
     def _start_group(self, number: int, group: Sequence[Program]) -> None:
         if self.asked_to_stop:
             return
-        self.before_group.get(number, lambda: None)()
+        if self.waits:
+            self.before_group.get(number, lambda: None)()
         fresh = [Watched(program) for program in group]
         self.watched += fresh
         for one in fresh:
             one.start(time.monotonic())
         self._publish("starting")
-        while not self.asked_to_stop and any(one.state != "ready" for one in fresh):
+        if self.waits:
+            self._wait_for(fresh)
+
+    def _wait_for(self, awaited: Sequence[Watched]) -> None:
+        while not self.asked_to_stop and any(one.state != "ready" for one in awaited):
             self._turn()
 
     def _turn(self) -> None:
-        """One round: look at every program, bound the logs, sleep a moment."""
+        """One round: look at every program and at the owner, bound the logs, sleep a moment."""
+        if self.owner is not None and not alive(self.owner):
+            self.asked_to_stop = True
         if any([one.look(time.monotonic()) for one in self.watched]):
             started = self.state != "starting"
             all_ready = all(one.state == "ready" for one in self.watched)
@@ -179,6 +198,7 @@ class Supervisor:
             "home": str(self.home.path),
             "ports": self.home.ports(),
             "demo": is_demo(),
+            "observed": observe.is_on(),
             "profile": "test" if is_demo() else os.environ.get("JIKIMI_PROFILE") or "production",
             "children": children,
         }
@@ -247,6 +267,8 @@ def service_environment(home: Home, service: str, environ: Mapping[str, str] = o
             "JIKIMI_REMOVAL_SEND": "on",
             "JIKIMI_REMOVAL_ENDPOINTS": str(home.path / "platforms" / "endpoints.json"),
         }
+    if observe.is_on(environ) and not environ.get("JIKIMI_OTLP_ENDPOINT"):
+        private["JIKIMI_OTLP_ENDPOINT"] = observe.endpoint(home)
     if "test" in (environ.get("JIKIMI_PROFILE"), private.get("JIKIMI_PROFILE")):
         private["JIKIMI_CLOCK_FILE"] = environ.get("JIKIMI_CLOCK_FILE") or str(home.path / "clock")
     return {**environ, **private}
@@ -279,10 +301,20 @@ def platforms(home: Home) -> Program:
     return Program("platforms", spawn, lambda: not is_free(http) and not is_free(smtp))
 
 
+def watchers(home: Home) -> list[Program]:
+    """What watches the system: the receiver of spans, and Prometheus where it is installed."""
+    programs = [Program("spans", lambda: observe.spawn_receiver(home), observe.serves(home, "spans"))]
+    found = observe.program_of_prometheus("prometheus")
+    if found is not None:
+        spawn = partial(observe.spawn_prometheus, home, found)
+        programs.append(Program("prometheus", spawn, observe.serves(home, "prometheus")))
+    return programs
+
+
 def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes]:
     """Start `python -m services.<service> <verb>`; its words go to logs/<service>.jsonl."""
     with (home.logs / f"{service}.jsonl").open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", f"services.{service}", verb],
             cwd=ROOT,
             env=service_environment(home, service),
@@ -291,19 +323,36 @@ def spawn_service(home: Home, service: str, verb: str) -> subprocess.Popen[bytes
             stderr=log,
             start_new_session=True,
         )
+    step_back(process, STEPS_BACK.get(service, 0))
+    return process
+
+
+def step_back(process: subprocess.Popen[bytes], steps: int) -> None:
+    """Lets a process step back behind others (nice) where processors are short; one that is gone already is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + steps)
 
 
 def migrate(home: Home, services: Sequence[str]) -> None:
     """Bring every service's database to today's schema. Raises HomeUnusable naming the service and its
     log."""
-    stamp = home.path / "schema.json"
-    done: dict[str, str] = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
-    wanted = {service: schema_digest(service) for service in services}
-    behind = [service for service in services if done.get(service) != wanted[service]]
-    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind]:
+    for service, process in [(service, spawn_service(home, service, "migrate")) for service in behind(home, services)]:
         if process.wait() != 0:
             raise HomeUnusable(f"The migration of {service} failed; see {home.logs / f'{service}.jsonl'}")
-    write_private(stamp, json.dumps(done | wanted).encode())
+    now = {service: schema_digest(service) for service in services}
+    write_private(home.path / "schema.json", json.dumps(schemas(home) | now).encode())
+
+
+def schemas(home: Home) -> dict[str, str]:
+    """The digest of the revisions that each service's database of this home has had."""
+    stamp = home.path / "schema.json"
+    return dict(json.loads(stamp.read_text(encoding="utf-8"))) if stamp.exists() else {}
+
+
+def behind(home: Home, services: Sequence[str]) -> list[str]:
+    """The services whose database lacks revisions."""
+    done = schemas(home)
+    return [service for service in services if done.get(service) != schema_digest(service)]
 
 
 def schema_digest(service: str) -> str:
@@ -364,10 +413,13 @@ def whole_system(home: Home) -> Supervisor:
                 Program("postgres", spawn_postgres, postgres.ready, signal.SIGINT),
                 Program("nats", spawn_nats, nats.ready),
                 *([platforms(home)] if is_demo() else []),
+                *(watchers(home) if observe.is_on() else []),
             ],
             [program(service) for service in services],
         ],
         before_group={1: before_services},
+        # Where there is nothing to migrate the services load while PostgreSQL starts, and wait for it themselves.
+        waits=bool(behind(home, services)),
     )
 
 
@@ -434,7 +486,7 @@ def stop_leftovers(home: Home) -> None:
     environment."""
     for name, child in last_status(home)["children"].items():
         pid = child["pid"]
-        if name in SERVICES and pid is not None and belongs(home, pid):
+        if name in (*SERVICES, "spans", "prometheus") and pid is not None and belongs(home, pid):
             stop_process(pid, signal.SIGTERM)
     Nats(home).stop()
     Postgres(home).stop()
@@ -455,17 +507,27 @@ def move_off_taken_ports(home: Home) -> None:
             home.replace_port(name)
 
 
+def owner_of(environ: Mapping[str, str]) -> int | None:
+    """The process that JIKIMI_OWNER_PID names: a test or a measurement, whose system ends with it even when it was
+    killed. None where nobody is named: a system that `up` started stays."""
+    named = environ.get("JIKIMI_OWNER_PID", "")
+    return int(named) if named.isascii() and named.isdecimal() else None
+
+
 def run(home: Home) -> int:
     """Supervise in the foreground until SIGTERM or Ctrl-C."""
     with sole_supervisor(home) as alone:
         if not alone:
             print(f"Another supervisor runs for {home.path}.", file=sys.stderr)
             return ANOTHER_RUNS
+        if (home.path / RESTORE_NOTE).exists():
+            raise HomeUnusable("A backup is half restored here; run the same `jikimi backup restore` again.")
         stop_leftovers(home)
         (home.path / "status.json").unlink(missing_ok=True)
         move_off_taken_ports(home)
         make_keys(home)
         system = whole_system(home)
+        system.owner = owner_of(os.environ)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, system.ask_to_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may close
@@ -477,12 +539,17 @@ def hopeless(status: Mapping[str, Any]) -> str:
     return next((name for name, child in status["children"].items() if child["restarts"] >= FAILURES_THAT_END_UP), "")
 
 
-def up(home: Home, *, demo: bool = False) -> int:
+def up(home: Home, *, demo: bool = False, observed: bool = False) -> int:
     """Start a supervisor in the background, unless one runs, and wait until everything serves.
 
-    With `demo` a system that runs without simulated platforms is stopped first and started with them.
+    With `demo` a system that runs without simulated platforms is stopped first and started with them; with `observed`
+    one that nothing watches.
     """
     home.create()
+    if observed and runs(home) and not (status := read_status(home)).get("observed"):
+        print("The system runs unwatched; starting it anew with what watches it.")
+        demo = demo or bool(status.get("demo"))
+        down(home)
     if demo and runs(home) and not read_status(home).get("demo"):
         print("The system runs without the demo's platforms; starting it anew with them.")
         down(home)
@@ -495,7 +562,12 @@ def up(home: Home, *, demo: bool = False) -> int:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "JIKIMI_HOME": str(home.path), **({"JIKIMI_DEMO": "on"} if demo else {})},
+                env={
+                    **os.environ,
+                    "JIKIMI_HOME": str(home.path),
+                    **({"JIKIMI_DEMO": "on"} if demo else {}),
+                    **({"JIKIMI_OBSERVE": "on"} if observed else {}),
+                },
             )
         wait_until(lambda: runs(home) or supervisor.poll() is not None, 20.0)
     deadline = time.monotonic() + UP_SECONDS
@@ -508,7 +580,18 @@ def up(home: Home, *, demo: bool = False) -> int:
             return 1
         time.sleep(TICK_SECONDS)
     print_status(status)
+    if observed:
+        tell_observers(home, status)
     return 0
+
+
+def tell_observers(home: Home, status: Mapping[str, Any]) -> None:
+    """Where to look."""
+    print("  Traces: jikimi trace, jikimi trace CASE [--html FILE]")
+    if "prometheus" in status["children"]:
+        print(f"  Metrics and alerts: http://127.0.0.1:{home.ports()['prometheus']}")
+    else:
+        print("  Prometheus is not here (`make prometheus`, or Debian's package); each service shows its own page.")
 
 
 def down(home: Home) -> int:
@@ -542,6 +625,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jikimi-supervisor", description=__doc__)
     parser.add_argument("verb", choices=("up", "down", "status", "run"))
     parser.add_argument("--json", action="store_true", help="status as one JSON object")
+    parser.add_argument("--observe", action="store_true", help="up: with what keeps traces and metrics")
     parser.add_argument("--demo", action="store_true", help="up: with simulated platforms, in the test profile")
     options = parser.parse_args(arguments)
     home = Home.from_env()
@@ -551,7 +635,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_status(status, as_json=options.json)
             return 0 if status["state"] == "ready" else 3
         if options.verb == "up":
-            return up(home, demo=options.demo)
+            return up(home, demo=options.demo, observed=options.observe)
         return {"down": down, "run": run}[options.verb](home)
     except HomeUnusable as error:
         print(error, file=sys.stderr)

@@ -36,7 +36,8 @@ from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.runtime import Loop, Runtime
 from services.chassis.server import run
-from services.chassis.telemetry import logger, meter
+from services.chassis.telemetry import logger
+from services.detector.adapters import backlog
 from services.detector.adapters.analysis import SignalAnalyst
 from services.detector.adapters.engines import AUTO, UnusableEngine, known_engine
 from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness
@@ -407,11 +408,12 @@ async def serve() -> None:
         runtime.consume("case", label_handlers(detector.resolving, detector.store.within), yields_to=following)
         runtime.consume("notify", notify_handlers(detector.devices, detector.store.within))
         runtime.due(detector.due_handlers())
-        publish_freshness(detector.enrolled, meter())
+        publish_freshness(detector.enrolled)
         runtime.loops += [detector.follow, detector.rebuild, detector.report, detector.sweep, detector.reembed]
         runtime.loops += _workers(detector, runtime.database, tuning.workers)
         runtime.loops += [remote.watch] if remote else []
 
+        runtime.looks.append(backlog.look)
         def ready() -> bool:
             return detector.ready() and (remote is None or remote.ready())
 

@@ -38,6 +38,8 @@ class SpooledSignal:
     spool_id: int = 0
     attempts: int = 0
     """Times that it failed by itself, or that its worker died."""
+    receive_time: datetime | None = None
+    """Real time at which it was put in; None for one that a release before put in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,9 @@ class Contents(Protocol):
     async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
         """A subscriber's contents, the first so many after an id, in order."""
 
+    async def since_each(self, after: Mapping[str, int], most: int) -> Mapping[str, list[KnownContent]]:
+        """The same for several subscribers at once; who has none is left out."""
+
     async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
         """Remembers contents."""
 
@@ -312,8 +317,8 @@ class Decisions(Protocol):
     async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
         """The decisions of a signal, at most 64."""
 
-    async def release(self, decision_id: str) -> None:
-        """Deletes the capture of a decision."""
+    async def release(self, decision_ids: Collection[str]) -> None:
+        """Deletes the captures of decisions."""
 
     async def purge(self, before: datetime) -> None:
         """Deletes decisions made before a time whose capture is released."""

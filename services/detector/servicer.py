@@ -37,11 +37,13 @@ from services.detector.translate import (
     signal_of,
     stamp,
     template_message,
+    time_of,
     watch_message,
 )
 from services.detector.translate_uploads import account_message, audit_message, check_message
 
 MOST_IN_FLIGHT = 256
+MOST_RELEASED = 256
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
 
@@ -129,7 +131,12 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
         self, request: signals.ReleaseCaptureRequest, context: Any
     ) -> signals.ReleaseCaptureResponse:
         """See the contract."""
-        await self._looking.release(parse_uuid(request.decision_id, "decision_id"))
+        further = request.further_decision_ids
+        if len(further) > MOST_RELEASED:
+            violations = [("further_decision_ids", "TOO_MANY")]
+            raise InvalidInput("TOO_MANY", "At most 256 captures are released by one call.", violations=violations)
+        asked = [("decision_id", request.decision_id), *(("further_decision_ids", each) for each in further)]
+        await self._looking.release([parse_uuid(value, field) for field, value in asked])
         return signals.ReleaseCaptureResponse()
 
 
@@ -336,7 +343,8 @@ class ChannelServicer(channels_grpc.ChannelServiceServicer):
         except ValueError:
             bad = [("channel.level", "UNKNOWN_ENUM")]
             raise InvalidInput("UNKNOWN_ENUM", "The level is not known.", violations=bad) from None
-        return channels.UpsertChannelResponse(channel=channel_message(await self._watching.put(request, wanted)))
+        stored = await self._watching.put(request, wanted, time_of(request, "require_time"))
+        return channels.UpsertChannelResponse(channel=channel_message(stored))
 
     async def PauseChannel(self, request: channels.PauseChannelRequest, context: Any) -> channels.PauseChannelResponse:
         """See the contract."""

@@ -118,7 +118,8 @@ async def serve() -> None:
     plans = load_plans(config.rules_dir)
     gate = wire(config, runtime.database, runtime.outbox, runtime.clock, gates, code_version, plans=plans)
     for publisher in PUBLISHERS:
-        runtime.consume(publisher, gate.intake.handlers_of(publisher))
+        # Records, heads, answers to erasures: nobody waits for any of them.
+        runtime.consume(publisher, gate.intake.handlers_of(publisher), gathers=True)
     await runtime.serve(gate.register)
 
 

@@ -11,6 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.errors import AlreadyExists, InvalidInput, NotFound
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger, stage
+from services.gate import operations
 from services.gate.domain.indexes import judge_index
 from services.gate.domain.junit import read_junit
 from services.gate.domain.kpis import Gates, IndexRule, Kpi, Outcome, Stage, TestKind, TestRun, test_outcome, worst
@@ -50,17 +51,27 @@ async def measure_notification_reliability(kpi: Kpi, records: Records, now: date
     since = now - timedelta(days=kpi.window_days)
     notifications = await records.notifications(since, now)
     without = await records.count("notification_delivery_log", "NO_LIVE_DEVICE", since, now)
-    measured = notification_reliability(kpi, notifications, without, now)
+    foreign = await records.foreign("notification_delivery_log", since, now)
+    measured = notification_reliability(kpi, notifications, without, now, foreign)
     return replace(measured, records={"notification_delivery_log": len(notifications)})
 
 
-MEASURES: Mapping[str, Measure] = {
+_FIGURES: Mapping[str, Measure] = {
     "FaceMatchEvalReport_v1": measure_precision,
     "FalsePositiveAnalysisReport_v1": measure_false_positives,
     "CaseLatencyReport_v1": measure_case_latency,
     "NotificationReliabilityReport_v1": measure_notification_reliability,
+    "RemovalSuccessRateReport_v1": operations.measure_removal_success,
+    "PlatformTTRReport_v1": operations.measure_time_to_removal,
+    "RepostRecurrenceReport_v1": operations.measure_recurrence,
+    "ChannelCoverageReport_v1": operations.measure_coverage,
+    "ChannelOnboardingLeadtimeReport_v1": operations.measure_onboarding,
+    "PurgeAuditReport_v1": operations.measure_purges,
+    "RightsRequestSLAReport_v1": operations.measure_rights,
 }
-"""Reports that can be computed; all others answer ERROR, never PASSED."""
+"""How the figures of each report are measured."""
+MEASURES: Mapping[str, Measure] = {report: operations.complete(measure) for report, measure in _FIGURES.items()}
+"""Reports that can be computed, each from a log without gaps; all others answer ERROR, never PASSED."""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,18 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from services.chassis.grants import Grant
+from services.gate.domain.channels import ChannelLevel, OnboardingStep, Signals
 from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.kpis import Outcome, TestKind, TestRun
 from services.gate.domain.labels import GivenLabel
 from services.gate.domain.leak_signals import LeakDecision, Refusals
 from services.gate.domain.measures import MatchDecision, NotificationFacts
 from services.gate.domain.overrides import Override
+from services.gate.domain.purges import Due, Purged
+from services.gate.domain.recurrence import Closing, Find
+from services.gate.domain.removals import RemovalStep
 from services.gate.domain.report import Report
+from services.gate.domain.rights import RightsStep
 from services.gate.domain.samples import Alert, Sample
 from services.gate.domain.user_actions import UploadWarning
 
@@ -102,6 +107,9 @@ class Records(Protocol):
     async def notifications(self, since: datetime, until: datetime) -> Sequence[NotificationFacts]:
         """Notifications made in the window, with all that is known of them since."""
 
+    async def foreign(self, record_type: str, since: datetime, until: datetime) -> int:
+        """Records of a type that came from somebody who does not write it; they count nowhere."""
+
     async def replicas(self, index: str, since: datetime, until: datetime) -> Sequence[ReplicaFacts]:
         """What each replica said of an index, each replica once."""
 
@@ -138,6 +146,36 @@ class Records(Protocol):
 
     async def human_waits(self, since: datetime, until: datetime) -> Sequence[float]:
         """Milliseconds from coming in to the first MATCH or NO_MATCH of each item in the review band."""
+
+    async def missing(self, since: datetime) -> int:
+        """Records that were published before others of the window and are not here: gaps in the positions."""
+
+    async def removal_steps(self, since: datetime, until: datetime) -> Sequence[RemovalStep]:
+        """Changes of removal requests, as often as they were recorded."""
+
+    async def closings(self, since: datetime, until: datetime) -> Sequence[Closing]:
+        """Closings of cases, as often as they were recorded."""
+
+    async def finds(self, since: datetime, until: datetime) -> Sequence[Find]:
+        """Content of closed cases that was found again, as often as it was recorded."""
+
+    async def signals(self, since: datetime, until: datetime) -> Signals:
+        """Signals that were decided, each once, and those that the door refused or had before."""
+
+    async def channel_levels(self, until: datetime) -> Sequence[ChannelLevel]:
+        """Every change of a channel so far."""
+
+    async def onboarding_steps(self, until: datetime) -> Sequence[OnboardingStep]:
+        """Every step of a new channel so far."""
+
+    async def purges_due(self, since: datetime, until: datetime) -> Sequence[Due]:
+        """What became subject to purge and is due from a time on, as often as it was recorded until another."""
+
+    async def purges_logged(self, since: datetime, until: datetime) -> Sequence[Purged]:
+        """What was purged since a time, as often as it was recorded."""
+
+    async def rights_steps(self, until: datetime) -> Sequence[RightsStep]:
+        """Every step of a rights request so far, as often as it was recorded."""
 
 
 class Shelf(Protocol):

@@ -23,6 +23,7 @@ from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.runtime import Loop, Runtime
 from services.chassis.server import run
+from services.notify.adapters import backlog
 from services.notify.adapters.alternatives import CONTACT, DIGEST, FALL_BACK
 from services.notify.adapters.bell import PostgresBell
 from services.notify.adapters.deliveries import SWEEP
@@ -151,6 +152,7 @@ async def serve() -> None:
     runtime.consume("removal", removal_handlers(notify.telling, notify.unit_of))
     runtime.due(notify.due())
     runtime.loops.extend(notify.loops)
+    runtime.looks.append(backlog.look)
     await notify.begin(runtime.clock)
     try:
         await runtime.serve(notify.register)

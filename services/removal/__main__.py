@@ -22,6 +22,7 @@ from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.runtime import Runtime
 from services.chassis.server import run
+from services.removal.adapters import backlog
 from services.removal.adapters.case_file import CasePeer
 from services.removal.adapters.fetching import FetchingWatcher
 from services.removal.adapters.intake import Intake
@@ -166,6 +167,7 @@ async def _serve(fetcher: Fetcher) -> None:
         runtime.loops.append(partial(_hook, ReplyHook(intake.hook_secrets, take), intake.hook_listen))
     if intake.maildir is not None:
         runtime.loops.append(Maildir(intake.maildir, intake.authserv_id, take).run)
+    runtime.looks.append(backlog.Look())
     await runtime.serve(removal.register)
 
 

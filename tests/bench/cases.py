@@ -14,7 +14,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -147,7 +147,7 @@ class _NoCaptures:
     async def fetch(self, decision_id: str, purpose: Any) -> bytes | None:
         return None
 
-    async def release(self, decision_id: str, purpose: Any) -> None:
+    async def release(self, decision_ids: Collection[str], purpose: Any) -> None:
         return None
 
 

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.detector.adapters.fingerprints import FACE_SIDE, KEPT_POINTS, Fingerprint, Points, fingerprint, read_rules
+from services.detector.adapters.fingerprints import FACE_SIDE, KEPT_POINTS, Fingerprint, Points, fingerprint
 from services.detector.adapters.known_contents import KnownPictures, KnownTexts
+from services.detector.adapters.same_picture import read_rules
 from services.detector.domain.text_similarity import TextDedupRule, signature
 from services.detector.evaluate_dedup.texts import TEXT_RULES_FILE
 from services.detector.evaluate_dedup.transforms import transforms

@@ -97,14 +97,15 @@ class System:
 
 
 @contextmanager
-def running_system(**settings: str) -> Iterator[System]:
-    """A system on a fresh home, profile test; `settings` are further JIKIMI_ variables, without the prefix.
+def running_system(*, site: Path | None = None, **settings: str) -> Iterator[System]:
+    """A system on a fresh home, profile test; `settings` are further JIKIMI_ variables, without the prefix. What lies
+    in `site` its programs import before everything else.
     Everything is gone afterwards, unless JIKIMI_KEEP is set, which leaves the folder and names it."""
     folder = Path(tempfile.mkdtemp(prefix="jikimi-whole-"))
     folder.chmod(0o711)
     try:
         with PlatformSimulator(folder / "platforms") as simulator:
-            system = System(folder, _environment(folder, settings), simulator)
+            system = System(folder, _environment(folder, settings, site), simulator)
             try:
                 system.run("services.console.supervisor", "up")
                 yield system
@@ -118,11 +119,12 @@ def running_system(**settings: str) -> Iterator[System]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
+def _environment(folder: Path, settings: Mapping[str, str], site: Path | None) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JIKIMI_")}
     return {
         **inherited,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos' / 'gen'}",
+        "JIKIMI_OWNER_PID": str(os.getpid()),
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (site, ROOT, ROOT / "protos" / "gen")))),
         "JIKIMI_HOME": str(folder / "home"),
         "JIKIMI_PROFILE": "test",
         "JIKIMI_REMOVAL_SEND": "on",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import grpc.aio
 
@@ -11,6 +11,8 @@ from misuse.detector.v1.signal_service_pb2 import GetCaptureRequest, ReleaseCapt
 from misuse.detector.v1.signal_service_pb2_grpc import SignalServiceStub
 from services.chassis.errors import NotFound
 from services.chassis.rpc import unwrap
+
+_RELEASED_AT_ONCE = 200
 
 
 class DetectorCaptures:
@@ -33,12 +35,15 @@ class DetectorCaptures:
         content: bytes = answer.capture.SerializeToString(deterministic=True)
         return content
 
-    async def release(self, decision_id: str, purpose: Purpose.ValueType) -> None:
+    async def release(self, decision_ids: Collection[str], purpose: Purpose.ValueType) -> None:
         """See `Captures`. A copy that is gone already is as good."""
-        try:
-            request = ReleaseCaptureRequest(decision_id=decision_id)
-            await self._stub(purpose).ReleaseCapture(request)  # type: ignore[misc] # see fetch
-        except grpc.aio.AioRpcError as error:
-            known = unwrap(error)
-            if not isinstance(known, NotFound):
-                raise known from None
+        ids = sorted(decision_ids)
+        for start in range(0, len(ids), _RELEASED_AT_ONCE):
+            first, *further = ids[start : start + _RELEASED_AT_ONCE]
+            try:
+                request = ReleaseCaptureRequest(decision_id=first, further_decision_ids=further)
+                await self._stub(purpose).ReleaseCapture(request)  # type: ignore[misc] # see fetch
+            except grpc.aio.AioRpcError as error:
+                known = unwrap(error)
+                if not isinstance(known, NotFound):
+                    raise known from None

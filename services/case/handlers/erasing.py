@@ -11,6 +11,7 @@ from services.case import records
 from services.case.domain.erasure import OWN, Erasure, ErasureRules, begin
 from services.case.domain.words import SubscriberState
 from services.case.handlers import review, subscribers
+from services.case.metrics import RIGHTS_ANSWERED, RIGHTS_SECONDS
 from services.case.ports import ERASURE, SYSTEM, Keys, Unit, Units, Who
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger
@@ -43,6 +44,8 @@ class Erasing:
         await unit.remind(ERASURE, {erasure.erasure_id: (now, "")})
         left = await subscribers.locked(unit, subscriber_id)
         _record(unit, subscriber_id, "ERASURE_REQUESTED", left.version, now, who)
+        due = (unit.reference(subscriber_id), erasure.due_time, self.rules.version, now)
+        unit.record(subscriber_id, records.purge_due("SUBSCRIBER_KEY", *due))
         return erasure
 
     async def go_on(self, erasure_id: str) -> None:
@@ -113,6 +116,8 @@ class Erasing:
         complete = erasure.answered(service, round_number, self.rules, now)
         await unit.erasures.update(erasure)
         if complete:
+            RIGHTS_ANSWERED.add("erasure", "late" if erasure.overdue(now) else "in_time")
+            RIGHTS_SECONDS.observe((now - erasure.request_time).total_seconds(), "erasure")
             await unit.forget_reminder(ERASURE, erasure.erasure_id)
             unit.tell(subscriber_id, events_pb2.SubscriberErased(subscriber_id=subscriber_id))
             _record(unit, subscriber_id, "ERASED", 1, now, SYSTEM)

@@ -373,9 +373,8 @@ async def _start_action(unit: Unit, root: Case, rules: Rules, now: datetime) -> 
 
 async def release(needs: Packing, decision_ids: Collection[str]) -> None:
     """Tells the detector that its copies may go, then notes it: a crash between the two repeats the call."""
-    for decision_id in decision_ids:
-        await needs.captures.release(decision_id, PURPOSE_CASE_HANDLING)
     if decision_ids:
+        await needs.captures.release(decision_ids, PURPOSE_CASE_HANDLING)
         async with needs.units() as unit:
             await unit.evidence.mark_released(decision_ids)
 

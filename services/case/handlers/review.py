@@ -347,6 +347,6 @@ def _record_fetch(unit: Unit, item: ReviewItem, now: datetime, who: Who) -> None
 
 async def release(units: Units, captures: Captures, decision_id: str) -> None:
     """Nobody needs this capture: the detector's copy goes, then ours."""
-    await captures.release(decision_id, PURPOSE_REVIEW)
+    await captures.release([decision_id], PURPOSE_REVIEW)
     async with units() as unit:
         await unit.evidence.forget(decision_id)

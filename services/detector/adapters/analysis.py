@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from services.chassis.telemetry import logger, observe_stage
+from services.chassis.telemetry import logger, observe_stage, stage
 from services.detector.adapters import images
 from services.detector.adapters.enrolled import EnrolledFaces
 from services.detector.adapters.faces import Face, FaceEngine, FaceMatcher, Larger, Matched
@@ -234,16 +234,7 @@ class SignalAnalyst:
 
     def _read(self, signals: Sequence[Signal]) -> tuple[list[list[_Shown]], list[list[tuple[int, str]]]]:
         """Decodes every picture, and finds the faces of all of them together."""
-        places: list[tuple[int, int, bytes]] = []
-        pictures: list[images.Picture] = []
-        unreadable: list[list[tuple[int, str]]] = [[] for _ in signals]
-        for at, signal in enumerate(signals):
-            for part, data in signal.images:
-                try:
-                    pictures.append(images.read_picture(data, ENOUGH_PIXELS))
-                    places.append((at, part, data))
-                except images.UnreadableImage as problem:
-                    unreadable[at].append((part, problem.reason))
+        places, pictures, unreadable = _decoded(signals)
         frames = [frame for picture in pictures for frame in picture.frames]
         larger = [
             larger_of(data, picture) if len(picture.frames) == 1 else None
@@ -279,7 +270,9 @@ class SignalAnalyst:
             return findings
         faces = [face for pictures in shown for each in pictures for face in each.faces]
         groups = [signals[at].channel_group for at, *_ in places]
-        for (at, part, index), each in zip(places, self._matcher.match(faces, groups), strict=True):
+        with stage("search"):
+            matched = self._matcher.match(faces, groups)
+        for (at, part, index), each in zip(places, matched, strict=True):
             findings[at].append(_finding(part, index, each))
         return findings
 
@@ -296,12 +289,30 @@ class SignalAnalyst:
     def _scan(self, texts: Sequence[TextPart]) -> ScanResult:
         """Scans all texts, in portions of what a scan takes at once."""
         portions = list(_portions(texts, self._scanner.rules.max_chars))
-        with self._scanning:
+        with self._scanning, stage("scan"):
             results = [self._scanner.scan(portion) for portion in portions]
         if len(results) == 1:
             return results[0]
         together = dict.fromkeys(combination for each in results for combination in each.combinations)
         return ScanResult(tuple(hit for each in results for hit in each.hits), tuple(together))
+
+
+def _decoded(
+    signals: Sequence[Signal],
+) -> tuple[list[tuple[int, int, bytes]], list[images.Picture], list[list[tuple[int, str]]]]:
+    """(signal, part, data) of each picture that can be read, what it is, and for each signal what cannot be."""
+    places: list[tuple[int, int, bytes]] = []
+    pictures: list[images.Picture] = []
+    unreadable: list[list[tuple[int, str]]] = [[] for _ in signals]
+    for at, signal in enumerate(signals):
+        for part, data in signal.images:
+            try:
+                with stage("decode"):
+                    pictures.append(images.read_picture(data, ENOUGH_PIXELS))
+                places.append((at, part, data))
+            except images.UnreadableImage as problem:
+                unreadable[at].append((part, problem.reason))
+    return places, pictures, unreadable
 
 
 def _texts(signal: Signal, shown: Sequence[_Shown]) -> Iterator[TextPart]:

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from services.chassis.errors import FailedPrecondition
 from services.chassis.keys import Unsealable, unseal
 from services.chassis.ops import IndexState
 from services.chassis.tasks import end
 from services.chassis.telemetry import logger
+from services.detector import metrics
 from services.detector.adapters.gallery import Entry, FaissGallery, GalleryRules
 from services.detector.domain.faces import Candidate
 from services.detector.ports import Begin, GalleryFacts, TemplateChange
@@ -135,19 +135,12 @@ def vectors_from_bytes(data: bytes) -> dict[str, Floats]:
     return vectors
 
 
-def publish_freshness(enrolled: EnrolledFaces, meter: Meter) -> None:
+def publish_freshness(enrolled: EnrolledFaces) -> None:
     """Shows version, age and size of the gallery among a process' metrics; once."""
-
-    def show(name: str, unit: str, description: str, value: Callable[[], float]) -> None:
-        def look(options: CallbackOptions) -> list[Observation]:
-            return [Observation(value())]
-
-        meter.create_observable_gauge(name, [look], unit=unit, description=description)
-
-    show("jikimi_gallery_version", "1", "Gallery version served.", lambda: enrolled.version)
-    show("jikimi_gallery_head_version", "1", "Newest gallery version heard of.", lambda: enrolled.state().head_version)
-    show("jikimi_gallery_age_seconds", "s", "Since the gallery was known to be current.", lambda: enrolled.age_seconds)
-    show("jikimi_gallery_templates", "1", "Templates that are matched.", lambda: len(enrolled))
+    metrics.GALLERY_VERSION.follow(lambda: enrolled.version)
+    metrics.GALLERY_HEAD.follow(lambda: enrolled.state().head_version)
+    metrics.GALLERY_AGE.follow(lambda: enrolled.age_seconds)
+    metrics.GALLERY_SIZE.follow(lambda: len(enrolled))
 
 
 class DatabaseFeed:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import yaml
 
+from services.chassis.metrics import stage
 from services.detector.adapters.gallery import Gallery
 from services.detector.adapters.models import Box, FaceModels, Floats, Pixels, shared
 from services.detector.adapters.tiles import Budget, TileRules, find_in_tiles, joined, read_tile_rules
@@ -154,9 +155,11 @@ class FaceEngine:
         found, tiles = [], Budget(self._tiles.most_together)
         for rgb, more in zip(pictures, larger or [None] * len(pictures), strict=True):
             # Faces leave their picture at once: of many large ones no two are in memory.
-            found.append([_cut_out(each) for each in self.detect(rgb, more, tiles)])
+            with stage("detect"):
+                found.append([_cut_out(each) for each in self.detect(rgb, more, tiles)])
         crops = [cut.crop for faces in found for cut in faces]
-        vectors = iter(self.embed(np.stack(crops)) if crops else ())
+        with stage("embed"):
+            vectors = iter(self.embed(np.stack(crops)) if crops else ())
         return [[Face(c.box, c.quality, c.detector, c.crop, next(vectors)) for c in faces] for faces in found]
 
     def crops(self, rgb: Pixels) -> list[Pixels]:

@@ -1,4 +1,4 @@
-"""Whether two pictures are the same content: recompressed, resized, cropped, framed, turned or mirrored."""
+"""What is kept of a picture to recognise it: hashes in eight orientations, points, faces."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
@@ -28,65 +26,30 @@ MOST_POINTS = 600
 KEPT_POINTS = 160
 MOST_FACES = 2
 FACE_SIDE = 72
-FACE_WINDOW = 18
-"""Side of the middle of a face when it is looked at from afar, two pixels of which may be shifted either way."""
-_POINTS_SIDE = 384
+POINTS_SIDE = 384
+"""Long side of the picture that points are found in."""
 _LEAST_ORB_SIDE = 64
 _PDQ_SIDE = 64
 _PDQ_DCT = np.sqrt(2 / _PDQ_SIDE) * np.cos(
     np.pi / (2 * _PDQ_SIDE) * np.outer(np.arange(1, 17), 2 * np.arange(_PDQ_SIDE) + 1)
 )
-_ALIGNED_SIDE = 44
-_FACE_MARGIN = 5
-_FAR_SIDE = FACE_WINDOW + 4
-_PROMISING = 0.45
-"""Agreement after a rough alignment from which a fine one may make a copy of it."""
-_FACE_BLOCKS, _LEAST_BLOCKS = 4, 8
-"""A face is compared in so many blocks down and across; so many must hold something to compare."""
+_FACE_SIDE_BEFORE = 44
+"""Of the format before."""
 _LEAST_TRIMMED = 0.3
 _INK, _STROKES, _LEAST_FILLED, _LEAST_PICTURED = 14, 40, 0.6, 0.12
 """Of `pictured`: greys that differ, strokes of a long side, and shares of the box and of the page."""
-_RANSAC_PIXELS = 5.0
 VIEWS = 3
 """The whole picture, without its border, and what is pictured in it."""
 _FOUND_POINTS = 1_500
 _CELLS = 8
 """Points are chosen evenly from so many cells down and across."""
-POINT_WORDS = 1 << 19
-VOTING_POINTS = 96
-"""Points of a kept picture that vote when those are looked for whose points are worth matching."""
-
-RULES_FILE = Path(__file__).parent.parent / "rules" / "dedup.yaml"
-
-
-@dataclass(frozen=True)
-class DedupRules:
-    """Thresholds of rules/dedup.yaml, where each is explained."""
-
-    id: str
-    version: int
-    least_quality: int
-    dhash_most: int
-    phash_most: int
-    other_hash_most: int
-    pdq_most: int
-    orb_least_inliers: int
-    orb_least_ratio: float
-    orb_least_spread: float
-    face_least_correlation: float
-    face_worth_aligning: float
-    faces_from_afar: int
-    face_candidates: int
-    face_code_most: int
-    point_candidates: int
-    point_least_votes: int
 
 
 @dataclass(frozen=True)
 class Points:
     """ORB features, strongest first.
 
-    places: uint16 [N,2] in quarter pixels of a picture whose long side is _POINTS_SIDE; descriptors: uint8
+    places: uint16 [N,2] in quarter pixels of a picture whose long side is POINTS_SIDE; descriptors: uint8
     [N,32].
     """
 
@@ -142,7 +105,7 @@ class Fingerprint:
         if hashes is None or len(data) < 4 or data[2] > KEPT_POINTS or data[3] > MOST_FACES:
             raise ValueError("not a fingerprint of a known format")
         form, quality, points, faces = data[:4]
-        side = FACE_SIDE if form == FORMAT else _ALIGNED_SIDE
+        side = FACE_SIDE if form == FORMAT else _FACE_SIDE_BEFORE
         sizes = (32, *hashes, points * 4, points * 32, faces * side**2)
         if len(data) != 4 + sum(sizes):
             raise ValueError("not a fingerprint of a known format")
@@ -160,30 +123,8 @@ class Fingerprint:
                 np.frombuffer(places, np.uint16).reshape(-1, 2),
                 np.frombuffer(descriptors, np.uint8).reshape(-1, 32),
             ),
-            _faces([_sized(each, FACE_SIDE) for each in np.frombuffer(patches, np.uint8).reshape(-1, side, side)]),
+            _faces([sized(each, FACE_SIDE) for each in np.frombuffer(patches, np.uint8).reshape(-1, side, side)]),
         )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether two pictures are the same content, by which rule, and how far apart they are by it (0 the
-    same, 1 unrelated).
-    """
-
-    near_duplicate: bool
-    distance: float
-    rule: str
-
-
-DIFFERENT = Verdict(False, 1.0, "none")
-
-
-def read_rules(path: Path = RULES_FILE) -> DedupRules:
-    """The rules in a YAML file. Raises ValueError when a field is missing or unknown."""
-    try:
-        return DedupRules(**yaml.safe_load(path.read_text()))
-    except TypeError as problem:
-        raise ValueError(f"{path.name}: fields differ from DedupRules") from problem
 
 
 def fingerprint(data: bytes, rgb: Pixels, face_crops: Sequence[Pixels] = ()) -> Fingerprint:
@@ -196,7 +137,7 @@ def fingerprint(data: bytes, rgb: Pixels, face_crops: Sequence[Pixels] = ()) -> 
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
     parts = (grey, trimmed(grey), pictured(grey))
     frame = pdq_frame(np.ascontiguousarray(small))
-    resized = _with_long_side(grey, _POINTS_SIDE)
+    resized = _with_long_side(grey, POINTS_SIDE)
     return Fingerprint(
         hashlib.sha256(data).digest(),
         pdq_quality(frame),
@@ -207,129 +148,6 @@ def fingerprint(data: bytes, rgb: Pixels, face_crops: Sequence[Pixels] = ()) -> 
         _faces([_face_patch(crop) for crop in face_crops[:MOST_FACES]]),
         resized,
     )
-
-
-def compare(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdict:
-    """The cascade, cheapest first: same bytes, perceptual hashes, faces of one photograph, matching points.
-
-    `a` should be the fresh one: kept ones cannot be mirrored.
-    """
-    if a.sha256 == b.sha256:
-        return Verdict(True, 0.0, "sha256")
-    by_hashes = judged_by_hashes(hash_distances(a, HashColumns.of([b]), rules), rules)
-    if by_hashes.near[0]:
-        return Verdict(True, float(by_hashes.distance[0]), HASH_RULES[by_hashes.rule[0]])
-    return compare_features(a, b, rules)
-
-
-def compare_features(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdict:
-    """What the cascade asks when the hashes say nothing."""
-    correlation = face_agreement(a.faces, b.faces, rules.face_worth_aligning)
-    if correlation >= rules.face_least_correlation:
-        return Verdict(True, 1 - correlation, "face")
-    inliers, share = point_agreement(a, b, rules)
-    if inliers >= rules.orb_least_inliers and share >= rules.orb_least_ratio:
-        return Verdict(True, 1 - share, "orb")
-    return DIFFERENT
-
-
-@dataclass(frozen=True)
-class HashColumns:
-    """The upright hashes of many pictures: dhashes and phashes uint64 [3,N] by view, pdqs uint64 [4,N] by
-    word, qualities uint8 [N]."""
-
-    dhashes: NDArray[np.uint64]
-    phashes: NDArray[np.uint64]
-    pdqs: NDArray[np.uint64]
-    qualities: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, prints: Sequence[Fingerprint]) -> HashColumns:
-        """Those of pictures, in their order; at least one."""
-        return cls(
-            np.array([each.dhashes[:, 0] for each in prints]).T,
-            np.array([each.phashes[:, 0] for each in prints]).T,
-            np.array([each.pdqs[0].view(np.uint64) for each in prints]).T,
-            np.array([each.quality for each in prints], np.uint8),
-        )
-
-
-@dataclass(frozen=True)
-class HashDistances:
-    """Hamming distances of one picture, best of its eight orientations, to N others: uint16 [N] each."""
-
-    dhash: NDArray[np.uint16]
-    phash: NDArray[np.uint16]
-    pdq: NDArray[np.uint16]
-    quality: NDArray[np.uint8]
-    """The lower of both."""
-
-
-@dataclass(frozen=True)
-class HashVerdicts:
-    """For N pictures: whether hashes call them the same content, how far (0..1), by which of HASH_RULES."""
-
-    near: NDArray[np.bool_]
-    distance: NDArray[np.float64]
-    rule: NDArray[np.int8]
-
-
-HASH_RULES = ("dhash", "phash", "pdq")
-
-
-def hash_distances(new: Fingerprint, known: HashColumns, rules: DedupRules) -> HashDistances:
-    """How far a picture lies from each of many. By phash only from those that dhash does not rule out; the others
-    count as furthest."""
-    dhash = _least(new.dhashes.ravel(), known.dhashes)
-    possible = np.flatnonzero(dhash <= rules.other_hash_most)
-    phash = np.full(len(dhash), 64, np.uint16)
-    phash[possible] = _least(new.phashes.ravel(), known.phashes[:, possible])
-    pdq = _least_wide(np.ascontiguousarray(new.pdqs).view(np.uint64), known.pdqs)
-    return HashDistances(dhash, phash, pdq, np.minimum(known.qualities, np.uint8(new.quality)))
-
-
-def judged_by_hashes(found: HashDistances, rules: DedupRules) -> HashVerdicts:
-    """The first of HASH_RULES that holds for each picture."""
-    d, p = found.dhash, found.phash
-    holds = np.stack(
-        (
-            (d <= rules.dhash_most) & (p <= rules.other_hash_most),
-            (p <= rules.phash_most) & (d <= rules.other_hash_most),
-            found.pdq <= rules.pdq_most,
-        )
-    ) & (found.quality >= rules.least_quality)
-    rule = holds.argmax(axis=0)
-    distances = np.stack((d / 64, p / 64, found.pdq / 256))
-    return HashVerdicts(np.asarray(holds.any(axis=0)), distances[rule, np.arange(len(d))], rule.astype(np.int8))
-
-
-def _least(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Least distance of any of a picture's hashes to any view of each of N others [views,N]."""
-    best = np.full(known.shape, 64, np.uint8)
-    for each in np.unique(new):
-        np.minimum(best, np.bitwise_count(known ^ each), out=best)
-    return np.asarray(best.min(axis=0), np.uint16)
-
-
-def _least_wide(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Least distance of any of 8 hashes of four words to each picture's one."""
-    best = np.full(known.shape[1], 256, np.uint16)
-    for each in new:
-        away = np.bitwise_count(known[0] ^ each[0]).astype(np.uint16)
-        for part in (1, 2, 3):
-            away += np.bitwise_count(known[part] ^ each[part])
-        np.minimum(best, away, out=best)
-    return best
-
-
-def point_agreement(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> tuple[int, float]:
-    """Inliers and their share of the tentative matches, upright or mirrored, whichever has more inliers."""
-    pairs = [(a.points, b.points)]
-    if a.mirrored_points is not None:
-        pairs.append((a.mirrored_points, b.points))
-    elif b.mirrored_points is not None:
-        pairs.append((a.points, b.mirrored_points))
-    return max(matching_points(one, other, rules.orb_least_spread, rules.orb_least_inliers) for one, other in pairs)
 
 
 def orientations(grey: NDArray[_Any]) -> Iterator[NDArray[_Any]]:
@@ -474,177 +292,12 @@ def _spread_out(found: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[i
     return [int(at) for at in by_cell[order][:MOST_POINTS]]
 
 
-def matching_points(a: Points, b: Points, least_spread: float, least: int = 4) -> tuple[int, float]:
-    """How many points one similarity maps on their match, and their share of all tentative matches; (0, 0) as soon as
-    `least` cannot be reached.
-
-    least_spread: the side, as share of the long side, that the matched area must have both ways in both
-    pictures. A line of text or a bar that two screenshots share is narrow; a shared picture is not.
-    """
-    if len(a.places) > len(b.places):
-        a, b = b, a
-    if len(a.places) < max(4, least):
-        return 0, 0.0
-    pairs = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(a.descriptors, b.descriptors, k=2)
-    good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < 0.8 * pair[1].distance]
-    if len(good) < max(4, least):
-        return 0, 0.0
-    source = a.places[[m.queryIdx for m in good]].astype(np.float32) / 4
-    target = b.places[[m.trainIdx for m in good]].astype(np.float32) / 4
-    cv2.setRNGSeed(0)  # the same two pictures always get the same verdict
-    matrix, inlier = cv2.estimateAffinePartial2D(
-        source, target, method=cv2.RANSAC, ransacReprojThreshold=_RANSAC_PIXELS
-    )
-    if matrix is None or not 0.2 < np.hypot(matrix[0, 0], matrix[1, 0]) < 5:
-        return 0, 0.0
-    held = inlier.ravel() > 0
-    if min(_spread(source[held]), _spread(target[held])) < least_spread * _POINTS_SIDE:
-        return 0, 0.0
-    # Several matches that land on one spot are one witness.
-    spots = {tuple(spot) for spot in (target[held] // 4).tolist()}
-    return len(spots), len(spots) / len(good)
-
-
-def _spread(places: NDArray[np.floating]) -> float:
-    """Shorter side of the box that holds the middle nine tenths of the places."""
-    low, high = np.percentile(places, (5, 95), axis=0)
-    return float((high - low).min())
-
-
-def face_agreement(a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: float) -> float:
-    """How much a face of `a` and one of `b`, or its mirror image, are one photograph, −1..1; −1 where either has none
-    or none is alike enough from afar to be aligned.
-
-    Two photographs of one person agree in the large: eyes, nose, mouth. Copies agree in the small nearly everywhere. So
-    the faces are aligned to a fraction of a pixel (ECC, Evangelidis and Psarakis 2008), and what counts is the median
-    over blocks of the correlation of fine structure: a stamp or a strand over some blocks does not matter.
-    """
-    best = -1.0
-    for one in a:
-        for other in b:
-            views = (one, np.ascontiguousarray(one[:, ::-1]))
-            shifted = [_shifted_correlation(view, other) for view in views]
-            nearer = int(np.argmax(shifted))
-            if shifted[nearer] >= worth_aligning:
-                best = max(best, _fine_agreement(views[nearer], other))
-    return best
-
-
-def _shifted_correlation(one: Grey, other: Grey) -> float:
-    inner = _high_pass(_sized(one, _ALIGNED_SIDE), 5)[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
-    return float(cv2.matchTemplate(_high_pass(_sized(other, _ALIGNED_SIDE), 5), inner, cv2.TM_CCOEFF_NORMED).max())
-
-
-def _fine_agreement(one: Grey, other: Grey) -> float:
-    """Aligned in the small first, which forgives more; then, where it looks promising, at full size."""
-    scale = FACE_SIDE / _ALIGNED_SIDE
-    warp = _aligned(_sized(one, _ALIGNED_SIDE), _sized(other, _ALIGNED_SIDE), np.eye(2, 3, dtype=np.float32), 30)
-    if warp is None:
-        return -1.0
-    # Centres of pixels, not their corners, keep their place when a picture is resized.
-    shift = warp[:, 2] * scale + (scale - 1) / 2 * (1 - warp[:, :2].sum(axis=1))
-    large = np.column_stack((warp[:, :2], shift)).astype(np.float32)
-    rough = _agreement_after(large, one, other)
-    finer = _aligned(one, other, large, 10) if rough >= _PROMISING else None
-    return rough if finer is None else max(rough, _agreement_after(finer, one, other))
-
-
-def _aligned(
-    one: Grey, other: Grey, start: NDArray[np.float32], iterations: int
-) -> NDArray[np.float32] | None:
-    """The affine map from one face to the other; None where the search diverges."""
-    margin = round(_FACE_MARGIN * len(one) / _ALIGNED_SIDE)
-    mask = np.zeros_like(one)
-    mask[margin:-margin, margin:-margin] = 255
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 3e-4)
-    try:
-        _, warp = cv2.findTransformECC(one, other, start.copy(), cv2.MOTION_AFFINE, stop, mask, 3)
-    except cv2.error:
-        return None
-    return np.asarray(warp, np.float32)
-
-
-def _agreement_after(warp: NDArray[np.float32], one: Grey, other: Grey) -> float:
-    size = (FACE_SIDE, FACE_SIDE)
-    fitted = cv2.warpAffine(other, warp, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    fine = 2 * FACE_SIDE / _ALIGNED_SIDE
-    return _median_of_blocks(_high_pass(one, fine), _high_pass(np.asarray(fitted, np.uint8), fine))
-
-
-def _median_of_blocks(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Median correlation of the blocks in the middle of two faces; −1 where too few hold any structure."""
-    block = (FACE_SIDE - 2 * (round(_FACE_MARGIN * FACE_SIDE / _ALIGNED_SIDE) + 1)) // _FACE_BLOCKS
-    start = (FACE_SIDE - block * _FACE_BLOCKS) // 2
-    middle = slice(start, start + block * _FACE_BLOCKS)
-    shape = (_FACE_BLOCKS, block, _FACE_BLOCKS, block)
-    x, y = (
-        face[middle, middle].reshape(shape).transpose(0, 2, 1, 3).reshape(_FACE_BLOCKS**2, -1) for face in (one, other)
-    )
-    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
-    spread = np.sqrt((x**2).mean(axis=1) * (y**2).mean(axis=1))
-    telling = spread > 1
-    if telling.sum() < _LEAST_BLOCKS:
-        return -1.0
-    return float(np.median((x * y).mean(axis=1)[telling] / spread[telling]))
-
-
-def far_views(face: Grey) -> NDArray[np.float32]:
-    """float32 [50, FACE_WINDOW²], each of length one: a face from afar and its mirror image, in every place that it may
-    be shifted to. The product with `far_face` of another is their correlation."""
-    views = []
-    for view in (face, np.ascontiguousarray(face[:, ::-1])):
-        far = _from_afar(view)
-        span = range(_FAR_SIDE - FACE_WINDOW + 1)
-        views += [far[y : y + FACE_WINDOW, x : x + FACE_WINDOW].ravel() for y in span for x in span]
-    return _of_length_one(np.array(views, np.float32))
-
-
-def far_face(face: Grey) -> NDArray[np.float32]:
-    """float32 [FACE_WINDOW²] of length one: the middle of a face from afar."""
-    edge = (_FAR_SIDE - FACE_WINDOW) // 2
-    middle = _from_afar(face)[edge:-edge, edge:-edge]
-    return _of_length_one(middle.reshape(1, -1)).ravel()
-
-
-def _from_afar(face: Grey) -> NDArray[np.float32]:
-    high = _high_pass(_sized(face, _ALIGNED_SIDE), 5)
-    return np.asarray(cv2.resize(high, (_FAR_SIDE, _FAR_SIDE), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6), np.float32)
-
-
-def face_code(face: Grey) -> NDArray[np.uint64]:
-    """uint64 [2], 121 bits: what an aligned grey face looks like from afar: is each of 11×11 places lighter than its
-    surroundings. Codes of one photograph differ in few bits, whatever was done to its light and size."""
-    high = _high_pass(_sized(face, _ALIGNED_SIDE), 5)
-    inner = high[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
-    small = cv2.resize(inner, (11, 11), interpolation=cv2.INTER_AREA)
-    packed = np.packbits(np.append(small > np.median(small), np.zeros(7, bool)))
-    return packed.view(np.uint64)
-
-
-def point_words(points: Points, most: int) -> NDArray[np.uint32]:
-    """Two words below POINT_WORDS for each of the first points: 18 comparisons of the descriptor each. Two views of one
-    point often share a word, two points seldom (the first comparisons are the least correlated: Rublee 2011, 4.3)."""
-    bits = points.descriptors[:most, :5].astype(np.uint32)
-    first = bits[:, 0] | bits[:, 1] << 8 | (bits[:, 2] & 3) << 16
-    second = bits[:, 2] >> 2 | bits[:, 3] << 6 | (bits[:, 4] & 15) << 14
-    return np.concatenate((first, second + POINT_WORDS // 2))
-
-
-def _high_pass(face: Grey, width: float) -> NDArray[np.float32]:
-    wide = face.astype(np.float32)
-    return np.asarray(wide - cv2.GaussianBlur(wide, (0, 0), width), np.float32)
-
-
 def _face_patch(crop: Pixels) -> Grey:
-    return _sized(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8), FACE_SIDE)
+    return sized(np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8), FACE_SIDE)
 
 
-def _sized(face: Grey, side: int) -> Grey:
+def sized(face: Grey, side: int) -> Grey:
+    """A square grey picture at another size."""
     method = cv2.INTER_AREA if side <= len(face) else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(face, (side, side), interpolation=method), np.uint8)
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.detector.adapters.fingerprints import (
-    FACE_WINDOW,
+from services.detector.adapters.face_photographs import FACE_WINDOW, face_code, far_face, far_views
+from services.detector.adapters.fingerprints import MOST_FACES, MOST_POINTS, VIEWS, Fingerprint
+from services.detector.adapters.same_picture import (
     HASH_RULES,
-    MOST_FACES,
-    MOST_POINTS,
     POINT_WORDS,
-    VIEWS,
     VOTING_POINTS,
     DedupRules,
-    Fingerprint,
     HashColumns,
-    compare_features,
-    face_code,
-    far_face,
-    far_views,
+    Verdict,
+    compare_faces,
+    compare_points,
     hash_distances,
     judged_by_hashes,
     point_words,
@@ -93,11 +90,6 @@ class _Clusters:
         """That of one content."""
         return self._names[int(self._numbers.all[at])]
 
-    def others(self, named: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Which contents lie in none of the clusters of `named`."""
-        numbers = self._numbers.all
-        return ~np.isin(numbers, numbers[named])
-
     def nearest(self, near: NDArray[np.intp], distances: NDArray[np.float64]) -> NDArray[np.intp]:
         """Of the contents `near`, so far away, the nearest of each cluster; as many as a placement may name."""
         ordered = near[np.argsort(distances, kind="stable")]
@@ -106,8 +98,8 @@ class _Clusters:
 
 
 class KnownPictures:
-    """Fingerprints of one subscriber's pictures. Hashes of all of them are compared; of those whose cluster they do not
-    name, faces and points only of the few that look most alike from afar."""
+    """Fingerprints of one subscriber's pictures. Hashes of all of them are compared; where they name no
+    cluster, faces and points of the few that look most alike from afar."""
 
     def __init__(self, rules: DedupRules) -> None:
         self._rules = rules
@@ -179,27 +171,33 @@ class KnownPictures:
         verdicts = judged_by_hashes(hash_distances(new, self.hashes, self._rules), self._rules)
         near = np.flatnonzero(verdicts.near)
         best = self._clusters.nearest(near, verdicts.distance[near])
-        found = [
-            _near(self._clusters.name(at), HASH_RULES[verdicts.rule[at]], float(verdicts.distance[at]))
-            for at in best.tolist()
-        ]
-        if len(found) == _MOST_CLUSTERS:
-            return found
-        for at in self.candidates(new, self._clusters.others(best)):
-            verdict = compare_features(new, self._prints[at], self._rules)
-            if verdict.near_duplicate:
-                found.append(_near(self._clusters.name(at), verdict.rule, verdict.distance))
-        return found
+        if len(best):
+            return [
+                _near(self._clusters.name(at), HASH_RULES[verdicts.rule[at]], float(verdicts.distance[at]))
+                for at in best.tolist()
+            ]
+        found: dict[str, Near] = {}
+        for at, compare in self.candidates(new):
+            verdict, name = compare(new, self._prints[at], self._rules), self._clusters.name(at)
+            if verdict.near_duplicate and name not in found:
+                found[name] = _near(name, verdict.rule, verdict.distance)
+        return list(found.values())
 
-    def candidates(self, new: Fingerprint, among: NDArray[np.bool_]) -> list[int]:
-        """The few whose features are worth comparing: by their faces from afar, and by votes of their points."""
+    def candidates(
+        self, new: Fingerprint, among: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[int, Callable[[Fingerprint, Fingerprint, DedupRules], Verdict]]]:
+        """The few that are worth comparing, of those that `among` names: by their faces those that look alike from
+        afar, by their points, upright or mirrored, those that share the most point words."""
         rules = self._rules
-        away = np.where(among, self._faces_away(new), _NO_FACE)
-        votes = np.where(among, self._points_shared(new), 0)
+        away, votes = self._faces_away(new), self._points_shared(new)
+        if among is not None:
+            away, votes = np.where(among, away, _NO_FACE), np.where(among, votes, 0)
         nearest = list(_highest(-away, rules.faces_from_afar, -rules.face_code_most))
         alike = self._likeness(new, nearest)
-        chosen = {nearest[at]: None for at in _highest(alike, rules.face_candidates, rules.face_worth_aligning)}
-        return list(chosen | dict.fromkeys(_highest(votes, rules.point_candidates, rules.point_least_votes)))
+        for at in _highest(alike, rules.face_candidates, rules.face_worth_aligning):
+            yield nearest[at], compare_faces
+        for at in _highest(votes.max(axis=0), rules.point_candidates, rules.point_least_votes):
+            yield at, partial(compare_points, mirrored=bool(votes[:, at].argmax()))
 
     def _faces_away(self, new: Fingerprint) -> NDArray[np.int16]:
         """[N]: least distance of a face of the new picture, mirrored or not, to one of each picture's faces."""
@@ -222,10 +220,9 @@ class KnownPictures:
         return np.asarray(products.reshape(len(rows), -1).max(axis=1), np.float32)
 
     def _points_shared(self, new: Fingerprint) -> NDArray[np.intp]:
-        """[N]: votes of the points of the new picture, or of its mirror image."""
+        """[1 or 2, N]: votes of the points of the new picture, and of its mirror image."""
         views = [points for points in (new.points, new.mirrored_points) if points is not None]
-        shared = [self._votes.of(point_words(points, MOST_POINTS)) for points in views]
-        return np.asarray(np.max(shared, axis=0))
+        return np.array([self._votes.of(point_words(points, MOST_POINTS)) for points in views])
 
 
 class Votes:
@@ -233,39 +230,44 @@ class Votes:
     there are too many pictures beside it.
     """
 
-    def __init__(self, most_beside: int = 1_024) -> None:
+    def __init__(self, most_beside: int = 128) -> None:
         self._most_beside = most_beside
         self._sorted_words = np.empty(0, np.uint32)
         self._sorted_pictures = np.empty(0, np.int32)
         self._ends = np.zeros(POINT_WORDS + 1, np.int32)
         self._sorted = 0
         self._beside: list[NDArray[np.uint32]] = []
+        self._beside_as_one: tuple[NDArray[np.uint32], NDArray[np.int32]] | None = None
 
     def add(self, words: NDArray[np.uint32]) -> None:
         """The words of one picture more; one that it has twice counts once."""
-        self._beside.append(np.unique(words))
+        self._beside.append(_each_once(words))
+        self._beside_as_one = None
         if len(self._beside) > self._most_beside:
             self._sort()
 
     def _sort(self) -> None:
         words, pictures = self._unsorted()
-        words = np.concatenate((self._sorted_words, words))
-        pictures = np.concatenate((self._sorted_pictures, pictures))
         order = np.argsort(words, kind="stable")
-        self._sorted_words, self._sorted_pictures = words[order], pictures[order]
-        np.cumsum(np.bincount(words, minlength=POINT_WORDS), out=self._ends[1:])
+        words, pictures = words[order], pictures[order]
+        places = self._ends[words + 1]
+        self._sorted_words = np.insert(self._sorted_words, places, words)
+        self._sorted_pictures = np.insert(self._sorted_pictures, places, pictures)
+        self._ends[1:] += np.cumsum(np.bincount(words, minlength=POINT_WORDS), dtype=np.int32)
         self._sorted += len(self._beside)
-        self._beside = []
+        self._beside, self._beside_as_one = [], None
 
     def _unsorted(self) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-        if not self._beside:
-            return np.empty(0, np.uint32), np.empty(0, np.int32)
-        pictures = np.arange(self._sorted, self._sorted + len(self._beside), dtype=np.int32)
-        return np.concatenate(self._beside), np.repeat(pictures, [len(words) for words in self._beside])
+        if self._beside_as_one is None:
+            pictures = np.arange(self._sorted, self._sorted + len(self._beside), dtype=np.int32)
+            lengths = [len(words) for words in self._beside]
+            words = np.concatenate([np.empty(0, np.uint32), *self._beside])
+            self._beside_as_one = words, np.repeat(pictures, lengths)
+        return self._beside_as_one
 
     def of(self, words: NDArray[np.uint32]) -> NDArray[np.intp]:
         """[N]: how many words each picture shares. Words that very many pictures have say little, and do not count."""
-        asked = np.unique(words)
+        asked = _each_once(words)
         starts, lengths = self._ends[asked], self._ends[asked + 1] - self._ends[asked]
         telling = lengths <= max(_ALWAYS_TELLING, self._sorted // _TELLING)
         starts, lengths = starts[telling], lengths[telling]
@@ -276,6 +278,13 @@ class Votes:
         spoken[asked] = True
         voters = np.concatenate((self._sorted_pictures[places], pictures[spoken[unsorted]]))
         return np.bincount(voters, minlength=self._sorted + len(self._beside))
+
+
+def _each_once(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Sorted, without repeats: by sorting, which for a thousand is a tenth of what np.unique takes."""
+    ordered = np.sort(words)
+    first = np.append(np.ones(min(1, len(ordered)), np.bool_), ordered[1:] != ordered[:-1])
+    return np.asarray(ordered[first], np.uint32)
 
 
 class KnownTexts:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from services.detector.adapters.fingerprints import DedupRules, Fingerprint
+from services.detector.adapters.fingerprints import Fingerprint
 from services.detector.adapters.known_contents import KnownPictures, KnownTexts
+from services.detector.adapters.same_picture import DedupRules
 from services.detector.domain.clusters import Medium, Near
 from services.detector.domain.text_similarity import Signature, TextDedupRule
 from services.detector.ports import Content, Known

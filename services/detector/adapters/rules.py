@@ -11,12 +11,12 @@ import yaml
 
 from misuse.common.v1.signal_pb2 import SourceType
 from services.detector.adapters import images
-from services.detector.adapters.fingerprints import DedupRules
-from services.detector.adapters.fingerprints import read_rules as read_dedup_rules
 from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.ocr import OcrRules
 from services.detector.adapters.pii_hyperscan import build_scanner
 from services.detector.adapters.redaction import RedactionRules
+from services.detector.adapters.same_picture import DedupRules
+from services.detector.adapters.same_picture import read_rules as read_dedup_rules
 from services.detector.adapters.tiles import TileRules
 from services.detector.domain import pii
 from services.detector.domain.channels import Channel, read_channels

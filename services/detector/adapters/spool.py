@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, LargeBinary, bindparam, case, delete, false, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import LargeBinary, bindparam, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.chassis.database import wake_after_commit
+from services.chassis.database import insert_rows, table_of, wake_after_commit
 from services.detector.adapters.tables import SignalMemoryRow as Memory
 from services.detector.adapters.tables import SpoolKeyRow as Key
 from services.detector.adapters.tables import SpoolRow as Row
@@ -35,8 +35,36 @@ _CONCLUDE = text(
     "FROM unnest(CAST(:refs AS bytea[]), CAST(:states AS int[]), CAST(:decisions AS text[]), CAST(:kinds AS int[])) "
     "AS t(ref, state, decision, kind) WHERE m.signal_ref = t.ref"
 )
+# Of the free rows the fresh ones up to so many bytes, one at least; where there is none, the oldest suspect alone.
+# The commit does not wait for the disk: a lease that is lost with the database server has left its rows free.
+_TAKE = text(
+    """
+    WITH free AS (
+        SELECT spool_id, attempts, size_bytes FROM spool
+        WHERE pictures = :pictures AND NOT parked AND (lease_until IS NULL OR lease_until < :real)
+        ORDER BY spool_id LIMIT :most FOR UPDATE SKIP LOCKED
+    ), fresh AS (
+        SELECT spool_id, CAST(sum(size_bytes) OVER (ORDER BY spool_id) AS bigint) AS total,
+               row_number() OVER (ORDER BY spool_id) AS nth
+        FROM free WHERE attempts < :suspect
+    ), chosen AS (
+        SELECT spool_id FROM fresh WHERE total <= :bytes OR nth = 1
+        UNION ALL
+        (SELECT spool_id FROM free WHERE NOT EXISTS (SELECT FROM fresh) ORDER BY spool_id LIMIT 1)
+    )
+    UPDATE spool AS s SET lease = :lease, lease_owner = :owner, lease_until = :until,
+        attempts = s.attempts + CASE WHEN s.lease IS NULL THEN 0 ELSE 1 END
+    FROM chosen, set_config('synchronous_commit', 'off', true)
+    WHERE s.spool_id = chosen.spool_id
+    RETURNING s.signal_ref, s.key_id, s.payload, s.pictures, s.traceparent, s.spool_id, s.attempts,
+        s.receive_time
+    """
+)
+_FINISH = text(
+    "DELETE FROM spool WHERE spool_id = ANY(CAST(:ids AS bigint[])) AND lease = :lease RETURNING spool_id"
+)
+_ROWS, _KEYS = table_of(Row), table_of(Key)
 _FREE: dict[str, Any] = {"lease": None, "lease_owner": None, "lease_until": None}
-_DIED = case((Row.lease.is_(None), 0), else_=1)
 
 
 class SqlSpool:
@@ -64,7 +92,8 @@ class SqlSpool:
         if not rows:
             return
         keys = [{"key_id": key_id, "create_time": now} for key_id in sorted({row.key_id for row in rows})]
-        await self._session.execute(insert(Key).values(keys).on_conflict_do_nothing())
+        await insert_rows(self._session, _KEYS, keys, "DO NOTHING")
+        received = datetime.now(UTC)
         values = [
             {
                 "signal_ref": row.signal_ref,
@@ -74,50 +103,32 @@ class SqlSpool:
                 "pictures": row.pictures,
                 "traceparent": row.traceparent,
                 "attempts": 0,
+                "receive_time": received,
             }
             for row in rows
         ]
-        await self._session.execute(insert(Row), values)
+        await insert_rows(self._session, _ROWS, values)
         wake_after_commit(self._session, SPOOL_TOPIC)
 
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
         """A row that failed before may break its worker: it is taken alone. One whose lease ran out counts as failed:
         whoever held it died over it or beside it."""
-        free = (
-            select(Row.spool_id, Row.attempts, Row.size_bytes)
-            .where(
-                Row.pictures == pictures,
-                Row.parked == false(),
-                or_(Row.lease_until.is_(None), Row.lease_until < datetime.now(UTC)),
-            )
-            .order_by(Row.spool_id)
-            .limit(most)
-            .with_for_update(skip_locked=True)
-        )
-        ids = _batch([(row[0], row[1], row[2]) for row in await self._session.execute(free)])
-        if not ids:
-            return []
-        statement = (
-            update(Row)
-            .where(Row.spool_id == func.any(bindparam("ids", ids, ARRAY(BigInteger))))
-            .values(lease=lease, lease_owner=owner, lease_until=until, attempts=Row.attempts + _DIED)
-            .returning(
-                Row.signal_ref, Row.key_id, Row.payload, Row.pictures, Row.traceparent, Row.spool_id, Row.attempts
-            )
-            .execution_options(synchronize_session=False)
-        )
-        rows = (await self._session.execute(statement)).all()
+        values = {
+            "pictures": pictures,
+            "most": most,
+            "bytes": BATCH_BYTES,
+            "suspect": SUSPECT,
+            "lease": lease,
+            "owner": owner,
+            "until": until,
+            "real": datetime.now(UTC),
+        }
+        rows = (await self._session.execute(_TAKE, values)).all()
         taken = [SpooledSignal(bytes(r[0]), r[1], bytes(r[2]), *r[3:]) for r in rows]
         return sorted(taken, key=lambda row: row.spool_id)
 
     async def finish(self, spool_ids: Collection[int], lease: str) -> set[int]:
-        statement = (
-            delete(Row)
-            .where(Row.spool_id == func.any(bindparam("ids", list(spool_ids), ARRAY(BigInteger))), Row.lease == lease)
-            .returning(Row.spool_id)
-            .execution_options(synchronize_session=False)
-        )
-        return set(await self._session.scalars(statement))
+        return set(await self._session.scalars(_FINISH, {"ids": list(spool_ids), "lease": lease}))
 
     async def release(self, *, owner: str = "", lease: str = "") -> None:
         if lease:
@@ -162,17 +173,3 @@ class SqlSpool:
         # A signal that still waits is remembered whatever its age.
         old = delete(Memory).where(Memory.create_time < before, Memory.state != SPOOLED)
         await self._session.execute(old.execution_options(synchronize_session=False))
-
-
-def _batch(found: Sequence[tuple[int, int, int]]) -> list[int]:
-    """Of (id, attempts, bytes) the ids to take: fresh rows up to BATCH_BYTES, else the oldest suspect alone."""
-    ids: list[int] = []
-    total = 0
-    for spool_id, attempts, size in found:
-        if attempts >= SUSPECT:
-            continue
-        total += size
-        if ids and total > BATCH_BYTES:
-            break
-        ids.append(spool_id)
-    return ids or [spool_id for spool_id, _, _ in found[:1]]

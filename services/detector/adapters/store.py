@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 
 from misuse.log.v1.record_pb2 import LogRecord
 from services.chassis import dead_letters, due
-from services.chassis.database import Database
+from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
 from services.detector.adapters import tables
@@ -48,6 +48,7 @@ from services.detector.ports import (
 )
 
 _NO_SYNC = {"synchronize_session": False}
+_CONTENT, _DECISION = table_of(tables.ContentRow), table_of(tables.DecisionRow)
 
 
 def _any(values: Collection[Any], kind: Any) -> Any:
@@ -382,6 +383,20 @@ def _sealed_watch(row: tables.WatchedIdentifierRow) -> SealedWatch:
     return SealedWatch(watch, row.value_ref, row.sealed_value, row.masked_value)
 
 
+_RELEASE = text("UPDATE decision SET capture = NULL WHERE decision_id = ANY(CAST(:ids AS text[]))")
+_SINCE_EACH = text(
+    """
+    SELECT q.person, c.content_id, c.cluster_id, c.medium, c.fingerprint
+    FROM unnest(CAST(:people AS text[]), CAST(:after AS bigint[])) AS q(person, after)
+    CROSS JOIN LATERAL (
+        SELECT content_id, cluster_id, medium, fingerprint FROM content
+        WHERE subscriber_id = q.person AND content_id > q.after ORDER BY content_id LIMIT :most
+    ) c
+    ORDER BY q.person, c.content_id
+    """
+)
+
+
 class SqlContents:
     """See the port Contents."""
 
@@ -411,6 +426,14 @@ class SqlContents:
         rows = await self._session.execute(query)
         return [KnownContent(r[0], r[1], Medium(r[2]), bytes(r[3])) for r in rows]
 
+    async def since_each(self, after: Mapping[str, int], most: int) -> Mapping[str, list[KnownContent]]:
+        people = sorted(after)
+        values = {"people": people, "after": [after[person] for person in people], "most": most}
+        found: dict[str, list[KnownContent]] = {}
+        for row in await self._session.execute(_SINCE_EACH, values):
+            found.setdefault(row[0], []).append(KnownContent(row[1], row[2], Medium(row[3]), bytes(row[4])))
+        return found
+
     async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
         if not contents:
             return
@@ -425,7 +448,7 @@ class SqlContents:
             }
             for each in contents
         ]
-        await self._session.execute(insert(tables.ContentRow), values)
+        await insert_rows(self._session, _CONTENT, values)
 
     async def seen(self, content_refs: Collection[bytes], now: datetime) -> None:
         if not content_refs:
@@ -473,7 +496,7 @@ class SqlDecisions:
             }
             for each in decisions
         ]
-        await self._session.execute(insert(tables.DecisionRow), values)
+        await insert_rows(self._session, _DECISION, values)
 
     async def get(self, decision_id: str) -> StoredDecision | None:
         row = await self._session.get(tables.DecisionRow, decision_id)
@@ -484,10 +507,8 @@ class SqlDecisions:
         query = select(row).where(row.signal_ref == signal_ref).order_by(row.decision_id).limit(64)
         return [_decision(each) for each in await self._session.scalars(query)]
 
-    async def release(self, decision_id: str) -> None:
-        row = tables.DecisionRow
-        changed = update(row).where(row.decision_id == decision_id).values(capture=null())
-        await self._session.execute(changed.execution_options(**_NO_SYNC))
+    async def release(self, decision_ids: Collection[str]) -> None:
+        await self._session.execute(_RELEASE, {"ids": sorted(decision_ids)})
 
     async def purge(self, before: datetime) -> None:
         row = tables.DecisionRow

@@ -79,6 +79,9 @@ class SpoolRow(Base):
     parked: Mapped[bool] = mapped_column(
         server_default=false(), comment="kept aside: not taken until its dead letter is replayed"
     )
+    receive_time: Mapped[datetime | None] = mapped_column(
+        _TIME, comment="real time of its coming; NULL: put in by a release before"
+    )
 
     __table_args__ = (Index("ix_spool_lane", "pictures", "spool_id"),)
 

@@ -21,23 +21,22 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import yaml
-from opentelemetry.metrics import Counter
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from services.chassis.config import ConfigError, setting
 from services.chassis.errors import DeadlineExceeded, ServiceError, Unavailable
-from services.chassis.telemetry import logger, meter
+from services.chassis.telemetry import logger
 from services.detector.adapters.model_files import embedder_files
 from services.detector.adapters.models import Embedder, FaceModels, Floats, OnnxEmbedder, Pixels
+from services.detector.metrics import EMBEDDER_REQUESTS
 
 log = logger(__name__)
 
@@ -373,7 +372,7 @@ class TritonEmbedder:
             self._note(failure.trouble)
             raise
         self._breaker.succeeded()
-        _requests().add(1, {"model": self._name, "outcome": "OK"})
+        EMBEDDER_REQUESTS.add(self._name, "OK")
         return vectors
 
     def _note(self, trouble: _Trouble) -> None:
@@ -381,7 +380,7 @@ class TritonEmbedder:
         self._breaker.failed()
         # It may be another server that answers next.
         self._doubted = True
-        _requests().add(1, {"model": self._name, "outcome": trouble.value})
+        EMBEDDER_REQUESTS.add(self._name, trouble.value)
         if self._breaker.open and not was_open:
             log.error("embedder_given_up", model=self._name, reason=trouble.value)
 
@@ -503,8 +502,3 @@ def probe_crops() -> Pixels:
 
 def _between(first: Floats, second: Floats, share: Floats) -> Floats:
     return first * (1 - share) + second * share
-
-
-@cache
-def _requests() -> Counter:
-    return meter().create_counter("jikimi_embedder_requests", description="Requests to Triton, by model and outcome.")

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from services.detector.adapters.faces import FaceEngine
-from services.detector.adapters.fingerprints import RULES_FILE, read_rules
 from services.detector.adapters.model_files import UnusableModel
 from services.detector.adapters.models import open_models
+from services.detector.adapters.same_picture import RULES_FILE, read_rules
 from services.detector.evaluate_dedup.data import BadData, read_data
 from services.detector.evaluate_dedup.page import table
 from services.detector.evaluate_dedup.pictures import Row, evaluate

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.detector.adapters.fingerprints import (
+from services.detector.adapters.face_photographs import face_agreement
+from services.detector.adapters.fingerprints import Fingerprint
+from services.detector.adapters.same_picture import (
     DedupRules,
-    Fingerprint,
     HashColumns,
     HashDistances,
-    face_agreement,
     hash_distances,
     point_agreement,
 )

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from services.detector.adapters.fingerprints import (
+from services.detector.adapters.fingerprints import Fingerprint
+from services.detector.adapters.known_contents import KnownPictures
+from services.detector.adapters.same_picture import (
     DedupRules,
-    Fingerprint,
     compare,
-    compare_features,
     hash_distances,
     judged_by_hashes,
 )
-from services.detector.adapters.known_contents import KnownPictures
 from services.detector.evaluate_dedup.data import JOINED_LABELS, Data
 from services.detector.evaluate_dedup.margins import Margins
 from services.detector.evaluate_dedup.plan import Plan
@@ -182,10 +181,10 @@ def _among_strangers(
         distances = hash_distances(new, index.hashes, rules)
         margins.note_strangers(distances, others)
         near = np.flatnonzero(judged_by_hashes(distances, rules).near & others).tolist()
-        for other in index.candidates(new, others):
+        for other, compare_with in index.candidates(new, others):
             compared += 1
             margins.note(False, new, stored[other], "none")
-            if compare_features(new, stored[other], rules).near_duplicate:
+            if compare_with(new, stored[other], rules).near_duplicate:
                 near.append(other)
         joined |= {(min(at, other), max(at, other)) for other in near}
     same = sum(count * (count - 1) // 2 for count in np.bincount(shows).tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
@@ -23,7 +24,8 @@ from services.chassis.database import is_transient
 from services.chassis.dead_letters import reason_of
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, Unsealable, unseal
-from services.chassis.telemetry import logger, observe_stage, span_from, stage
+from services.chassis.telemetry import logger, observe_stage, stage
+from services.chassis.tracing import Hops
 from services.detector.domain.channels import Channel
 from services.detector.domain.clusters import IDENTICAL, Near, Placement, joined, place
 from services.detector.domain.decisions import (
@@ -40,6 +42,8 @@ from services.detector.domain.signals import Signal
 from services.detector.handlers import records
 from services.detector.handlers.intake import KnownChannels, spool_place
 from services.detector.handlers.remembering import Remembering
+from services.detector.metrics import DECIDED as DECISIONS
+from services.detector.metrics import SPOOL_WAIT
 from services.detector.ports import (
     Analysis,
     Analyst,
@@ -179,23 +183,31 @@ class Deciding:
     async def _decide(
         self, rows: Sequence[SpooledSignal], lease: str, lane: Lane, channels: Mapping[str, Channel]
     ) -> None:
+        times = _Times(taken=time.time())
         with stage("analyse"):
             jobs = await self._beside(self._opened, rows, channels)
             await self._beside(self._analyse, [job for job in jobs if not job.failure])
-        await self._find_whom(jobs)
-        if any(job.decisions for job in jobs):
-            await self._beside(_keep, jobs)
+        times.analysed = time.time()
+        with stage("decide"):
+            await self._find_whom(jobs)
+            if any(job.decisions for job in jobs):
+                await self._beside(_keep, jobs)
+        times.decided = time.time()
         with stage("decide_commit"):
-            parked = await self._commit(jobs, lease)
+            parked = await self._commit(jobs, lease, times)
+        for job in jobs:
+            _count_wait(job.row, times.taken)
         self._count(lane, parked, decided=any(not job.failure for job in jobs))
 
-    async def _commit(self, jobs: Sequence[_Job], lease: str) -> list[_Job]:
+    async def _commit(self, jobs: Sequence[_Job], lease: str, times: _Times) -> list[_Job]:
         """Commits what was decided and gives back what failed; returns the jobs that are now kept aside."""
         while True:
             try:
-                async with self.begin() as work:
-                    await _Commit(self, work, self.clock.now()).run([job for job in jobs if not job.failure], lease)
-                    return [job for job in jobs if job.failure and await self._put_back(work, job, lease)]
+                with Hops() as hops:
+                    async with self.begin() as work:
+                        commit = _Commit(self, work, self.clock.now(), hops, times)
+                        await commit.run([job for job in jobs if not job.failure], lease)
+                        return [job for job in jobs if job.failure and await self._put_back(work, job, lease)]
             except _Incomparable as problem:
                 _note_failure(problem.job, problem.error)
 
@@ -301,6 +313,33 @@ class Deciding:
             job.decisions = decide(job.analysis.faces, watched, self.rules)
 
 
+@dataclass(slots=True)
+class _Times:
+    """When a batch came how far, seconds since the epoch: its spans and figures tell it."""
+
+    taken: float
+    analysed: float = 0.0
+    decided: float = 0.0
+
+    def hop(self, hops: Hops, row: SpooledSignal) -> str:
+        """The span of a signal: from its coming to the commit of what was decided; its traceparent."""
+        received = _received(row)
+        about = {
+            "analyse_ms": round(1000 * (self.analysed - self.taken)),
+            "search_ms": round(1000 * (self.decided - self.analysed)),
+        }
+        return hops.begin(row.traceparent, "detector.decide", about, ready_at=received, taken_at=self.taken)
+
+
+def _received(row: SpooledSignal) -> float | None:
+    return row.receive_time.timestamp() if row.receive_time else None
+
+
+def _count_wait(row: SpooledSignal, taken: float) -> None:
+    if (received := _received(row)) is not None:
+        SPOOL_WAIT.observe(max(0.0, taken - received), "pictures" if row.pictures else "texts")
+
+
 class _Incomparable(Exception):
     """A job whose content cannot be compared with others: the batch is committed again without it."""
 
@@ -330,7 +369,9 @@ def _note_failure(job: _Job, error: Exception) -> None:
 class _Commit:
     """The transaction that decides a batch: everything of a signal, or nothing."""
 
-    def __init__(self, deciding: Deciding, work: Work, now: datetime) -> None:
+    def __init__(self, deciding: Deciding, work: Work, now: datetime, hops: Hops, times: _Times) -> None:
+        self._hops = hops
+        self._times = times
         self._deciding = deciding
         self._work = work
         self._now = now
@@ -339,7 +380,7 @@ class _Commit:
         self._outcomes: list[tuple[bytes, int, str | None, int]] = []
         self._exact: dict[bytes, str] = {}
         self._seen_again: set[bytes] = set()
-        self._known: dict[str, Known] = {}
+        self._known: Mapping[str, Known] = {}
         self._fresh: dict[str, Known] = {}
         """What this transaction adds to them."""
         self._channels: Mapping[str, Channel] = {}
@@ -353,7 +394,7 @@ class _Commit:
         await self._drop_stale(held)
         await self._load_contents(held)
         for job in held:
-            with span_from(job.row.traceparent, "detector.decide"):
+            with self._hops.within(self._times.hop(self._hops, job.row)):
                 await self._conclude(job)
         await work.contents.add(self._new, self._now)
         await work.contents.seen(self._seen_again, self._now)
@@ -401,10 +442,7 @@ class _Commit:
         self._exact = dict(await self._work.contents.clusters_of(refs))
         self._seen_again = set(self._exact)
         deciding = self._deciding
-        for subscriber_id in sorted(subscribers):
-            contents = await deciding.remembering.contents_of(self._work, subscriber_id, deciding._beside)
-            self._known[subscriber_id] = contents
-            self._fresh[subscriber_id] = deciding.likeness.nothing_known()
+        self._known = await deciding.remembering.contents_of(self._work, subscribers, deciding._beside)
 
     @staticmethod
     def _kept(job: _Job, decision: Decision) -> Kept:
@@ -419,6 +457,7 @@ class _Commit:
         if not job.decisions:
             none_id, kind = uuid7(), int(_kind_of(signal))
             self._record_none(none_id, job, signal, analysis)
+        DECISIONS.add(min((decision.band for decision in job.decisions), default=Band.NONE).name)
         unread = len(analysis.unreadable) == len(signal.parts)
         self._outcomes.append((job.row.signal_ref, UNREADABLE if unread else DECIDED, none_id, kind))
         if signal.discover_time is not None:
@@ -476,10 +515,12 @@ class _Commit:
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
             return Placement(self._exact[ref], IDENTICAL, 0)
-        known, fresh = self._known[subscriber_id], self._fresh[subscriber_id]
-        near = [near for each in (known, fresh) if len(each) for near in await self._near(job, content, each)]
+        known, fresh = self._known[subscriber_id], self._fresh.get(subscriber_id)
+        near = [near for each in (known, fresh) if each for near in await self._near(job, content, each)]
         placement = place(uuid7(), near)
         self._exact[ref] = placement.cluster_id
+        if fresh is None:
+            fresh = self._fresh[subscriber_id] = deciding.likeness.nothing_known()
         fresh.add(content.medium, placement.cluster_id, content.fingerprint)
         sealed = deciding.vault.seal(subscriber_id, "content", subscriber_id, "fingerprint", content.data)
         self._new.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))

@@ -8,19 +8,17 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-
-from opentelemetry import metrics
 
 from services.chassis.clock import Clock
 from services.chassis.database import is_transient
 from services.chassis.errors import ResourceExhausted, Unavailable
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, seal
-from services.chassis.telemetry import meter, stage
+from services.chassis.telemetry import stage
 from services.detector.domain.channels import Channel
 from services.detector.domain.signals import Door, Refused, Signal, usable_id
 from services.detector.handlers import records
+from services.detector.metrics import SIGNALS
 from services.detector.ports import Begin, SpooledSignal, Work
 from services.detector.sealing import References
 
@@ -287,11 +285,6 @@ def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
             )
 
 
-@cache
-def _outcomes() -> metrics.Counter:
-    return meter().create_counter("jikimi_signals", description="Signals at the door, by outcome.")
-
-
 def _count_outcome(outcome: Outcome) -> None:
     word = outcome.refused.reason if outcome.refused else "DUPLICATE" if outcome.duplicate else "ACCEPTED"
-    _outcomes().add(1, {"outcome": word})
+    SIGNALS.add(word)

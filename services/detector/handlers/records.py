@@ -205,6 +205,32 @@ def purge(item_kind: str, entity_id: str, due_time: datetime, rule: str, now: da
     )
 
 
+def purge_due(item_kind: str, entity_id: str, due_time: datetime, rule: str, now: datetime) -> log.LogRecord:
+    """Something that became subject to purge: the entry of the due list that `purge` answers."""
+    return log.LogRecord(
+        entity=item_kind.lower(),
+        entity_id=entity_id,
+        entity_version=1,
+        occur_time=stamp(now),
+        purge_due_log=log.PurgeDueLog(item_kind=item_kind, due_time=stamp(due_time), rule=rule),
+    )
+
+
+def onboarding(
+    channel: str, group: str, step: str, step_time: datetime, version: int, now: datetime
+) -> log.LogRecord:
+    """A new channel was asked for (REQUIRED), or its signals are let in (LIVE)."""
+    return log.LogRecord(
+        entity="channel",
+        entity_id=channel,
+        entity_version=version,
+        occur_time=stamp(now),
+        channel_onboarding_log=log.ChannelOnboardingLog(
+            channel=channel, channel_group=group, step=step, step_time=stamp(step_time)
+        ),
+    )
+
+
 def channel_scan(channel: str, group: str, level: str, reason: str, version: int, now: datetime) -> log.LogRecord:
     """A channel that was changed, paused or resumed."""
     return log.LogRecord(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -20,6 +20,8 @@ PURGE_CONTENTS = "PURGE_CONTENTS"
 MOST_PURGED = 500
 """Contents in one transaction; what is left comes in the next."""
 _PAGE = 500
+_NEWS = 16
+"""Contents of each subscriber that are asked for in one go; who has more is asked about alone."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class Memory:
     def __init__(self, most_contents: int = 2 * MOST_COMPARED) -> None:
         self._most = most_contents
         self._of: OrderedDict[str, _Held] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._total = 0
 
     def get(self, subscriber_id: str, now: datetime) -> _Held | None:
         """What is held of a subscriber; None where one of the contents may no longer be remembered."""
@@ -51,14 +55,15 @@ class Memory:
         """Keeps a subscriber's contents; the subscribers not asked for longest go first."""
         self._of[subscriber_id] = held
         self._of.move_to_end(subscriber_id)
-        total = sum(len(each.known) for each in self._of.values())
-        while total > self._most and len(self._of) > 1:
-            _, dropped = self._of.popitem(last=False)
-            total -= len(dropped.known)
+        self._total += len(held.known) - self._sizes.get(subscriber_id, 0)
+        self._sizes[subscriber_id] = len(held.known)
+        while self._total > self._most and len(self._of) > 1:
+            self.forget(next(iter(self._of)))
 
     def forget(self, subscriber_id: str) -> None:
         """Drops what is held of a subscriber."""
         self._of.pop(subscriber_id, None)
+        self._total -= self._sizes.pop(subscriber_id, 0)
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,24 @@ class Remembering:
         return timedelta(days=self.rules.content_days)
 
     async def contents_of(
-        self, work: Work, subscriber_id: str, beside: Callable[..., Awaitable[object]]
-    ) -> Known:
-        """A subscriber's contents, the newest MOST_COMPARED. Only under the lock on the subscriber. `beside` runs
-        something heavy beside the event loop."""
-        now = self.clock.now()
-        held = self.memory.get(subscriber_id, now) or await self._from_the_start(work, subscriber_id, now)
-        while rows := await work.contents.since(subscriber_id, held.last, _PAGE):
-            await beside(self._take, subscriber_id, held, rows)
-        self.memory.put(subscriber_id, held)
-        return held.known
+        self, work: Work, subscriber_ids: Collection[str], beside: Callable[..., Awaitable[object]]
+    ) -> Mapping[str, Known]:
+        """The contents of each subscriber, the newest MOST_COMPARED. Only under the locks on them. `beside` runs
+        something heavy beside the event loop. What came since the last look is asked for all at once."""
+        now, held = self.clock.now(), dict[str, _Held]()
+        for subscriber_id in sorted(subscriber_ids):
+            known = self.memory.get(subscriber_id, now)
+            held[subscriber_id] = known or await self._from_the_start(work, subscriber_id, now)
+        found = await work.contents.since_each({who: each.last for who, each in held.items()}, _NEWS) if held else {}
+        for subscriber_id, rows in found.items():
+            each = held[subscriber_id]
+            await beside(self._take, subscriber_id, each, rows)
+            while len(rows) in (_NEWS, _PAGE):
+                if rows := await work.contents.since(subscriber_id, each.last, _PAGE):
+                    await beside(self._take, subscriber_id, each, rows)
+        for subscriber_id, each in held.items():
+            self.memory.put(subscriber_id, each)
+        return {subscriber_id: each.known for subscriber_id, each in held.items()}
 
     async def _from_the_start(self, work: Work, subscriber_id: str, now: datetime) -> _Held:
         """Also makes sure that the contents are purged one day, whichever release remembered them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ from services.chassis.errors import Aborted, InvalidInput, NotFound
 from services.chassis.keys import KeyStore
 from services.chassis.telemetry import logger
 from services.chassis.tokens import current_actor
-from services.detector.domain.channels import BadChannel, Channel
+from services.detector.domain.channels import BadChannel, Channel, ChannelLevel
 from services.detector.domain.decisions import Band, MatchKind, ReviewRules
 from services.detector.domain.signals import usable_id
 from services.detector.handlers import records
@@ -30,6 +30,9 @@ log = logger(__name__)
 MOST_REASON_CHARACTERS = 256
 MOST_PURGED = 500
 """Captures in one round of the sweep."""
+SPOOL_KEY_RULE = "SPOOL_KEY_WITHOUT_ROWS"
+LONGEST_REQUIREMENT = timedelta(days=366)
+"""How long ago a new channel may have been asked for."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,14 @@ class Watching:
         async with self.begin() as work:
             return _found(await work.channels.get(channel))
 
-    async def put(self, request: Message, wanted: Channel) -> Channel:
-        """Stores a channel whose version is the stored one (0 for a new one)."""
+    async def put(self, request: Message, wanted: Channel, require_time: datetime | None = None) -> Channel:
+        """Stores a channel whose version is the stored one (0 for a new one). `require_time`: when a new one was asked
+        for, now where unset."""
         self._check(wanted)
         now = self.clock.now()
+        if require_time is not None and not now - LONGEST_REQUIREMENT <= require_time <= now:
+            bad = [("require_time", "OUT_OF_BOUNDS")]
+            raise InvalidInput("OUT_OF_BOUNDS", "A channel cannot have been asked for then.", violations=bad)
         async with self.begin() as work:
             caller = current_actor().subject
             if known := await work.recall(caller, "UpsertChannel", request):
@@ -67,6 +74,8 @@ class Watching:
                 raise InvalidInput("TOO_MANY_CHANNELS", "There are as many channels as can be.")
             stored = replace(wanted, version=wanted.version + 1, update_time=now)
             await self._store(work, stored, before, "CHANGED" if before else "CREATED")
+            if before is None:
+                self._onboard(work, stored, "REQUIRED", require_time or now)
             await work.remember(caller, "UpsertChannel", request, stored.channel)
         self.known.forget()
         return stored
@@ -103,6 +112,8 @@ class Watching:
             channel.channel, channel.channel_group, channel.level.name, reason, channel.version, self.clock.now()
         )
         work.record(channel.channel, records.signed(record, self.references))
+        if _live(channel) and not (before and _live(before)):
+            self._onboard(work, channel, "LIVE", self.clock.now())
         if before is not None and before.level is not channel.level:
             work.event(
                 channel.channel,
@@ -114,6 +125,18 @@ class Watching:
                     reason="OPERATOR",
                 ),
             )
+
+
+    def _onboard(self, work: Work, channel: Channel, step: str, step_time: datetime) -> None:
+        record = records.onboarding(
+            channel.channel, channel.channel_group, step, step_time, channel.version, self.clock.now()
+        )
+        work.record(channel.channel, records.signed(record, self.references))
+
+
+def _live(channel: Channel) -> bool:
+    """Whether signals of it are let in."""
+    return not channel.paused and channel.level is not ChannelLevel.BLOCKED
 
 
 def _found(channel: Channel | None) -> Channel:
@@ -187,10 +210,10 @@ class Looking:
         owner = held.template.subscriber_id
         return self.vault.open(owner, "face_template", template_id, "crop", held.crop) or b""
 
-    async def release(self, decision_id: str) -> None:
-        """Deletes a capture; harmless where there is none."""
+    async def release(self, decision_ids: Collection[str]) -> None:
+        """Deletes captures; harmless where there are none."""
         async with self.begin() as work:
-            await work.decisions.release(decision_id)
+            await work.decisions.release(decision_ids)
 
 
 def _no_capture() -> NotFound:
@@ -219,6 +242,8 @@ class Sweeping:
             await work.purge_nonces(now)
             # A key is used within its hour of business time only.
             empty = await work.spool.unused_keys(now - timedelta(hours=1))
+            for key_id in set(empty) - self._empty_since.keys():
+                work.record(key_id, records.purge_due("SPOOL_KEY", key_id, now, SPOOL_KEY_RULE, now))
         moment = time.monotonic()
         self._empty_since = {key_id: self._empty_since.get(key_id, moment) for key_id in empty}
         for key_id, since in list(self._empty_since.items()):
@@ -238,5 +263,5 @@ class Sweeping:
                 return
             self.keys.destroy(key_id)
             await work.spool.forget_key(key_id)
-            work.record(key_id, records.purge("SPOOL_KEY", key_id, now, "SPOOL_KEY_WITHOUT_ROWS", now))
+            work.record(key_id, records.purge("SPOOL_KEY", key_id, now, SPOOL_KEY_RULE, now))
         del self._empty_since[key_id]

@@ -324,7 +324,9 @@ class Checking:
             if check.answer_by is not None:
                 self._warn(work, check, warned)
                 await work.schedule(NO_ANSWER, check.upload_check_id, check.answer_by)
-            await work.schedule(PURGE_CHECK, check.upload_check_id, now + self.rules.keep_checks)
+            due_time, check_id = now + self.rules.keep_checks, check.upload_check_id
+            await work.schedule(PURGE_CHECK, check_id, due_time)
+            work.record(who, records.purge_due("UPLOAD_CHECK", check_id, due_time, "CHECK_RETENTION", now))
             await work.remember(current_actor().subject, "CheckUpload", asked_as, check.upload_check_id)
         return check, warned
 

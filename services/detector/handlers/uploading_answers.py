@@ -150,7 +150,9 @@ class Answering:
         await work.uploads.add_result(SealedResult(check_id, check.subscriber_id, image, text), now)
         record = records.blur(moved, made, len(request.image), len(request.text.encode()), now)
         work.record(check.subscriber_id, records.signed(record, self.references))
-        await work.schedule(PURGE_RESULT, check_id, now + self.rules.keep_results)
+        due_time = now + self.rules.keep_results
+        await work.schedule(PURGE_RESULT, check_id, due_time)
+        work.record(check.subscriber_id, records.purge_due("REDACTION", check_id, due_time, "RESULT_RETENTION", now))
 
     async def no_answer(self, check_id: str) -> None:
         """What a due row does: ends a warning that nobody answered."""

@@ -11,11 +11,11 @@ from misuse.common.v1 import signal_pb2 as common
 from misuse.log.v1 import record_pb2 as log
 from services.detector.domain.decisions import IdentifierKind
 from services.detector.domain.uploads import Choice, LinkedAccount, Seen, Severity, Subject, UploadCheck, Warned
-from services.detector.handlers.records import purge, signed
+from services.detector.handlers.records import purge, purge_due, signed
 from services.detector.ports import Redacted
 from services.detector.translate import stamp
 
-__all__ = ["account", "audited", "blur", "outcome", "purge", "severity", "signed", "warning"]
+__all__ = ["account", "audited", "blur", "outcome", "purge", "purge_due", "severity", "signed", "warning"]
 
 MOST_MODELS = 8
 MOST_NUMBERS = 1024

@@ -188,6 +188,15 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "ROLLBACK": {"ko": "되돌리기 예행", "en": "Rollback rehearsal"},
     "ORDER_STATISTICS": {"ko": "순서통계량 (이항분포)", "en": "order statistics (binomial)"},
     "CLOPPER_PEARSON": {"ko": "클로퍼–피어슨 (정확 구간)", "en": "Clopper–Pearson (exact)"},
+    "BROOKMEYER_CROWLEY": {"ko": "브룩마이어–크롤리 (로그–로그)", "en": "Brookmeyer–Crowley (log-log)"},
+    "CENSUS": {"ko": "전수 (구간 없음)", "en": "census (no interval)"},
+    "platform": {"ko": "플랫폼", "en": "Platform"},
+    "cohort": {"ko": "집단 (전체, 종결 집단)", "en": "Cohort (all, closed)"},
+    "closed_cohort": {"ko": "종결 집단, 플랫폼별", "en": "Closed cohort by platform"},
+    "resolution": {"ko": "종결 사유", "en": "Resolution"},
+    "channel": {"ko": "채널", "en": "Channel"},
+    "item_kind": {"ko": "파기 대상 종류", "en": "What was purged"},
+    "type": {"ko": "요청 유형", "en": "Type of request"},
     "KORN_GRAUBARD": {
         "ko": "콘–그로바드 (유효 표본 크기의 정확 구간)",
         "en": "Korn–Graubard (exact at the effective sample size)",
@@ -203,6 +212,14 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
     "NOT_MEASURABLE_YET": {
         "ko": "아직 측정할 수 없는 지표입니다. 측정하지 못한 것은 통과하지 않습니다.",
         "en": "This figure cannot be measured yet; what is not measured never passes.",
+    },
+    "UNUSABLE_RECORDS": {
+        "ko": "쓸 수 없는 기록을 불리하게 세면 기준을 벗어납니다.",
+        "en": "With the unusable records counted against it, the value does not meet the threshold.",
+    },
+    "LOG_RECORDS_MISSING": {
+        "ko": "기간 안에 빠진 로그 기록이 있어 측정할 수 없습니다.",
+        "en": "Log records of the window are missing; nothing is measured.",
     },
     "MEASUREMENT_FAILED": {"ko": "측정 중 오류가 났습니다.", "en": "Measuring failed."},
     "TEST_RUN_MISSING": {

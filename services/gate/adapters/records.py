@@ -17,11 +17,17 @@ from services.chassis.bus import CURSOR, Event
 from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.errors import InvalidInput
 from services.gate.adapters import labels as label_records
+from services.gate.adapters import operations
 from services.gate.adapters.tables import LogRecordRow
+from services.gate.domain.channels import ChannelLevel, OnboardingStep, Signals
 from services.gate.domain.indexes import ReplicaFacts
 from services.gate.domain.labels import GivenLabel
 from services.gate.domain.leak_signals import Fate, LeakDecision, Place, Refusals
 from services.gate.domain.measures import MatchDecision, NotificationFacts
+from services.gate.domain.purges import Due, Purged
+from services.gate.domain.recurrence import Closing, Find
+from services.gate.domain.removals import RemovalStep
+from services.gate.domain.rights import RightsStep
 from services.gate.domain.samples import Alert, Sample
 from services.gate.domain.user_actions import CHOICES, UploadWarning
 
@@ -103,6 +109,7 @@ class SqlRecords:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
+        self._signals: dict[tuple[datetime, datetime], Signals] = {}
 
     async def cut_off(self) -> Mapping[str, int]:
         """See Records. The cursor moves in the transaction that stores the records."""
@@ -127,7 +134,7 @@ class SqlRecords:
 
     async def count(self, record_type: str, facet: str, since: datetime, until: datetime) -> int:
         """See Records."""
-        query = select(func.count()).where(
+        query = select(func.count(func.distinct(_ROWS.c.record_id))).where(
             _ROWS.c.type == record_type, _ROWS.c.facet == facet, _ROWS.c.occur_time.between(since, until)
         )
         return (await self._session.scalar(query)) or 0
@@ -167,6 +174,10 @@ class SqlRecords:
             if facts is not None:
                 _apply(facts, record)
         return list(found.values())
+
+    async def foreign(self, record_type: str, since: datetime, until: datetime) -> int:
+        """See Records."""
+        return await operations.foreign(self._session, record_type, since, until)
 
     async def replicas(self, index: str, since: datetime, until: datetime) -> Sequence[ReplicaFacts]:
         """See Records."""
@@ -245,12 +256,66 @@ class SqlRecords:
         """See Records."""
         return await label_records.human_waits(self._session, since, until)
 
+    async def missing(self, since: datetime) -> int:
+        """See Records."""
+        return await operations.missing(self._session, since)
+
+    async def removal_steps(self, since: datetime, until: datetime) -> Sequence[RemovalStep]:
+        """See Records."""
+        return [operations.removal_step(each) async for each in self._read("removal_request_log", None, since, until)]
+
+    async def closings(self, since: datetime, until: datetime) -> Sequence[Closing]:
+        """See Records."""
+        return [operations.closing(each) async for each in self._read("case_lifecycle_log", ("CLOSED",), since, until)]
+
+    async def finds(self, since: datetime, until: datetime) -> Sequence[Find]:
+        """See Records."""
+        return [operations.find(each) async for each in self._read("repost_recurrence_log", None, since, until)]
+
+    async def signals(self, since: datetime, until: datetime) -> Signals:
+        """See Records. Both figures of channels want the same window: it is read once a view."""
+        if (since, until) not in self._signals:
+            counted, refused, repeated = operations.SignalCount(), 0, 0
+            async for record in self._read("match_decision_log", None, since, until):
+                counted.add(record.match_decision_log)
+            async for record in self._read("signal_intake_log", None, since, until):
+                refused += not record.signal_intake_log.accepted
+                repeated += record.signal_intake_log.duplicate
+            self._signals[since, until] = Signals(counted.by_group, len(counted.channels), refused, repeated)
+        return self._signals[since, until]
+
+    async def channel_levels(self, until: datetime) -> Sequence[ChannelLevel]:
+        """See Records."""
+        return [operations.channel_level(each) async for each in self._read("channel_scan_log", None, None, until)]
+
+    async def onboarding_steps(self, until: datetime) -> Sequence[OnboardingStep]:
+        """See Records."""
+        steps = self._read("channel_onboarding_log", None, None, until)
+        return [operations.onboarding_step(each) async for each in steps]
+
+    async def purges_due(self, since: datetime, until: datetime) -> Sequence[Due]:
+        """See Records."""
+        return [operations.due(each) async for each in self._read("purge_due_log", None, since, until)]
+
+    async def purges_logged(self, since: datetime, until: datetime) -> Sequence[Purged]:
+        """See Records."""
+        return [operations.purged(each) async for each in self._read("purge_log", None, since, until)]
+
+    async def rights_steps(self, until: datetime) -> Sequence[RightsStep]:
+        """See Records."""
+        return [operations.rights_step(each) async for each in self._read("rights_request_log", None, None, until)]
+
     async def _read(
-        self, record_type: str, facets: Sequence[str], since: datetime, until: datetime | None
+        self, record_type: str, facets: Sequence[str] | None, since: datetime | None, until: datetime | None
     ) -> AsyncIterator[LogRecord]:
-        query = select(_ROWS.c.payload).where(
-            _ROWS.c.type == record_type, _ROWS.c.facet.in_(facets), _ROWS.c.occur_time >= since
-        )
+        """Records of a type by whoever owns it, with one of the facets if named."""
+        query = select(_ROWS.c.payload).where(_ROWS.c.type == record_type)
+        if facets is not None:
+            query = query.where(_ROWS.c.facet.in_(facets))
+        if (owners := operations.OWNERS.get(record_type)) is not None:
+            query = query.where(_ROWS.c.publisher.in_(owners))
+        if since is not None:
+            query = query.where(_ROWS.c.occur_time >= since)
         if until is not None:
             query = query.where(_ROWS.c.occur_time <= until)
         result = await self._session.stream(query.execution_options(yield_per=_FETCH))
@@ -288,11 +353,14 @@ def _apply(facts: NotificationFacts, record: LogRecord) -> None:
     log = record.notification_delivery_log
     match log.action:
         case "HANDED_OVER":
-            facts.sent_time = record.occur_time.ToDatetime(UTC)
-            facts.path = log.path
+            moment = record.occur_time.ToDatetime(UTC)
+            # The first handing over, in whatever order records came.
+            if facts.sent_time is None or (moment, log.path) < (facts.sent_time, facts.path):
+                facts.sent_time, facts.path = moment, log.path
         case "ACKNOWLEDGED":
+            latency = float(log.latency_ms)
+            facts.latency_ms = min(facts.latency_ms, latency) if facts.acknowledged else latency
             facts.acknowledged = True
-            facts.latency_ms = float(log.latency_ms)
         case "SUPERSEDED":
             facts.superseded = True
         case "EXPIRED" | "UNDELIVERABLE":

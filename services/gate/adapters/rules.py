@@ -9,7 +9,18 @@ from typing import Any
 import yaml
 
 from misuse.log.v1.record_pb2 import LogRecord
-from services.gate.domain.kpis import Artefact, Direction, Gates, IndexRule, Kpi, Stage, TestKind, Threshold
+from services.gate.domain.kpis import (
+    Artefact,
+    Direction,
+    Gates,
+    IndexRule,
+    Kpi,
+    Parts,
+    Population,
+    Stage,
+    TestKind,
+    Threshold,
+)
 
 SHIPPED = Path(__file__).parents[1] / "rules"
 
@@ -46,6 +57,21 @@ def _kpi(data: dict[str, Any]) -> Kpi:
         on_failure=tuple(data["on_failure"]),
         derivation=data["derivation"],
         grace_ms=int(data.get("grace_ms", 0)),
+        population=_population(data.get("population", {})),
+    )
+
+
+def _population(data: dict[str, Any]) -> Population:
+    parts = data.get("parts")
+    return Population(
+        parts=Parts(str(parts["dimension"]), int(parts["required"]), bool(parts["pool_suffices"])) if parts else None,
+        counts=tuple(data.get("counts", ())),
+        kinds=tuple(data.get("kinds", ())),
+        not_counted=tuple(data.get("not_counted", ())),
+        groups=tuple(data.get("groups", ())),
+        least_per_group=int(data.get("least_per_group", 0)),
+        follow_up_days=int(data.get("follow_up_days", 0)),
+        horizon_days=int(data.get("horizon_days", 0)),
     )
 
 

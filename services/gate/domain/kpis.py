@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.gate.domain.statistics import Interval
@@ -72,6 +72,39 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Which parts of a sample are judged by themselves, beside the whole; the worst of them decides."""
+
+    dimension: str
+    """What they differ in, such as platform."""
+    required: int
+    """A part of this size is judged; a smaller one is shown."""
+    pool_suffices: bool
+    """Whether the whole may pass where no part is large enough to be judged."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who is counted, and as what, for a figure that comes from what happened and not from a sample."""
+
+    parts: Parts | None = None
+    counts: tuple[str, ...] = ()
+    """States, answers or grounds that count as done."""
+    kinds: tuple[str, ...] = ()
+    """Kinds that belong to the population at all."""
+    not_counted: tuple[str, ...] = ()
+    """What is a class of its own by rule."""
+    groups: tuple[str, ...] = ()
+    """Channel groups that should be covered."""
+    least_per_group: int = 0
+    """Signals from which a group is covered."""
+    follow_up_days: int = 0
+    """How long everyone of the closed cohort was watched at least."""
+    horizon_days: int = 0
+    """How long after its beginning something is watched."""
+
+
+@dataclass(frozen=True)
 class Kpi:
     """A gate as data (`rules/kpis.yaml`)."""
 
@@ -93,6 +126,7 @@ class Kpi:
     """Why the threshold is what it is: a formula over live data, with its step."""
     grace_ms: int = 0
     """How long an expected record may be missing before that counts."""
+    population: Population = field(default_factory=Population)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from services.gate.domain.curves import Curve
 from services.gate.domain.kpis import Kpi, Words
 from services.gate.domain.statistics import (
     Interval,
@@ -36,6 +37,8 @@ class Stratum:
     size: int
     value: float
     interval: Interval | None
+    required: int = 0
+    """Size from which this part is judged by itself; 0 where only the whole is judged."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,15 @@ class Measurement:
     """Records read, by type."""
     frozen: Mapping[str, str | int] = field(default_factory=dict)
     """The frozen sample that it rests on, as the report cites it; empty where it rests on none."""
+    curves: Sequence[Curve] = ()
+    """All together first, then the largest parts; at most MAX_CURVES."""
+    at_worst: float | None = None
+    """The value with everything unusable counted against it: a figure that only passes without that claims nothing.
+    None where nothing is unusable."""
+    missing: int = 0
+    """Log records in the window that were published and are not here: nothing is measured then."""
+    derivation_terms: Sequence[Fact] = ()
+    """Today's numbers that the threshold's reason is computed from, in the order of its formula."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,7 @@ def case_latency(
         excluded=_latency_classes(pending, not_processed, review_band),
         facts=_latency_facts(ordered, kpi.threshold.value),
         derivation_value=_backlog(latencies),
+        derivation_terms=_backlog_terms(latencies, ordered),
     )
 
 
@@ -211,11 +224,29 @@ def human_wait(waits_ms: Sequence[float]) -> list[Fact]:
 
 def _backlog(latencies: Sequence[tuple[MatchDecision, float]]) -> str:
     """backlog = event rate × delay, per minute."""
+    rate = _rate_per_minute(latencies)
+    return "" if rate is None else f"{rate:,.1f} / min"
+
+
+def _backlog_terms(latencies: Sequence[tuple[MatchDecision, float]], ordered: Sequence[float]) -> list[Fact]:
+    rate = _rate_per_minute(latencies)
+    if rate is None:
+        return []
+    delay = nearest_rank(ordered, 0.95)
+    backlog = "∞" if math.isinf(delay) else f"{rate * delay / 60_000:,.1f}"
+    return [
+        Fact({"ko": "분당 일치 결정", "en": "Match decisions a minute"}, f"{rate:,.1f}"),
+        Fact({"ko": "지연 (P95)", "en": "Delay (P95)"}, duration_text(delay)),
+        Fact({"ko": "현재 적체", "en": "Backlog now"}, backlog),
+    ]
+
+
+def _rate_per_minute(latencies: Sequence[tuple[MatchDecision, float]]) -> float | None:
+    """Decisions a minute between the first and the last; None where two are needed."""
     if len(latencies) < 2:
-        return ""
+        return None
     times = [decision.decide_time for decision, _ in latencies]
-    minutes = max((max(times) - min(times)) / timedelta(minutes=1), 1.0)
-    return f"{len(latencies) / minutes:,.1f} / min"
+    return len(latencies) / max((max(times) - min(times)) / timedelta(minutes=1), 1.0)
 
 
 @dataclass
@@ -243,18 +274,21 @@ def notification_reliability(
     notifications: Iterable[NotificationFacts],
     without_device: int,
     now: datetime,
+    foreign: int = 0,
 ) -> Measurement:
-    """Acknowledged ÷ handed over to a live device.
+    """Acknowledged ÷ handed over to a live device. `foreign`: records of deliveries by somebody who delivers nothing.
 
     Superseded ones, those whose push token the provider refused, those held back by quiet hours, those without a
     device or never handed over are classes of their own; so are those handed over so recently that the word may still
-    come. Whatever was acknowledged counts.
+    come. Whatever was handed over and acknowledged counts; a word that nothing was handed over for proves nothing.
     """
     grace = timedelta(milliseconds=kpi.grace_ms)
     counted: list[tuple[NotificationFacts, float]] = []
-    classes: Counter[str] = Counter(NO_LIVE_DEVICE=without_device)
+    classes: Counter[str] = Counter(NO_LIVE_DEVICE=without_device, FOREIGN_RECORD=foreign)
     for fact in notifications:
-        if fact.acknowledged:
+        if fact.acknowledged and fact.sent_time is None:
+            classes["NEVER_HANDED_OVER"] += 1
+        elif fact.acknowledged:
             counted.append((fact, 1.0))
         elif fact.superseded:
             classes["SUPERSEDED"] += 1
@@ -267,6 +301,7 @@ def notification_reliability(
         else:
             counted.append((fact, 0.0))
     size, done = len(counted), sum(1 for _, hit in counted if hit)
+    unproved = classes["NEVER_HANDED_OVER"]
     return Measurement(
         value=done / size if size else None,
         size=size,
@@ -280,8 +315,21 @@ def notification_reliability(
         ],
         excluded=[Excluded(name, classes[name], meaning) for name, meaning in _CLASSES.items()],
         facts=_device_facts(counted),
-        derivation_value=f"{size * 0.001:,.1f}" if size else "",
+        derivation_value=f"{size * 0.001:,.1f} / 0.1 %p" if size else "",
+        derivation_terms=_resends(size, done),
+        at_worst=done / (size + unproved) if size and unproved else None,
     )
+
+
+def _resends(size: int, done: int) -> list[Fact]:
+    """resends = sent × failure rate."""
+    if not size:
+        return []
+    return [
+        Fact({"ko": "전달한 알림", "en": "Notifications handed over"}, f"{size:,}"),
+        Fact({"ko": "실패율", "en": "Failure rate"}, percent_text(1 - done / size)),
+        Fact({"ko": "현재 재전송", "en": "Resends now"}, f"{size - done:,}"),
+    ]
 
 
 _CLASSES: Mapping[str, Words] = {
@@ -297,6 +345,14 @@ _CLASSES: Mapping[str, Words] = {
     "NO_LIVE_DEVICE": {"ko": "살아 있는 기기가 없어 보관함에만 남음", "en": "no live device: inbox only"},
     "NOT_HANDED_OVER": {"ko": "기기가 아직 접속하지 않음", "en": "the device has not come for it"},
     "PENDING": {"ko": "방금 보내 확인을 기다리는 중", "en": "sent so recently that the word may still come"},
+    "NEVER_HANDED_OVER": {
+        "ko": "전달 기록 없이 확인만 있음; 증거가 되지 않음",
+        "en": "acknowledged without a handing over on record: proves nothing",
+    },
+    "FOREIGN_RECORD": {
+        "ko": "알림 서비스가 쓰지 않은 전달 기록; 세지 않음",
+        "en": "records of deliveries by somebody who delivers nothing; not counted",
+    },
 }
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.gate.domain.kpis import Direction, Kpi, Outcome, TestRun, judge, test_outcome, worst
+from services.gate.domain.judging import judge_measurement
+from services.gate.domain.kpis import Direction, Kpi, Outcome, TestRun, test_outcome, worst
 from services.gate.domain.measures import Distribution, Measurement, Stratum, value_text
 from services.gate.domain.overrides import Override, printed
 from services.gate.domain.statistics import CONFIDENCE, Interval
@@ -57,12 +58,12 @@ def make_report(
 ) -> Report:
     """Judges what was measured. Without a measurement the outcome is ERROR for the reason `trouble`."""
     if measured is None:
-        own, reason = Outcome.ERROR, trouble
+        own, own_reasons = Outcome.ERROR, [trouble]
     else:
-        own, reason = judge(kpi, measured.value, measured.size)
+        own, own_reasons = judge_measurement(kpi, measured)
     tests, test_reason = test_outcome(run)
     outcome = worst([own, tests])
-    reasons = [reason for reason in (reason, test_reason) if reason]
+    reasons = [reason for reason in (*own_reasons, test_reason) if reason]
     figure = measured or Measurement(None, 0, None, "")
     text = "" if figure.value is None else value_text(figure.value, kpi.threshold.unit)
     document = {

@@ -17,6 +17,7 @@ from services.chassis.outbox import Outbox
 from services.chassis.telemetry import inject_traceparent
 from services.notify.domain.delivery import Delivery, Path
 from services.notify.domain.notices import Notice
+from services.notify.metrics import ACK_SECONDS, NOTICES
 from services.notify.ports import Device, FallBack, Notification
 
 
@@ -37,6 +38,7 @@ class OutboxJournal:
         if not first:
             self._record(notification, device, "RESENT", path=path)
             return
+        NOTICES.add("handed_over", device.os)
         self._record(notification, device, "HANDED_OVER", path=path)
         self._event(
             notification,
@@ -52,6 +54,8 @@ class OutboxJournal:
         """See Journal."""
         sent = notification.first_sent_time or at
         latency_ms = max(0, round((at - sent).total_seconds() * 1000))
+        NOTICES.add("acknowledged", device.os)
+        ACK_SECONDS.observe(latency_ms / 1000)
         self._record(notification, device, "ACKNOWLEDGED", latency_ms=latency_ms, path=notification.path)
         self._event(
             notification,
@@ -65,6 +69,7 @@ class OutboxJournal:
 
     def given_up(self, notification: Notification, device: Device, delivery: Delivery, reason: str) -> None:
         """See Journal."""
+        NOTICES.add(delivery.lower(), device.os)
         self._record(notification, device, delivery, reason=reason, path=notification.path)
         self._event(
             notification,

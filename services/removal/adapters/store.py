@@ -42,6 +42,7 @@ from services.removal.domain.guards import Gate
 from services.removal.domain.policy import Path
 from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import Outcome, State
+from services.removal.metrics import count_move
 from services.removal.ports import SYSTEM, Cause, Listing, Note, Sighting, StoredReply, Subscriber
 from services.removal.translate import event_of, handed_to_person, record_of, record_of_mandate, record_of_note
 
@@ -187,6 +188,7 @@ class SqlWork:
         attempts = [{"request_id": request.request_id, **asdict(attempt)} for attempt in request.attempts]
         await insert_rows(self._session, _ATTEMPT, attempts, _SAVE_ATTEMPT)
         for transition in request.transitions:
+            count_move(request, transition)
             record = record_of(request, transition, cause, self._around.group_of(request.platform))
             self._around.outbox.record(self._session, request.subscriber_id, record)
             event = event_of(request, transition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -72,9 +72,10 @@ class FakeDetector:
         capture = self.captures.get(decision_id)
         return capture.SerializeToString(deterministic=True) if capture else None
 
-    async def release(self, decision_id: str, purpose: Purpose.ValueType) -> None:
-        self.released.append(decision_id)
-        self.captures.pop(decision_id, None)
+    async def release(self, decision_ids: Collection[str], purpose: Purpose.ValueType) -> None:
+        for decision_id in decision_ids:
+            self.released.append(decision_id)
+            self.captures.pop(decision_id, None)
 
 
 @dataclass

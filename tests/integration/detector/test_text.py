@@ -303,3 +303,20 @@ async def test_a_capture_that_nobody_releases_is_purged_with_a_record(world, hea
     await world.detector.sweeping.sweep()
     assert 0 == await world.count("decision WHERE capture IS NOT NULL")
     assert ["CAPTURE"] == [record.item_kind for record in await world.records("purge_log")]
+
+
+async def test_one_call_releases_the_captures_of_many_decisions(world):
+    await world.watched(await world.register(), MOBILE, NUMBER)
+    for at in range(3):
+        await world.submit(world.signal(f"{at} {LEAK}"))
+    await world.decide()
+    first, *further, kept = [each.decision_id for each in await world.facts()]
+    release = signals.ReleaseCaptureRequest(decision_id=first, further_decision_ids=further)
+    await world.signals.ReleaseCapture(release, metadata=world.case)
+    for gone in (first, *further):
+        request = signals.GetCaptureRequest(decision_id=gone)
+        assert "NO_SUCH_CAPTURE" == await reason_of(world.signals.GetCapture(request, metadata=world.case))
+    request = signals.GetCaptureRequest(decision_id=kept)
+    assert kept == (await world.signals.GetCapture(request, metadata=world.case)).capture.decision_id
+    too_many = signals.ReleaseCaptureRequest(decision_id=first, further_decision_ids=[first] * 257)
+    assert "TOO_MANY" == await reason_of(world.signals.ReleaseCapture(too_many, metadata=world.case))

@@ -121,6 +121,7 @@ async def loopback(
     config = Config(
         service="gate", home=folder, database_url=url, keys_dir=folder / "keys", profile="test",
         token_keys_dir=folder / "public", listen="127.0.0.1:0", max_message_bytes=MAX_MESSAGE,
+        service_key_file=folder / "private" / "gate.key",
     )  # fmt: skip
     issuer = create_key_pair(folder / "private", config.token_keys_dir, "app")
     database = Database(url)

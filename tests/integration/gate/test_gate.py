@@ -240,6 +240,13 @@ async def broken_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
+async def blind_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The same that can measure nothing."""
+    async for made in _world(database, tmp_path, measures={}):
+        yield made
+
+
+@pytest.fixture
 async def easy_world(database: str, tmp_path: Path) -> AsyncIterator[World]:
     """The same with gates that ask for twenty events only."""
     gates = load_gates()
@@ -292,18 +299,26 @@ async def test_notification_success_leaves_out_what_never_reached_a_live_device(
     counts = {e["class"]: e["count"] for e in document["excluded"]}
     assert counts == {
         "SUPERSEDED": 1, "INVALID_TOKEN": 2, "QUIET_HOURS": 1, "NO_LIVE_DEVICE": 1, "NOT_HANDED_OVER": 1, "PENDING": 0,
+        "NEVER_HANDED_OVER": 0, "FOREIGN_RECORD": 0,
     }
 
 
-async def test_without_data_nothing_passes_and_what_is_not_measured_is_an_error(world: World) -> None:
+async def test_without_data_every_figure_is_inconclusive_and_nothing_passes(world: World) -> None:
     decision = await world.evaluate()
     outcomes = {summary.name: pb.Outcome.Name(summary.outcome)[8:] for summary in decision.reports}
+    assert outcomes == dict.fromkeys(MEASURES, "INCONCLUSIVE")
     assert len(outcomes) == 11
-    assert {n for n, o in outcomes.items() if o == "INCONCLUSIVE"} == set(MEASURES)
-    assert {o for n, o in outcomes.items() if n not in MEASURES} == {"ERROR"}
-    assert decision.outcome == pb.OUTCOME_ERROR
+    assert decision.outcome != pb.OUTCOME_PASSED
     for summary in decision.reports:
-        assert SCHEMA(await world.document(summary))
+        document = await world.document(summary)
+        assert document["reasons"][0] == "NO_DATA"
+        assert SCHEMA(document)
+
+
+async def test_what_nobody_measures_is_an_error(blind_world: World) -> None:
+    decision = await blind_world.evaluate()
+    assert {summary.outcome for summary in decision.reports} == {pb.OUTCOME_ERROR}
+    assert decision.outcome == pb.OUTCOME_ERROR
 
 
 async def test_a_measurement_that_fails_is_an_error_without_its_words(broken_world: World) -> None:

@@ -370,7 +370,7 @@ async def test_a_peer_stub_signs_its_calls_as_this_service(tmp_path: Path) -> No
             tmp_path / "private", tmp_path / "public", "removal", [access_pb2.ROLE_SERVICE_REMOVAL]
         )
         config = replace(served.config, service="removal", peers={"case": served.config.listen})
-        peers = Peers(config, issuer)
+        peers = Peers(config, lambda: issuer)
         stub = peers.stub("case", TalkStub, access_pb2.PURPOSE_REMOVAL)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Say(Word())
@@ -515,4 +515,4 @@ def operator_stub(served: Served) -> Any:
             return served.token()
 
     config = replace(served.config, service="removal", peers={"case": served.config.listen})
-    return OperatorPeers(config, served.issuer).stub("case", TalkStub, access_pb2.PURPOSE_OPERATIONS)
+    return OperatorPeers(config, lambda: served.issuer).stub("case", TalkStub, access_pb2.PURPOSE_OPERATIONS)

@@ -86,6 +86,21 @@ def test_groups_start_in_order_and_stop_in_reverse(home: Home) -> None:
     assert "stopped" == status(home)["state"]
 
 
+def test_groups_that_wait_for_nothing_start_side_by_side_and_stop_in_reverse(home: Home) -> None:
+    # The first is ready only when the second serves: one that waited for it would never start.
+    order = home.logs / "order.log"
+    needed = Program("base", program(home, "base").spawn, lambda: "serves service" in order.read_text())
+    system = Supervisor(home, [[needed], [program(home, "service")]], waits=False)
+    thread, result = in_background(system)
+    until(lambda: status(home)["state"] == "ready")
+    until(lambda: 2 == (home.logs / "order.log").read_text().count("serves"))
+    system.ask_to_stop()
+    thread.join(20)
+
+    assert [0] == result
+    assert ["left service", "left base"] == (home.logs / "order.log").read_text().splitlines()[2:]
+
+
 def test_what_is_killed_comes_back(home: Home) -> None:
     system = Supervisor(home, [[program(home, "service")]])
     thread, _ = in_background(system)
@@ -221,3 +236,18 @@ def test_up_twice_kill_and_down_by_command_line(tmp_path: Path) -> None:
         Postgres(Home(folder)).destroy()
     assert 0 == stopped
     assert not any(alive(child["pid"]) for run in (first, second) for child in run["children"].values())
+
+
+def test_system_ends_with_its_owner(home: Home) -> None:
+    owner = subprocess.Popen(["/bin/sleep", "60"])
+    system = Supervisor(home, groups=[[]], owner=owner.pid)
+    owner.kill()
+    owner.wait()
+    assert 0 == system.run()
+    assert "stopped" == system.state
+
+
+def test_system_without_owner_stays_until_asked() -> None:
+    assert supervisor.owner_of({}) is None
+    assert supervisor.owner_of({"JIKIMI_OWNER_PID": "somebody"}) is None
+    assert 7 == supervisor.owner_of({"JIKIMI_OWNER_PID": "7"})

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.detector.adapters.fingerprints import Fingerprint, compare, fingerprint, read_rules
+from services.detector.adapters.fingerprints import Fingerprint, fingerprint
 from services.detector.adapters.known_contents import KnownPictures, KnownTexts, Rows, Votes
 from services.detector.adapters.rules import RULES
+from services.detector.adapters.same_picture import compare, read_rules
 from services.detector.domain.clusters import MOST_ALSO
 from services.detector.domain.text_similarity import TextDedupRule, signature
 from services.detector.evaluate_dedup.transforms import CLASSES, PLAIN, transforms

@@ -129,6 +129,7 @@ def test_acknowledged_over_handed_over_with_all_others_in_classes() -> None:
     assert (measured.value, measured.size) == (5 / 7, 7)
     assert {e.name: e.count for e in measured.excluded} == {
         "SUPERSEDED": 1, "INVALID_TOKEN": 2, "QUIET_HOURS": 2, "NO_LIVE_DEVICE": 5, "NOT_HANDED_OVER": 1, "PENDING": 1,
+        "NEVER_HANDED_OVER": 0, "FOREIGN_RECORD": 0,
     }
 
 

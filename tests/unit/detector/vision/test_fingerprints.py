@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from services.detector.adapters.faces import FaceEngine
 from services.detector.adapters.fingerprints import (
     Fingerprint,
-    compare,
     dhashes,
     fingerprint,
     orientations,
     pdq_bits,
     pdq_frame,
     phashes,
-    read_rules,
 )
 from services.detector.adapters.images import read_picture
+from services.detector.adapters.same_picture import compare, read_rules
 from services.detector.evaluate_dedup.transforms import transforms
 
 from .conftest import paint
