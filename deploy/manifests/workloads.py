@@ -137,17 +137,18 @@ def scaled(service: str) -> Manifest:
     return manifest("keda.sh/v1alpha1", "ScaledObject", service, service, SERVE, spec=spec)
 
 
-def backlog_consumers(service: str) -> list[tuple[str, str]]:
-    """(publisher, durable) of the backlogs that ask for more replicas of a service."""
+def backlog_consumers(service: str, partitions: int = 0) -> list[tuple[str, str]]:
+    """(publisher, durable) of the backlogs that ask for more replicas; 0 partitions stands for those of sizes.yaml."""
     size = sizes()
+    partitions = partitions or size["partitions"]
     backlog = size["backlog"].get(service)
     if backlog is None:
         return []
-    first = {"events": 0, "records": size["partitions"]}[backlog["lanes"]]
+    first = {"events": 0, "records": partitions}[backlog["lanes"]]
     return [
         (publisher, declared.durable(service, publisher, first + number))
         for publisher in backlog["follows"]
-        for number in range(size["partitions"])
+        for number in range(partitions)
     ]
 
 

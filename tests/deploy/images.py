@@ -73,14 +73,14 @@ class Rehearsal:
     def _copy(self, step: Step) -> None:
         words = step.words.split()
         source, target = words[-2:]
-        begin = ROOT
+        begin, left_out = ROOT, ["__pycache__", "README.md"]  # as .dockerignore says
         if words[0].startswith("--from="):
-            begin = self._folder / words[0].removeprefix("--from=")
+            begin, left_out = self._folder / words[0].removeprefix("--from="), []
         goal = self._folder / step.stage / target.lstrip("/")
         goal.parent.mkdir(parents=True, exist_ok=True)
         if (begin / source.lstrip("/")).is_dir():
-            left_out = shutil.ignore_patterns("__pycache__", "README.md", "Dockerfile")
-            shutil.copytree(begin / source.lstrip("/"), goal, ignore=left_out, dirs_exist_ok=True, symlinks=True)
+            ignore = shutil.ignore_patterns(*left_out)
+            shutil.copytree(begin / source.lstrip("/"), goal, ignore=ignore, dirs_exist_ok=True, symlinks=True)
         else:
             shutil.copy(begin / source.lstrip("/"), goal)
 

@@ -47,7 +47,7 @@ def test_a_lock_is_part_of_the_runtimes(service: str) -> None:
     whole = (ROOT / "requirements/runtime.txt").read_text(encoding="utf-8").splitlines()
     part = (ROOT / f"requirements/services/{service}.txt").read_text(encoding="utf-8").splitlines()[1:]
     assert [] == [line for line in part if line not in whole]
-    assert 30 < sum("==" in line for line in part) < sum("==" in line for line in whole)
+    assert 20 < sum("==" in line for line in part) < sum("==" in line for line in whole)
 
 
 @pytest.mark.parametrize("service", SERVICES)

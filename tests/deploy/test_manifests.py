@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from deploy.manifests import network, tools
 from deploy.manifests.check import OVERLAYS, custom_faults, parse, render, schema_faults
 from deploy.manifests.generate import stale
-from deploy.manifests.objects import Manifest
-from deploy.manifests.rules import PROBES, faults
+from deploy.manifests.objects import K8S, Manifest
+from deploy.manifests.rules import PROBES, SECRETS, faults
 from services.console.home import SERVICES
 
 pytestmark = pytest.mark.slow
@@ -109,6 +110,12 @@ def test_an_open_policy_is_found(production: list[Manifest]) -> None:
     open_to_all = {**closed, "metadata": {**closed["metadata"], "name": "names", "namespace": "jikimi"}}
     others = [one for one in production if (one["kind"], one["metadata"]["name"]) != ("NetworkPolicy", "names")]
     assert faults([*others, {**open_to_all, "spec": {**open_to_all["spec"], "egress": [{}]}}])
+
+
+def test_every_secret_stands_in_the_instructions() -> None:
+    page = (K8S.parents[1] / "docs/operate/install.md").read_text(encoding="utf-8")
+    told = {name.replace("<service>", service) for name in re.findall(r"`([a-z<>-]+)`", page) for service in SERVICES}
+    assert set() == set(SECRETS) - told
 
 
 def assert_each_is_missed(documents: list[Manifest], paths: list[Path] | Iterator[Path], least: int) -> None:
