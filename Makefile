@@ -98,7 +98,6 @@ triton: setup ## Compare a real Triton server with this process: vectors, throug
 manifests: setup ## Render the Kubernetes files with the real kubectl and judge them (an environment of its own, .deploy)
 	@$(PYTHON) bootstrap/environments.py deploy
 	@$(VENV)/python -m deploy.manifests check
-	@$(VENV)/python -m pytest -q tests/deploy
 
 wheelhouse: setup ## Gather the wheels of every service's image, with bills of materials (var/wheelhouse; SERVICES=one two)
 	@$(PYTHON) bootstrap/environments.py deploy
