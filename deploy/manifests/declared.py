@@ -1,8 +1,7 @@
 """What do the services' own sources say that a deployment has to know?
 
 Read from the syntax tree, so that nothing has to be installed or started: which variables a service reads, whose
-events it follows, whom it calls. What cannot be read there (names of durables) is compared with a running system by
-`tests/scenario/test_manifests_match_the_system.py`.
+events it follows, whom it calls.
 """
 
 from __future__ import annotations
