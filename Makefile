@@ -9,6 +9,7 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 
 .DEFAULT_GOAL := help
 .PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii
+.PHONY: images-check manifests wheelhouse
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +95,17 @@ triton: setup ## Compare a real Triton server with this process: vectors, throug
 	@$(PYTHON) bootstrap/environments.py triton
 	@$(VENV)/python -m pytest tests/triton -s
 
+manifests: setup ## Render the Kubernetes files with the real kubectl and judge them (an environment of its own, .deploy)
+	@$(PYTHON) bootstrap/environments.py deploy
+	@$(VENV)/python -m deploy.manifests check
+
+wheelhouse: setup ## Gather the wheels of every service's image, with bills of materials (var/wheelhouse; SERVICES=one two)
+	@$(PYTHON) bootstrap/environments.py deploy
+	@$(VENV)/python bootstrap/wheelhouse.py $(SERVICES)
+
+images-check: wheelhouse ## Do the steps of every service's Dockerfile in a clean folder and start the service from it
+	@$(VENV)/python -m pytest -q tests/deploy/test_images.py
+
 chaos: setup ## Kill every program and delete streams in mid-demo; the figures must stay what they are
 	@JIKIMI_CHAOS=all $(VENV)/python -m pytest tests/chaos
 
@@ -133,11 +145,12 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools triton load peers ocr presidio; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton load peers ocr presidio deploy detector_gpu; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
+	@$(VENV)/python bootstrap/service_locks.py
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
-	@rm -rf .venv .tools .triton .load .peers .presidio protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .triton .load .peers .presidio .deploy protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: gate-histories
 gate-histories: setup ## Judge ten thousand random histories whose truth is known (about five minutes)

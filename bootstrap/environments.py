@@ -1,11 +1,12 @@
 """How the Python environments come to be: `.venv` (runtime, servers, tests), `.tools` (code generation,
 linters) and, for those who ask by name, `.triton` (a real Triton server for its tests), `.load` (what makes the load of
-`make load`), `.peers` and `.presidio` (what the benchmarks of faces and of personal data are compared with). What
+`make load`), `.peers` and `.presidio` (what the benchmarks of faces and of personal data are compared with), `.deploy`
+(what checks Kubernetes files). What
 `.venv` holds on request only is an extra: `ocr` reads texts in pictures.
 
 Standard library only: it runs before anything is installed. Each environment is made from hash-pinned locks
 and carries a stamp of them; a second run with the same locks does nothing. Usage: `python3
-bootstrap/environments.py [triton|load|peers|presidio|ocr]`.
+bootstrap/environments.py [triton|load|peers|presidio|deploy|ocr]`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ ON_REQUEST = {
     "presidio": Environment(ROOT / ".presidio", ("presidio",), runs_the_project=False),
     "load": Environment(ROOT / ".load", ("load",), runs_the_project=False),
     "peers": Environment(ROOT / ".peers", ("peers",), runs_the_project=False, alone=("peers_alone",)),
+    "deploy": Environment(ROOT / ".deploy", ("deploy",), runs_the_project=False, alone=("deploy_alone",)),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,9 +90,12 @@ class StreamPlace:
 class Broker:
     """One connection to the broker."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, tls: ssl.SSLContext | None = None, replicas: int = 1) -> None:
+        """`replicas`: how many servers keep a copy of a stream made here."""
         self._url = url
         self._name = name
+        self._tls = tls
+        self._replicas = replicas
         self._client: Client | None = None
         self._js: JetStreamContext | None = None
         self._checked: dict[str, float] = {}
@@ -101,6 +105,7 @@ class Broker:
         self._client = await nats.connect(
             self._url,
             name=self._name,
+            tls=self._tls,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.2,
             allow_reconnect=True,
@@ -153,6 +158,7 @@ class Broker:
             discard=js_api.DiscardPolicy.OLD,
             max_age=STREAM_SECONDS,
             max_bytes=STREAM_BYTES,
+            num_replicas=self._replicas,
             allow_atomic=True,
             allow_direct=True,
         )

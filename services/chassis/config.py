@@ -80,6 +80,12 @@ class Config:
     """Longest answer to a single call whose caller set no deadline."""
     drain_seconds: float = 10.0
     """How long a stop waits for calls in flight."""
+    tls_dir: Path | None = None
+    """Folder of tls.crt, tls.key, ca.crt for calls, peers and the broker; None: in the clear."""
+    probe_listen: str = ""
+    """host:port where health alone answers in the clear, for probes that speak no TLS; empty: nowhere."""
+    stream_replicas: int = 1
+    """Brokers that keep a copy of a stream that this service makes."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, max_message_bytes: int = 4 * MIB) -> Config:
@@ -114,6 +120,9 @@ class Config:
             max_concurrent_rpcs=setting(environ, "JIKIMI_MAX_CONCURRENT_RPCS", 4096, integer(8, 100_000)),
             unary_seconds=setting(environ, "JIKIMI_UNARY_SECONDS", 30.0, _seconds),
             drain_seconds=setting(environ, "JIKIMI_DRAIN_SECONDS", 10.0, _seconds),
+            tls_dir=setting(environ, "JIKIMI_TLS_DIR", None, Path),
+            probe_listen=setting(environ, "JIKIMI_PROBE_LISTEN", "", _address),
+            stream_replicas=setting(environ, "JIKIMI_STREAM_REPLICAS", 1, integer(1, 5)),
         )
 
     def printable(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from misuse.common.v1.access_pb2 import Purpose, Role
 from services.chassis.config import MIB, Config
 from services.chassis.errors import BY_STATUS, Internal, ServiceError
 from services.chassis.telemetry import inject_traceparent
+from services.chassis.tls import open_channel
 from services.chassis.tokens import Issuer
 
 Stub = TypeVar("Stub")
@@ -87,7 +88,7 @@ class Peers:
     def _channel(self, service: str) -> grpc.aio.Channel:
         if service not in self._channels:
             target = target_of(self._config.peers[service])
-            self._channels[service] = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+            self._channels[service] = open_channel(target, self._config.tls_dir, CHANNEL_OPTIONS)
         return self._channels[service]
 
     def _metadata(self, service: str, purpose: Purpose.ValueType) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ from services.chassis.rules import RuleFolders
 from services.chassis.server import Background, serve
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry
+from services.chassis.tls import client_context
 from services.chassis.tokens import IssuerFile
 
 Loop = Callable[[], Awaitable[None]]
@@ -66,7 +67,8 @@ class Runtime:
         are not there by then, or refuse."""
         telemetry = Telemetry.start(config)
         database = Database(config.database_url)
-        broker = Broker(config.nats_url, config.service)
+        tls = client_context(config.tls_dir)
+        broker = Broker(config.nats_url, config.service, tls=tls, replicas=config.stream_replicas)
         await once_there(database.ping)
         await once_there(broker.connect)
         clock = SystemClock(config.clock_file)

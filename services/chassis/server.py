@@ -40,6 +40,7 @@ from services.chassis.metrics import histogram
 from services.chassis.reads import Readings, Watch, is_noted
 from services.chassis.tasks import end
 from services.chassis.telemetry import Telemetry, logger, span_from
+from services.chassis.tls import add_port, until_renewed
 from services.chassis.tokens import Actor, Verifier, acting
 
 log = logger(__name__)
@@ -93,7 +94,8 @@ async def serve(
     background.
 
     Health answers for "" and every service name what `ready` says (default: always), and for "live" that the
-    process runs. `parts` names what may be missing without harm to the rest, and whether it works here: health answers
+    process runs; on `config.probe_listen` too, in the clear, until the drain is over.
+    `parts` names what may be missing without harm to the rest, and whether it works here: health answers
     for these names too. `readings` is where readings of personal data are noted. A background loop that ends or fails
     ends the process with that error: a supervisor starts it again.
     """
@@ -102,17 +104,20 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     front = _Front(config, register, readings)
-    await front.server.start()
+    await front.start()
     await front.set_parts(parts or {})
     log.info("serving", port=front.port, **{f"config_{k}": v for k, v in config.printable().items()})
     halt = asyncio.Event()
     loops = [asyncio.create_task(work(halt)) for work in background]
+    renewal = asyncio.create_task(_stop_when_renewed(config, stop))
     try:
         await _watch(front, stop, loops, ready or (lambda: True))
     finally:
         await front.drain(config.drain_seconds)
         halt.set()
         await _finish(loops, config.drain_seconds)
+        await end(renewal)
+        await front.close()
         if telemetry is not None:
             telemetry.stop()
         log.info("stopped")
@@ -151,7 +156,22 @@ class _Front:
         reflection.enable_server_reflection(
             [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.server
         )
-        self.port = self.server.add_insecure_port(config.listen)
+        self.port = add_port(self.server, config.listen, config.tls_dir)
+        self._probed = grpc.aio.server() if config.probe_listen else None
+        if self._probed is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+            self._probed.add_insecure_port(config.probe_listen)
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        await self.server.start()
+        if self._probed is not None:
+            await self._probed.start()
+
+    async def close(self) -> None:
+        """Ends what outlives the drain."""
+        if self._probed is not None:
+            await self._probed.stop(None)
 
     async def set_ready(self, ready: bool) -> None:
         """Tells the world whether to send calls here."""
@@ -173,6 +193,14 @@ class _Front:
         await self.set_ready(False)
         self._guard.end_streams_soon()
         await self.server.stop(seconds)
+
+
+async def _stop_when_renewed(config: Config, stop: asyncio.Event) -> None:
+    """Has the process end by itself once its certificate was renewed: what starts it again reads the new one."""
+    if config.tls_dir is not None:
+        await until_renewed(config.tls_dir)
+        log.info("certificate_renewed")
+        stop.set()
 
 
 def _register(server: grpc.aio.Server, register: Register) -> list[str]:

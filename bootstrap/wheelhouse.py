@@ -1,0 +1,61 @@
+"""How do the wheels of each service's image come together, with a bill of materials?
+
+`.venv/bin/python bootstrap/wheelhouse.py [SERVICE…]` puts every wheel that a lock of requirements/services names into
+var/wheelhouse/SERVICE and a CycloneDX bill of materials into var/sbom. An image is built from these alone, so the
+folder is also what is carried to a place without a network. Needs `.deploy` for the bills.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "requirements" / "services"
+WHEELS, BILLS = ROOT / "var" / "wheelhouse", ROOT / "var" / "sbom"
+SECONDS = 1800
+
+
+def main(names: list[str]) -> int:
+    """Fills the wheelhouses of the services named, or of all but the GPU variant, which is large."""
+    known = sorted(file.stem for file in LOCKS.glob("*.txt"))
+    if not set(names) <= set(known):
+        print(f"usage: wheelhouse.py [{'|'.join(known)}]…", file=sys.stderr)
+        return 2
+    for name in names or [name for name in known if not name.endswith("-gpu")]:
+        fill(name)
+        write_bill(name)
+        wheels = list((WHEELS / name).glob("*.whl"))
+        size = sum(wheel.stat().st_size for wheel in wheels) / 1e6
+        print(f"{name}: {len(wheels)} wheels, {size:.0f} MB", flush=True)
+    return 0
+
+
+def fill(name: str) -> None:
+    """Brings var/wheelhouse/NAME to what the lock says; a wheel that is of no use any more goes."""
+    fresh = WHEELS / f".{name}.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--no-deps", "--dest", str(fresh), "--find-links", str(WHEELS / name)]
+    (WHEELS / name).mkdir(exist_ok=True)
+    subprocess.run([*command, "-r", str(LOCKS / f"{name}.txt")], check=True, timeout=SECONDS)
+    shutil.rmtree(WHEELS / name)
+    fresh.rename(WHEELS / name)
+
+
+def write_bill(name: str) -> None:
+    """var/sbom/NAME.cdx.json: every package with version and hashes, the same bytes for the same lock."""
+    program = ROOT / ".deploy" / "bin" / "cyclonedx-py"
+    if not program.exists():
+        raise SystemExit("cyclonedx-py is missing: python3 bootstrap/environments.py deploy")
+    BILLS.mkdir(parents=True, exist_ok=True)
+    command = [str(program), "requirements", str(LOCKS / f"{name}.txt"), "--output-reproducible"]
+    command += ["--output-format", "JSON", "--output-file", str(BILLS / f"{name}.cdx.json")]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
