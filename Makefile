@@ -41,7 +41,7 @@ test-all: setup ## Run every test
 
 lint: protos ## ruff, mypy strict, import contracts, buf lint and breaking
 	@failed=0; \
-	$(TOOLS)/ruff check --quiet bootstrap services tests || failed=1; \
+	$(TOOLS)/ruff check --quiet bootstrap services tests deploy || failed=1; \
 	$(TOOLS)/mypy --python-executable $(VENV)/python services || failed=1; \
 	PYTHONPATH=.:protos/gen $(TOOLS)/lint-imports --no-logo --cache-dir .cache/import_linter || failed=1; \
 	(cd protos && ../$(TOOLS)/buf lint) || failed=1; \

@@ -24,6 +24,7 @@ from services.detector.adapters.same_picture import (
     hash_distances,
     judged_by_hashes,
     point_words,
+    speaks_against,
 )
 from services.detector.domain.clusters import MOST_ALSO, Near
 from services.detector.domain.text_similarity import MINIMA, NUMBERS, Signature, TextDedupRule, compare_all
@@ -171,10 +172,11 @@ class KnownPictures:
         verdicts = judged_by_hashes(hash_distances(new, self.hashes, self._rules), self._rules)
         near = np.flatnonzero(verdicts.near)
         best = self._clusters.nearest(near, verdicts.distance[near])
-        if len(best):
+        by_hashes = [at for at in best.tolist() if not speaks_against(new, self._prints[at], self._rules)]
+        if by_hashes:
             return [
                 _near(self._clusters.name(at), HASH_RULES[verdicts.rule[at]], float(verdicts.distance[at]))
-                for at in best.tolist()
+                for at in by_hashes
             ]
         found: dict[str, Near] = {}
         for at, compare in self.candidates(new):

@@ -41,6 +41,7 @@ class DedupRules:
     orb_least_spread: float
     face_least_correlation: float
     face_worth_aligning: float
+    face_apart: float
     faces_from_afar: int
     face_candidates: int
     face_code_most: int
@@ -78,9 +79,18 @@ def compare(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdict:
     if a.sha256 == b.sha256:
         return Verdict(True, 0.0, "sha256")
     by_hashes = judged_by_hashes(hash_distances(a, HashColumns.of([b]), rules), rules)
-    if by_hashes.near[0]:
+    if by_hashes.near[0] and not speaks_against(a, b, rules):
         return Verdict(True, float(by_hashes.distance[0]), HASH_RULES[by_hashes.rule[0]])
     return compare_features(a, b, rules)
+
+
+def speaks_against(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> bool:
+    """Whether the faces of two pictures, one in each, are plainly not one photograph, so that what hashes and points
+    share is a backdrop, a frame or the page of an app, and not the content. Of a picture with two faces or more only
+    the largest are known, which after a crop may be others: it never speaks against."""
+    if len(a.faces) != 1 or len(b.faces) != 1:
+        return False
+    return face_agreement(a.faces, b.faces, rules.face_worth_aligning) < rules.face_apart
 
 
 def compare_features(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdict:
@@ -99,7 +109,7 @@ def compare_points(a: Fingerprint, b: Fingerprint, rules: DedupRules, mirrored: 
     """Whether one similarity maps the points of one picture on those of the other; `mirrored` says which view of the
     fresh one is asked for, None both."""
     inliers, share = point_agreement(a, b, rules, mirrored)
-    held = inliers >= rules.orb_least_inliers and share >= rules.orb_least_ratio
+    held = inliers >= rules.orb_least_inliers and share >= rules.orb_least_ratio and not speaks_against(a, b, rules)
     return Verdict(True, 1 - share, "orb") if held else DIFFERENT
 
 

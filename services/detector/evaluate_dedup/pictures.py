@@ -17,6 +17,7 @@ from services.detector.adapters.same_picture import (
     compare,
     hash_distances,
     judged_by_hashes,
+    speaks_against,
 )
 from services.detector.evaluate_dedup.data import JOINED_LABELS, Data
 from services.detector.evaluate_dedup.margins import Margins
@@ -180,7 +181,8 @@ def _among_strangers(
         others = shows != shows[at]
         distances = hash_distances(new, index.hashes, rules)
         margins.note_strangers(distances, others)
-        near = np.flatnonzero(judged_by_hashes(distances, rules).near & others).tolist()
+        alike = np.flatnonzero(judged_by_hashes(distances, rules).near & others).tolist()
+        near = [other for other in alike if not speaks_against(new, stored[other], rules)]
         for other, compare_with in index.candidates(new, others):
             compared += 1
             margins.note(False, new, stored[other], "none")
