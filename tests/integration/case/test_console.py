@@ -42,8 +42,8 @@ class TwoServices(Home):
 
     listening: tuple[tuple[str, int], ...] = ()
 
-    def ports(self) -> dict[str, int]:
-        return dict(self.listening)
+    def addresses(self, service: str) -> list[str]:
+        return [f"127.0.0.1:{dict(self.listening)[service]}"]
 
 
 @dataclass

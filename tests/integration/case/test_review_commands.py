@@ -18,13 +18,13 @@ from tests.integration.case.world import World
 
 @dataclass(frozen=True)
 class NearHome:
-    """What commands need of a home: an issuer's key and the ports."""
+    """What commands need of a home: an issuer's key and where services listen."""
 
     path: Path
     service_ports: dict[str, int]
 
-    def ports(self) -> dict[str, int]:
-        return self.service_ports
+    def addresses(self, service: str) -> list[str]:
+        return [f"127.0.0.1:{self.service_ports[service]}"]
 
 
 def home_of(world: World, **ports: int) -> Home:

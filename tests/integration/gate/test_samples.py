@@ -332,13 +332,13 @@ async def test_the_human_wait_of_the_review_band_stands_beside_case_latency(worl
 
 @dataclass(frozen=True)
 class NearHome:
-    """What commands need of a home: an issuer's key and the ports."""
+    """What commands need of a home: an issuer's key and where services listen."""
 
     path: Path
     service_ports: dict[str, int]
 
-    def ports(self) -> dict[str, int]:
-        return self.service_ports
+    def addresses(self, service: str) -> list[str]:
+        return [f"127.0.0.1:{self.service_ports[service]}"]
 
 
 async def test_samples_are_frozen_and_shown_on_the_command_line(

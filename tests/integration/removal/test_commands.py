@@ -23,8 +23,8 @@ class HomeOfOne(Home):
         super().__init__(folder)
         self._port = port
 
-    def ports(self) -> dict[str, int]:
-        return {"removal": self._port}
+    def addresses(self, service: str) -> list[str]:
+        return [f"127.0.0.1:{self._port}"]
 
 
 @pytest.fixture

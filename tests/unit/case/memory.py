@@ -101,6 +101,9 @@ class MemoryCases:
     async def get(self, case_id: str) -> Case | None:
         return copied(self.cases[case_id]) if case_id in self.cases else None
 
+    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
+        return [copied(self.cases[root]) for root in sorted({self._root(case_id) for case_id in case_ids})]
+
     async def update(self, cases: Sequence[Case]) -> None:
         self.cases |= {case.case_id: copied(case) for case in cases}
 
