@@ -22,6 +22,9 @@ from services.detector.adapters.images import read_picture
 from services.detector.evaluate_dedup import transforms
 from services.detector.evaluate_faces.looks import code_of, pipeline_of
 
+_HASHES = {"dhashes", "phashes", "pdqs"}
+"""Of all orientations: what the table keeps are the upright ones alone."""
+
 
 class Prints:
     """Makes fingerprints as the product does; a folder keeps them, and the face crops they were made of.
@@ -42,7 +45,7 @@ class Prints:
         key = hashlib.sha256(data).hexdigest() + (f" {change} {self._changes}" if change else "")
         path = self._path(f"{self._prints} {key}")
         held = _read(path)
-        if held is not None:
+        if held is not None and _HASHES <= held.keys():
             return _opened(held)
         made = self._made(data, change, key)
         mirrored = made.mirrored_points
@@ -50,7 +53,8 @@ class Prints:
         places = {"places": made.points.places, "mirrored_places": mirrored.places}
         descriptors = {"descriptors": made.points.descriptors, "mirrored_descriptors": mirrored.descriptors}
         kept = np.frombuffer(made.to_bytes(), np.uint8)
-        self._keep(path, {"kept": kept, **places, **descriptors})
+        hashes = {name: getattr(made, name) for name in _HASHES}
+        self._keep(path, {"kept": kept, **hashes, **places, **descriptors})
         return made
 
     def _made(self, data: bytes, change: str, key: str) -> Fingerprint:
@@ -96,7 +100,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 
 def _opened(held: Mapping[str, Any]) -> Fingerprint:
-    whole = replace(
-        Fingerprint.from_bytes(held["kept"].tobytes()), points=Points(held["places"], held["descriptors"])
-    )
+    hashes = {name: held[name] for name in _HASHES}
+    points = Points(held["places"], held["descriptors"])
+    whole = replace(Fingerprint.from_bytes(held["kept"].tobytes()), points=points, **hashes)
     return whole.with_mirror(Points(held["mirrored_places"], held["mirrored_descriptors"]))

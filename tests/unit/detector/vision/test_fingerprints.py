@@ -25,9 +25,10 @@ from services.detector.adapters.fingerprints import (
 )
 from services.detector.adapters.images import read_picture
 from services.detector.adapters.same_picture import compare, read_rules
+from services.detector.evaluate_dedup.prints import Prints
 from services.detector.evaluate_dedup.transforms import transforms
 
-from .conftest import paint
+from .conftest import MODELS, paint
 
 Pixels = NDArray[np.uint8]
 RULES = read_rules()
@@ -164,3 +165,14 @@ def test_points_come_from_all_over_the_picture() -> None:
     height, width = page.grey.shape
     cells = page.points.places[:160] / 4 // (np.array([width, height]) / 4 + 1)
     assert len(np.unique(cells, axis=0)) >= 12
+
+
+def test_a_kept_fingerprint_of_the_evaluation_is_the_one_that_was_made(engine: FaceEngine, tmp_path: Path) -> None:
+    data = cv2.imencode(".png", paint(1))[1].tobytes()
+    prints = Prints(engine, MODELS, tmp_path)
+    made, kept = prints.of(data, "mirror"), prints.of(data, "mirror")
+    assert made.mirrored_points is not None and kept.mirrored_points is not None
+    for name in ("dhashes", "phashes", "pdqs", "faces"):
+        assert getattr(made, name).tolist() == getattr(kept, name).tolist()
+    assert made.points.descriptors.tolist() == kept.points.descriptors.tolist()
+    assert made.mirrored_points.places.tolist() == kept.mirrored_points.places.tolist()
