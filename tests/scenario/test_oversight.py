@@ -20,7 +20,11 @@ def approve(system: System, proposal_id: str, name: str) -> dict[str, Any]:
     return answer
 
 
-def test_two_people_make_a_grant_and_what_cannot_be_measured_stays_shut(system: System) -> None:
+def test_two_people_make_a_grant_and_what_failed_stays_shut(system: System, tmp_path: Path) -> None:
+    junit = tmp_path / "scenario.xml"
+    junit.write_text('<testsuite><testcase name="a"><failure message="no"/></testcase></testsuite>')
+    recorded = ("gate", "record", "0.0-oversight", "SCENARIO", "0123456789abcdef", str(junit))
+    assert 1 == system.run("services.console", *recorded, check=False).returncode
     ran = system.run("services.console", "gate", "run", "0.0-oversight", "--json", check=False)
     decision_id = ran.stdout.split('"decisionId": "')[1].split('"')[0]
     proposed = system.jikimi("gate", "propose", decision_id, "FEW_EVENTS_YET", "--reason", "new system", "--as", "ann")

@@ -15,6 +15,7 @@ from misuse.case.v1 import events_pb2
 from misuse.log.v1.record_pb2 import LogRecord
 from services.case.domain.chain import Fault, Head, append, bear_witness, compare_head, first_of, verify
 from services.case.ports import Chain, ChainEntry, Unit
+from services.chassis.ids import uuid7
 
 SERVICE_KEY = "service:case-log"
 """Owner of the key of chains that belong to nobody."""
@@ -34,7 +35,7 @@ class Arrival:
 async def append_records(unit: Unit, arrivals: Sequence[Arrival]) -> None:
     """Adds a batch to its chains: one lock, one insert, one new head per chain."""
     owners, wanted = await _route(unit, arrivals)
-    chains = await unit.log.lock(owners)
+    chains = await _of_the_living(unit, owners)
     ids = {record.record_id for records in wanted.values() for record in records}
     known = await unit.log.known(ids)
     entries: list[ChainEntry] = []
@@ -53,6 +54,16 @@ async def append_records(unit: Unit, arrivals: Sequence[Arrival]) -> None:
         )
         # Of one chain, so in one order; and beside the other events of the subscriber.
         unit.tell(chain_id if chain_id.startswith(DAY) else chains[chain_id].key_owner, event)
+
+
+async def _of_the_living(unit: Unit, owners: Mapping[str, str]) -> Mapping[str, Chain]:
+    """The chains, locked. One whose owner's key is gone already goes over to nobody first: after a restore the key
+    store knows of an erasure before the database does, and what happened must be logged all the same."""
+    chains = await unit.log.lock(owners)
+    gone = sorted({chain.key_owner for chain in chains.values() if unit.key_destroyed(chain.key_owner)})
+    for owner in gone:
+        await unit.erasures.hand_over_chains(owner, uuid7())
+    return await unit.log.lock(owners) if gone else chains
 
 
 async def _route(

@@ -217,6 +217,19 @@ async def test_what_comes_late_is_dropped_and_brings_nobody_back(world: World) -
     assert shown.state not in (CASE_STATE_RESOLVED,)
 
 
+async def test_records_are_logged_where_the_key_store_knows_of_an_erasure_before_the_database(world: World) -> None:
+    person, case_id = await busy(world)
+    records = [record for record in await world.records() if case_id in record.case_ids]
+    world.service.units.keys.destroy(person)
+    late = LogRecord.FromString(records[0].SerializeToString())
+    late.record_id = uuid7()
+    await world.feed(late, publisher="removal")
+    entries = (await world.cases.ListCaseLog(pb.ListCaseLogRequest(case_id=case_id), metadata=world.auditor)).entries
+    assert [late.record_id] == [entry.record.record_id for entry in entries if entry.HasField("record")]
+    verified = await world.cases.VerifyCaseLog(pb.VerifyCaseLogRequest(), metadata=world.auditor)
+    assert verified.valid
+
+
 class _Interrupted(Exception):
     """The process died here."""
 
