@@ -7,6 +7,9 @@ BASELINE := protos/baseline.binpb
 LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# Programs that no suite runs whole: what a change elsewhere breaks in them is found by their types.
+PROGRAMS := tests/bench tests/load tests/operate tests/rollback
+
 .DEFAULT_GOAL := help
 .PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii
 .PHONY: images-check manifests wheelhouse
@@ -42,7 +45,7 @@ test-all: setup ## Run every test
 lint: protos ## ruff, mypy strict, import contracts, buf lint and breaking
 	@failed=0; \
 	$(TOOLS)/ruff check --quiet bootstrap services tests deploy || failed=1; \
-	$(TOOLS)/mypy --python-executable $(VENV)/python services || failed=1; \
+	$(TOOLS)/mypy --python-executable $(VENV)/python services $(PROGRAMS) || failed=1; \
 	PYTHONPATH=.:protos/gen $(TOOLS)/lint-imports --no-logo --cache-dir .cache/import_linter || failed=1; \
 	(cd protos && ../$(TOOLS)/buf lint) || failed=1; \
 	if [ -f $(BASELINE) ]; then (cd protos && ../$(TOOLS)/buf breaking --against $(notdir $(BASELINE))) || failed=1; fi; \

@@ -90,7 +90,7 @@ def texts(runs: int, chance: np.random.Generator) -> Result:
     return Result("text, P95", values, " ms", f"{CONTENTS} earlier texts", MOST_MS)
 
 
-def p95(ask: Callable[[Fingerprint], object] | Callable[..., object], probes: Sequence[object]) -> float:
+def p95(ask: Callable[..., object], probes: Sequence[object]) -> float:
     """Processor milliseconds of one question, 95th percentile."""
     taken = []
     for probe in probes:

@@ -124,7 +124,7 @@ def _embedder(models: Path, pictures: Path, runs: int) -> Iterator[Result]:
     prepared = OnnxEmbedder(file)
     faces = _crops(engine, pictures)
     planes = ((faces.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
-    one = np.ascontiguousarray(planes[:1])
+    one = np.ascontiguousarray(planes[:1], np.float32)
     target = LEAST_GAIN_HALF if has_bf16() else LEAST_GAIN
     sample = f"{len(faces)} faces, one thread"
     # The given file takes one face at a time: its time a face is that of batch 1.

@@ -45,6 +45,7 @@ from services.detector.adapters.enrolled import (
 )
 from services.detector.adapters.gallery import Entry, ExactGallery, FaissGallery, GalleryRules, read_gallery_rules
 from services.detector.adapters.store import Store
+from services.detector.domain.faces import Candidate
 from services.detector.domain.ownership import OwnershipState
 from services.detector.ports import TemplateChange
 from services.detector.sealing import Vault, place
@@ -200,7 +201,7 @@ def _same(expected: Sequence[Sequence[object]], found: Sequence[Sequence[object]
     return float(np.mean([a == b for a, b in zip(keys[:half], keys[half:], strict=True)]))
 
 
-def _one_by_one(gallery: FaissGallery, probes: Floats) -> Iterator[Sequence[object]]:
+def _one_by_one(gallery: FaissGallery, probes: Floats) -> Iterator[Sequence[Candidate]]:
     """By the SQ8 index, which batches pass by."""
     for at in range(len(probes)):
         yield from gallery.search(probes[at : at + 1], K)

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from services.console.commands import GATE_STATUS
+from services.console.gate_commands import STATUS
 from tests.load import knee, page, profile
 from tests.load.judge import Verdict, judge, run_regression
 from tests.load.mix import MIXES
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 kept = _find(options, say).rate
             rate = knee.SHARE * kept
         if options.find:
-            return 0 if rate else GATE_STATUS["FAILED"]
+            return 0 if rate else STATUS["FAILED"]
         if not rate:
             raise CannotLoad("No rate held, not even the lowest.")
         return _load(options, rate, say)
@@ -75,7 +75,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--step-seconds", type=float, default=knee.STEP_SECONDS, help="of --find")
     parser.add_argument("--ui", action="store_true", help="Locust's web page on 127.0.0.1")
     parser.add_argument("--workers", type=int, default=0, help="Locust workers beside a master; 0: one process")
-    parser.add_argument("--junit", type=Path, help="run of the regression tests; by default they are run now")
+    parser.add_argument("--junit", type=Path, help="run of the regression tests; by default this tree's, run now")
     parser.add_argument("--profile", type=Path, help="folder for what each service spent its processor time on")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object on standard output")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -133,7 +133,7 @@ def _load(options: argparse.Namespace, rate: float, say: Console) -> int:
 
 
 async def _one_load(
-    system: System, options: argparse.Namespace, rate: float, junit: Path, say: Console
+    system: System, options: argparse.Namespace, rate: float, junit: Path | None, say: Console
 ) -> tuple[Loaded, Verdict]:
     people = options.people or max(20, round(PEOPLE_SHARE * options.matches))
     stage = await _stage(system, people, options, say)
@@ -210,9 +210,9 @@ def result_of(loaded: Loaded, verdict: Verdict, bound_ms: float, facts: dict[str
 
 def status_of(document: dict[str, Any], verdict: Verdict) -> int:
     """The gate's status; FAILED where something was lost or too slow, whatever the gate says."""
-    if verdict.status in (GATE_STATUS["ERROR"], GATE_STATUS["FAILED"]):
+    if verdict.status in (STATUS["ERROR"], STATUS["FAILED"]):
         return verdict.status
-    return GATE_STATUS["FAILED"] if document["faults"] else verdict.status
+    return STATUS["FAILED"] if document["faults"] else verdict.status
 
 
 def _finite(value: float) -> float | None:

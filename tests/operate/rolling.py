@@ -124,9 +124,9 @@ class Clients:
         target = target_of(",".join(home.addresses(method.service)))
         options = [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
         with grpc.insecure_channel(target, options) as channel:
-            call = channel.unary_unary(f"/{method.path}")
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{method.path}")
             while not self._stop.is_set():
-                metadata = [("authorization", f"Bearer {_token(issuer.current(), method)}")]
+                metadata = (("authorization", f"Bearer {_token(issuer.current(), method)}"),)
                 body, began = method.body(), time.monotonic()
                 try:
                     call(body, timeout=30, metadata=metadata)
@@ -251,9 +251,10 @@ class Old:
         return found
 
     def _answer(self, issuer: Issuer, method: Method) -> str:
-        call = self.system.channel(method.service).unary_unary(f"/{method.path}")
+        channel = self.system.channel(method.service)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{method.path}")
         try:
-            call(method.body(), timeout=30, metadata=[("authorization", f"Bearer {_token(issuer, method)}")])
+            call(method.body(), timeout=30, metadata=(("authorization", f"Bearer {_token(issuer, method)}"),))
         except grpc.RpcError as error:
             return reason_of(error)
         return ""

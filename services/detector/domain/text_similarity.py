@@ -28,6 +28,9 @@ NO_NUMBER: Final = 0xFFFFFFFF
 _NUMBERS_AT: Final = _HEAD.size + 4 * MINIMA
 # A group of digits is a number: masks and separators cut a phone number into its groups, and some of them stay.
 _DIGITS: Final = re.compile(r"\d{2,32}")
+# A text is spaced out where nearly all its words are single letters; of prose even the most broken Korean has fewer.
+_SPACED_OUT_WORDS, _SPACED_OUT_SHARE = 20, 0.9
+_BETWEEN_LETTERS: Final = re.compile(r"(?<=\S) (?=\S)")
 _RANDOM: Final = np.random.Generator(np.random.PCG64(1))
 _FACTORS: Final[npt.NDArray[np.uint64]] = _RANDOM.integers(1, 2**63, MINIMA, dtype=np.uint64) | np.uint64(1)
 _OFFSETS: Final[npt.NDArray[np.uint64]] = _RANDOM.integers(0, 2**63, MINIMA, dtype=np.uint64)
@@ -106,7 +109,7 @@ class TextDedupRule:
 
 def signature(text: str) -> Signature:
     """The signature of a text; spacing, punctuation, emoji, letter case and character width do not count."""
-    folded = fold(text)
+    folded = fold(_closed_up(text))
     shingles = _shingles(folded.text)
     minima = np.full(MINIMA, np.iinfo(np.uint32).max, np.uint32)
     for start in range(0, len(shingles), _CHUNK):
@@ -115,6 +118,14 @@ def signature(text: str) -> Signature:
     numbers = sorted({_number(group) for group in _DIGITS.findall(unveil(folded).text)})[:NUMBERS]
     held = np.array(numbers, np.uint32)
     return Signature(_HEAD.pack(_VERSION, len(shingles)) + minima.tobytes() + bytes([len(held)]) + held.tobytes())
+
+
+def _closed_up(text: str) -> str:
+    """A text that was spaced out letter by letter as it was: its numbers would not be found otherwise."""
+    words = text.split()
+    if len(words) < _SPACED_OUT_WORDS or sum(len(word) == 1 for word in words) < _SPACED_OUT_SHARE * len(words):
+        return text
+    return _BETWEEN_LETTERS.sub("", text)
 
 
 def similarity(a: Signature, b: Signature) -> float:

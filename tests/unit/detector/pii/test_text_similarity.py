@@ -85,6 +85,7 @@ def test_a_form_with_other_numbers_is_another_content() -> None:
         other = FORM.format(*others)
         assert similarity(signature(FILLED), signature(other)) >= RULE.min_similarity
         assert not RULE.same(signature(FILLED), signature(other))
+        assert not RULE.same(signature(FILLED), signature(" ".join(other)))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,7 @@ def test_a_form_with_other_numbers_is_another_content() -> None:
         "2026-11-20 13:22 조회 1523 추천 38\n" + FILLED,
         FILLED.replace("010-2345-6789", "공일공 2345 6789"),
         FILLED[:40] + "…",
+        " ".join(FILLED),
     ],
 )
 def test_a_repost_may_hide_add_or_cut_off_numbers(changed: str) -> None:
