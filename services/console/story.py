@@ -19,7 +19,6 @@ from services.console.output import name_of
 
 Words = Mapping[str, str]
 """A text by language: ko, en."""
-TONES = ("found", "done", "wait", "bad", "quiet")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,8 +194,3 @@ def _among_strangers(
     pairs = len(names) * (len(names) - 1) // 2 - same
     row = {"of": name, "pictures": len(names), "pairs": pairs, "joined": len(joined), "joined_pairs": shown}
     return row | {"features_compared": compared}
-
-
-def rows_that_fail(rows: Iterable[Row]) -> list[Row]:
-    """Rows whose floor does not hold."""
-    return [row for row in rows if row.get("holds") is False]
