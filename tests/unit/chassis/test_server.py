@@ -26,6 +26,7 @@ from services.chassis.config import Config
 from services.chassis.errors import ServiceError
 from services.chassis.rpc import Peers, unwrap
 from services.chassis.server import build_server, serve
+from services.chassis.tasks import end
 from services.chassis.telemetry import JsonLine
 from services.chassis.tokens import Issuer, create_key_pair, current_actor
 from tests.unit.chassis.talk import SERVICE, Talk, TalkStub, Word
@@ -481,9 +482,7 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         await become([2, 2, 1, 1, 2])
         ready = True
         await become([1, 1, 1, 1, 2])
-        running.cancel()
-        await asyncio.wait({running}, timeout=30)
-        assert running.done()
+        await end(running)
 
 
 def free_address() -> str:
