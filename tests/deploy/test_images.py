@@ -172,6 +172,20 @@ def test_a_service_starts_from_its_image(
 
 
 @pytest.mark.slow
+def test_the_gpu_variant_starts_where_there_is_no_gpu(
+    tmp_path: Path, nats: Nats, database_url: Callable[[str], str]
+) -> None:
+    """What can be said of it here: it installs from its wheels alone, and faiss-gpu serves on processors."""
+    needs_wheels("detector-gpu")
+    variant = {**ARGUMENTS, "VARIANT": "detector-gpu"}
+    place = running("detector", tmp_path, nats, database_url("detector"), arguments=variant)
+    with place as (root, process, environment):
+        assert health_pb2.HealthCheckResponse.SERVING == _health(environment["JIKIMI_PROBE_LISTEN"], process)
+        assert list(root.glob("srv/jikimi/venv/lib/python3*/site-packages/faiss_gpu-*.dist-info"))
+    assert 0 == process.returncode
+
+
+@pytest.mark.slow
 def test_a_gate_in_its_image_judges_for_the_command_line_in_its_own(
     tmp_path: Path, nats: Nats, database_url: Callable[[str], str]
 ) -> None:
@@ -227,10 +241,15 @@ def test_locust_knows_its_users_in_its_image(tmp_path: Path) -> None:
 
 @contextmanager
 def running(
-    service: str, tmp_path: Path, nats: Nats, database: str, more: Mapping[str, str] | None = None
+    service: str,
+    tmp_path: Path,
+    nats: Nats,
+    database: str,
+    more: Mapping[str, str] | None = None,
+    arguments: Mapping[str, str] = ARGUMENTS,
 ) -> Iterator[tuple[Path, subprocess.Popen[bytes], dict[str, str]]]:
     """(root of the image, process, what it is told) of a service started from its image; stopped as a pod is."""
-    rehearsal = Rehearsal(dockerfile(service), tmp_path / "image", ARGUMENTS)
+    rehearsal = Rehearsal(dockerfile(service), tmp_path / "image", arguments)
     root = rehearsal.build()
     _make_read_only(root)
     environment = _told(service, tmp_path, nats, database, rehearsal, root) | dict(more or {})
