@@ -105,7 +105,7 @@ manifests: setup ## Render the Kubernetes files with the real kubectl and judge 
 	@$(PYTHON) bootstrap/environments.py deploy
 	@$(VENV)/python -m deploy.manifests check
 
-wheelhouse: setup ## Gather the wheels of every service's image, with bills of materials (var/wheelhouse; SERVICES=one two)
+wheelhouse: setup ## Gather the wheels of every image, with bills of materials (var/wheelhouse; SERVICES=one two, detector-gpu)
 	@$(PYTHON) bootstrap/environments.py deploy
 	@$(VENV)/python bootstrap/wheelhouse.py $(SERVICES)
 
@@ -144,7 +144,8 @@ dashboards: setup ## Write Grafana's dashboards and the rules of the service lev
 	@PYTHONPATH=.:protos/gen $(VENV)/python -m deploy.observe.build
 
 prometheus: ## Unpack Debian's Prometheus and promtool into .cache/prometheus; nothing is installed
-	@mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get download -q prometheus && dpkg -x prometheus_*.deb . \
+	@mkdir -p .cache/prometheus && cd .cache/prometheus && \
+		{ apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } && dpkg -x prometheus_*.deb . \
 		&& rm -f prometheus_*.deb && echo "Prometheus lies in .cache/prometheus."
 
 down: ## Stop what `make up` or `make demo` started
