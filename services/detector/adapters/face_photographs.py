@@ -14,9 +14,9 @@ FACE_WINDOW = 18
 """Side of the middle of a face when it is looked at from afar, two pixels of which may be shifted either way."""
 _ALIGNED_SIDE = 44
 _FACE_MARGIN = 5
-_ALIGNED_MARGIN = 10
-"""Of a face at that side only the middle is aligned: what lies further out is hair and backdrop, and copies are given
-other backdrops."""
+_SHIFTED_MARGIN, _ALIGNED_MARGIN = 8, 10
+"""Of a face at that side only the middle is shifted and aligned: what lies further out is hair and backdrop, and copies
+are given other backdrops."""
 _FAR_SIDE = FACE_WINDOW + 4
 _ROUGH_STEPS, _FINE_STEPS = 15, 6
 _PROMISING = 0.7
@@ -55,9 +55,9 @@ def face_agreement(a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: f
 
 def _shifted(one: Structure, other: Structure) -> tuple[float, tuple[int, int]]:
     """The best correlation of the middle of one face with another, and how many pixels right and down that is."""
-    inner = one[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
+    inner = one[_SHIFTED_MARGIN:-_SHIFTED_MARGIN, _SHIFTED_MARGIN:-_SHIFTED_MARGIN]
     _, best, _, (x, y) = cv2.minMaxLoc(cv2.matchTemplate(other, inner, cv2.TM_CCOEFF_NORMED))
-    return best, (x - _FACE_MARGIN, y - _FACE_MARGIN)
+    return best, (x - _SHIFTED_MARGIN, y - _SHIFTED_MARGIN)
 
 
 def _fine_agreement(one: Grey, other: Grey, shift: tuple[int, int]) -> float:
