@@ -84,7 +84,7 @@ def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine |
     """
     inner, x, y = _places(len(one))
     template = cv2.GaussianBlur(one, (3, 3), 0).astype(np.float32)
-    looked_at = cv2.GaussianBlur(other, (3, 3), 0)
+    looked_at = np.asarray(cv2.GaussianBlur(other, (3, 3), 0), np.uint8)
     wanted, spread = _standardised(template[inner, inner].ravel())
     if spread < 1:
         return None
