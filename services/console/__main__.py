@@ -14,6 +14,7 @@ import grpclib
 from services.console import (
     approval_commands,
     backup_commands,
+    calibration_commands,
     case_commands,
     commands,
     gate_commands,
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _operations(nouns)
     _rights(nouns)
     _approvals(nouns)
+    _calibration(nouns)
     _backups(nouns)
     _keys(nouns)
     _schema(nouns)
@@ -394,6 +396,22 @@ def _approvals(nouns: Nouns) -> None:
     for verb in (propose, approve, reject, listing):
         _somebody(verb)
         verb.add_argument("--role", choices=sorted(approval_commands.PURPOSES), default="OPERATOR")
+
+
+def _calibration(nouns: Nouns) -> None:
+    verbs = _noun(nouns, "calibration", "from labels to the threshold of faces, by way of two people")
+    evaluate = _verb(verbs, "evaluate", calibration_commands.evaluate, "which threshold a sample's labels call for")
+    evaluate.add_argument("sample")
+    listing = _verb(verbs, "list", calibration_commands.evaluations, "evaluations, newest first")
+    propose = _verb(verbs, "propose", calibration_commands.propose, "propose what an evaluation called for")
+    propose.add_argument("--reason", required=True)
+    adopt = _verb(verbs, "adopt", calibration_commands.adopt, "put it in force from the detector's next start")
+    adopt.add_argument("--grant", required=True, help="as `approval approve` printed it")
+    for verb in (propose, adopt):
+        verb.add_argument("evaluation")
+    for verb in (evaluate, listing, propose, adopt):
+        _somebody(verb)
+        verb.set_defaults(role="RELEASE_MANAGER")
 
 
 def _backups(nouns: Nouns) -> None:

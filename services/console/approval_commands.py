@@ -32,13 +32,14 @@ def _stub(services: Connections, options: argparse.Namespace) -> case_api.Approv
 async def propose(home: Home, options: argparse.Namespace) -> int:
     """Proposes what a file holds."""
     async with connections(home) as services:
-        proposal = await _propose(services, options, options.kind, read_file(Path(options.body)))
-    return _print(options, [proposal])
+        proposal = await propose_body(services, options, options.kind, read_file(Path(options.body)))
+    return print_proposals(options, [proposal])
 
 
-async def _propose(
+async def propose_body(
     services: Connections, options: argparse.Namespace, kind: str, body: bytes
 ) -> case_api.Proposal:
+    """Proposes a body of some kind, as whoever the options name."""
     answer = await _stub(services, options).propose(
         case_api.ProposeRequest(request_id=secrets.token_hex(16), kind=kind, body=body, reason=options.reason)
     )
@@ -65,7 +66,7 @@ async def reject(home: Home, options: argparse.Namespace) -> int:
     async with connections(home) as services:
         request = case_api.RejectRequest(proposal_id=options.proposal, reason=options.reason)
         answer = await _stub(services, options).reject(request)
-    return _print(options, [present(answer.proposal)])
+    return print_proposals(options, [present(answer.proposal)])
 
 
 async def proposals(home: Home, options: argparse.Namespace) -> int:
@@ -78,10 +79,11 @@ async def proposals(home: Home, options: argparse.Namespace) -> int:
             return answer.proposals, answer.next_page_token
 
         found = await everything(page)
-    return _print(options, found)
+    return print_proposals(options, found)
 
 
-def _print(options: argparse.Namespace, proposals: list[case_api.Proposal]) -> int:
+def print_proposals(options: argparse.Namespace, proposals: list[case_api.Proposal]) -> int:
+    """Prints proposals; exit status 0."""
     rows: list[Row] = [
         [p.proposal_id, p.kind, p.state, p.approvals, p.reason, time_of(p.expire_time)] for p in proposals
     ]
@@ -97,7 +99,7 @@ async def gate_propose(home: Home, options: argparse.Namespace) -> int:
     """Proposes to let the release of an inconclusive decision go out."""
     async with connections(home) as services:
         wanted = await _wanted(services, options)
-        return _print(options, [await _propose(services, options, OVERRIDE, bytes(wanted))])
+        return print_proposals(options, [await propose_body(services, options, OVERRIDE, bytes(wanted))])
 
 
 async def gate_override(home: Home, options: argparse.Namespace) -> int:

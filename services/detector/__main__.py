@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from misuse.common.v1.signal_pb2 import CollectionBasis, SourceType
 from misuse.detector.v1 import (
+    calibration_service_pb2_grpc,
     channel_service_pb2_grpc,
     enrollment_service_pb2_grpc,
     signal_service_pb2_grpc,
@@ -30,6 +31,7 @@ from services.chassis.clock import Clock
 from services.chassis.config import Config, ConfigError, integer, setting
 from services.chassis.database import Database, is_transient
 from services.chassis.due import DueHandler
+from services.chassis.grants import GrantVerifier
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import KeyStore, pepper
 from services.chassis.migration import migrate
@@ -39,6 +41,7 @@ from services.chassis.server import run
 from services.chassis.telemetry import logger
 from services.detector.adapters import backlog
 from services.detector.adapters.analysis import SignalAnalyst
+from services.detector.adapters.calibration import calibrated
 from services.detector.adapters.engines import AUTO, UnusableEngine, known_engine
 from services.detector.adapters.enrolled import DatabaseFeed, EnrolledFaces, publish_freshness
 from services.detector.adapters.enroller import FaceEnroller
@@ -55,8 +58,10 @@ from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
 from services.detector.adapters.uploads_look import PictureRedactor, QuickEye
 from services.detector.consumer import case_handlers, label_handlers, notify_handlers
+from services.detector.domain.faces import FaceRules
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
+from services.detector.handlers.calibrating import GRANT_KIND, Calibrating
 from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
 from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
 from services.detector.handlers.following import Following
@@ -69,7 +74,13 @@ from services.detector.handlers.uploading import NO_ANSWER, PURGE_CHECK, PURGE_R
 from services.detector.handlers.uploading_answers import Answering
 from services.detector.ports import TextReader
 from services.detector.sealing import References, Vault
-from services.detector.servicer import ChannelServicer, EnrollmentServicer, SignalServicer, UploadServicer
+from services.detector.servicer import (
+    CalibrationServicer,
+    ChannelServicer,
+    EnrollmentServicer,
+    SignalServicer,
+    UploadServicer,
+)
 
 log = logger(__name__)
 
@@ -157,6 +168,7 @@ class Detector:
     uploads: UploadServicer
     answering: Answering
     lane: UploadLane
+    calibrating: Calibrating
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the servicers."""
@@ -164,6 +176,8 @@ class Detector:
         enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(self.enrolment, server)
         channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(self.channels, server)
         upload_service_pb2_grpc.add_UploadServiceServicer_to_server(self.uploads, server)
+        calibration = CalibrationServicer(self.calibrating)
+        calibration_service_pb2_grpc.add_CalibrationServiceServicer_to_server(calibration, server)
 
     async def start(self) -> None:
         """What must be there before the first call: channels, freed leases. The gallery comes by `follow`."""
@@ -262,11 +276,13 @@ def wire(
     embedders_ready: Callable[[], bool] = lambda: True,
     reader: TextReader | None = None,
     uploads: UploadParts | None = None,
+    shipped: FaceRules | None = None,
 ) -> Detector:
     """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool. Without
     a reader, what stands written in pictures is not looked for.
 
-    Without `uploads`, uploads share threads with everything else, and have a scanner made for them here.
+    Without `uploads`, uploads share threads with everything else, and have a scanner made for them here. `shipped` are
+    the rules of faces as their file has them, where `rules` hold those that labels have moved since.
     """
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
@@ -329,6 +345,16 @@ def wire(
     redactor = PictureRedactor(models, rules.redaction, reader)
     answering = Answering(store.begin, vault, keys, clock, references, rules.uploads, redactor, lane, linking)
     source_types = frozenset(SourceType.values()) - {0}
+    verifier = GrantVerifier(config.token_keys_dir, config.service)
+    calibrating = Calibrating(
+        store.begin,
+        vault,
+        clock,
+        references,
+        shipped or rules.faces,
+        rules.calibration,
+        lambda grant, body, now: verifier.verify(grant, GRANT_KIND, body, now),
+    )
     door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
     return Detector(
@@ -347,6 +373,7 @@ def wire(
         following=Following(enrolling, keys, clock, remembering.memory.forget, answering),
         uploads=UploadServicer(linking, checking, answering, clock),
         answering=answering,
+        calibrating=calibrating,
         lane=lane,
         deciding=deciding,
         sweeping=Sweeping(store.begin, keys, clock, rules.review),
@@ -388,9 +415,10 @@ async def serve() -> None:
         ThreadPoolExecutor(tuning.threads, "heavy", initializer=_step_back) as executor,
         ThreadPoolExecutor(tuning.uploads, "upload") as for_uploads,
     ):
+        faces = await calibrated(rules.faces, runtime.database)
         detector = wire(
             config,
-            rules,
+            replace(rules, faces=faces),
             runtime.database,
             runtime.outbox,
             runtime.keys,
@@ -402,10 +430,12 @@ async def serve() -> None:
             remote.ready if remote else lambda: True,
             reader,
             UploadParts(for_uploads, tuning.uploads, rules.scanner()),
+            rules.faces,
         )
         await detector.start()
         following = runtime.consume("case", case_handlers(detector.following, detector.store.within))
-        runtime.consume("case", label_handlers(detector.resolving, detector.store.within), yields_to=following)
+        labels = label_handlers(detector.resolving, detector.calibrating, detector.store.within)
+        runtime.consume("case", labels, yields_to=following)
         runtime.consume("notify", notify_handlers(detector.devices, detector.store.within))
         runtime.due(detector.due_handlers())
         publish_freshness(detector.enrolled)

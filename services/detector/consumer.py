@@ -13,6 +13,8 @@ from misuse.case.v1 import events_pb2 as case
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.notify.v1 import events_pb2 as notify
 from services.chassis.bus import Event, Handler
+from services.detector.domain.calibration import GivenLabel
+from services.detector.handlers.calibrating import Calibrating
 from services.detector.handlers.following import Following
 from services.detector.handlers.proving import Devices, Resolving
 from services.detector.ports import Work
@@ -36,7 +38,7 @@ def notify_handlers(devices: Devices, within: Within) -> Mapping[type[Message], 
     }
 
 
-def label_handlers(resolving: Resolving, within: Within) -> Mapping[type[Message], Handler]:
+def label_handlers(resolving: Resolving, calibrating: Calibrating, within: Within) -> Mapping[type[Message], Handler]:
     """What reviewers said in `case` → what it changes here. Its other records are passed over."""
 
     async def run(session: AsyncSession, events: Sequence[Event]) -> None:
@@ -45,7 +47,9 @@ def label_handlers(resolving: Resolving, within: Within) -> Mapping[type[Message
             if record.WhichOneof("body") == "label_log" and record.decision_id:
                 label = record.label_log
                 work = within(session)
-                await resolving.labelled(work, record.decision_id, record.actor_ref, label.source, label.verdict)
+                said = (record.decision_id, record.actor_ref, label.source, label.verdict)
+                await resolving.labelled(work, *said)
+                await calibrating.labelled(work, GivenLabel(*said, label.sample_id))
 
     return {LogRecord: run}
 

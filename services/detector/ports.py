@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from misuse.log.v1.record_pb2 import LogRecord
+from services.detector.domain.calibration import GivenLabel, ThresholdInForce
 from services.detector.domain.channels import Channel
 from services.detector.domain.clusters import Medium, Near
 from services.detector.domain.decisions import Band, Decision, FaceFinding, MatchKind
@@ -437,6 +438,60 @@ class Uploads(Protocol):
         """Deletes a result; False where there was none."""
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledDecision:
+    """A label beside the decision about a face that it is about. `scores` are sealed."""
+
+    label: GivenLabel
+    subscriber_id: str
+    band: Band
+    scores: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvaluation:
+    """An evaluation, as a serialised ThresholdEvaluation."""
+
+    evaluation_id: str
+    body: bytes = field(repr=False)
+    adopted: bool = False
+
+
+class Calibration(Protocol):
+    """Labels, what was made of them, and the thresholds that came of that."""
+
+    async def label(self, label: GivenLabel) -> None:
+        """Keeps a label of a decision about a face; a repeat changes nothing, and neither does one of a decision that
+        is not kept."""
+
+    async def labelled(self, sample_id: str, most: int) -> Sequence[LabelledDecision]:
+        """Labels of MATCH decisions given for a sample and of REVIEW decisions given for none, by decision."""
+
+    async def put(self, evaluation: KeptEvaluation, now: datetime) -> None:
+        """Stores an evaluation."""
+
+    async def get(self, evaluation_id: str) -> KeptEvaluation | None:
+        """One evaluation."""
+
+    async def page(self, before: str, most: int) -> Sequence[KeptEvaluation]:
+        """Evaluations, newest first, below an id if given."""
+
+    async def in_force(self, rules_sha256: bytes) -> ThresholdInForce | None:
+        """The last change of the rules with these values; None before there is one."""
+
+    async def change(
+        self,
+        evaluation_id: str,
+        number: int,
+        rules: str,
+        rules_sha256: bytes,
+        to_milli: int,
+        proposal_id: str,
+        now: datetime,
+    ) -> None:
+        """Stores a change."""
+
+
 class Work(Protocol):
     """One transaction: all of it is committed, or nothing."""
 
@@ -466,6 +521,9 @@ class Work(Protocol):
 
     @property
     def uploads(self) -> Uploads: ...
+
+    @property
+    def calibration(self) -> Calibration: ...
 
     async def one_at_a_time(self, what: bytes) -> None:
         """Waits until no other transaction, of whatever replica, holds this; holds it to the end. Call it first."""

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from misuse.common.v1 import signal_pb2 as common
+from misuse.detector.v1 import calibration_service_pb2 as calibration
+from misuse.detector.v1 import calibration_service_pb2_grpc as calibration_grpc
 from misuse.detector.v1 import channel_service_pb2 as channels
 from misuse.detector.v1 import channel_service_pb2_grpc as channels_grpc
 from misuse.detector.v1 import enrollment_service_pb2 as enrolment
@@ -24,6 +26,7 @@ from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
 from services.detector.domain.liveness import PASSED
 from services.detector.domain.signals import Refused, usable_id
+from services.detector.handlers.calibrating import Calibrating
 from services.detector.handlers.enrolling import Enrolling
 from services.detector.handlers.intake import Counter, Incoming, Outcome
 from services.detector.handlers.proving import Challenging, Devices
@@ -350,6 +353,40 @@ class ChannelServicer(channels_grpc.ChannelServiceServicer):
         """See the contract."""
         stored = await self._watching.pause(_channel_id(request.channel), request.paused, request.reason)
         return channels.PauseChannelResponse(channel=channel_message(stored))
+
+
+class CalibrationServicer(calibration_grpc.CalibrationServiceServicer):
+    """CalibrationService."""
+
+    def __init__(self, calibrating: Calibrating) -> None:
+        self._calibrating = calibrating
+
+    async def EvaluateThresholds(
+        self, request: calibration.EvaluateThresholdsRequest, context: Any
+    ) -> calibration.EvaluateThresholdsResponse:
+        """See the contract."""
+        parse_uuid(request.sample_id, "sample_id")
+        return calibration.EvaluateThresholdsResponse(evaluation=await self._calibrating.evaluate(request))
+
+    async def AdoptThresholds(
+        self, request: calibration.AdoptThresholdsRequest, context: Any
+    ) -> calibration.AdoptThresholdsResponse:
+        """See the contract."""
+        if not request.HasField("change"):
+            violation = ("change", "CHANGE_MISSING")
+            raise InvalidInput(violation[1], "A change is wanted.", violations=[violation])
+        parse_uuid(request.change.evaluation_id, "change.evaluation_id")
+        return calibration.AdoptThresholdsResponse(evaluation=await self._calibrating.adopt(request))
+
+    async def ListThresholdEvaluations(
+        self, request: calibration.ListThresholdEvaluationsRequest, context: Any
+    ) -> calibration.ListThresholdEvaluationsResponse:
+        """See the contract."""
+        size = _page_size(request.page_size)
+        before = parse_uuid(request.page_token, "page_token") if request.page_token else ""
+        found = await self._calibrating.page(before, size)
+        token = found[-1].evaluation_id if len(found) == size else ""
+        return calibration.ListThresholdEvaluationsResponse(evaluations=found, next_page_token=token)
 
 
 class UploadServicer(uploads_grpc.UploadServiceServicer):

@@ -25,6 +25,7 @@ NO_PICTURE = {
     "nonce",
     "public_key",
     "output_sha256",
+    "rules_sha256",
     "signature",
     "text_output_sha256",
     "text_ref",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis.ids import uuid7
 from tests.scenario.conftest import Person
 from tests.scenario.system import System, eventually
 
@@ -63,3 +64,14 @@ def test_rules_are_listed_and_thresholds_are_for_few(system: System) -> None:
     assert eventually(lambda: system.sql("gate", told).strip() == "5")
     audited = system.jikimi("rules", "list", "--role", "AUDITOR", "--service", "detector")
     assert next(each for each in audited["detector"] if each["name"] == "faces")["text"]
+
+
+def test_labels_that_are_not_there_move_no_threshold(system: System) -> None:
+    [made] = system.jikimi("calibration", "evaluate", uuid7(), "--as", "ann")
+    assert ("TOO_FEW_LABELS", False) == (made["outcome"], "change" in made)
+    assert [made] == system.jikimi("calibration", "list", "--as", "eve")
+    words = ("calibration", "propose", made["evaluationId"], "--reason", "none", "--as", "ann")
+    refused = system.run("services.console", *words, check=False)
+    assert (1, True) == (refused.returncode, "proposes nothing" in refused.stderr)
+    told = "SELECT count(*) FROM log_record WHERE type = 'threshold_evaluation_log';"
+    assert eventually(lambda: system.sql("gate", told).strip() == "1")

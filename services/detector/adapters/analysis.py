@@ -359,6 +359,7 @@ def _finding(part: int, index: int, matched: Matched) -> FaceFinding:
         rule_version=verdict.rules,
         score=ranked[0] if ranked else 0.0,
         margin=ranked[0] - ranked[1] if len(ranked) > 1 else 1.0,
+        reach=verdict.reach,
     )
 
 

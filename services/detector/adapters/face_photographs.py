@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +14,21 @@ FACE_WINDOW = 18
 """Side of the middle of a face when it is looked at from afar, two pixels of which may be shifted either way."""
 _ALIGNED_SIDE = 44
 _FACE_MARGIN = 5
+_SHIFTED_MARGIN, _ALIGNED_MARGIN = 8, 10
+"""Of a face at that side only the middle is shifted and aligned: what lies further out is hair and backdrop, and copies
+are given other backdrops."""
 _FAR_SIDE = FACE_WINDOW + 4
-_PROMISING = 0.45
+_ROUGH_STEPS, _FINE_STEPS = 15, 6
+_PROMISING = 0.7
 """Agreement after a rough alignment from which a fine one may make a copy of it."""
 _STILL_PIXELS = 0.02
 """An alignment has come to rest when no place moves further than that in a step."""
-_LAST_ROW, _UNMOVED = np.zeros((1, 3)), np.eye(3)
+_FINE_WIDTH = 2 * FACE_SIDE / _ALIGNED_SIDE
 _FACE_BLOCKS, _LEAST_BLOCKS = 4, 8
 """A face is compared in so many blocks down and across; so many must hold something to compare."""
+Structure = NDArray[np.float32]
+Affine = NDArray[np.float64]
+"""[2,3]: maps places of one face to those of another, both counted from the middle."""
 
 
 def face_agreement(a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: float) -> float:
@@ -31,55 +40,57 @@ def face_agreement(a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: f
     over blocks of the correlation of fine structure: a stamp or a strand over some blocks does not matter.
     """
     best = -1.0
+    seen = [from_afar(other) for other in b]
     for one in a:
-        for other in b:
-            views = (one, np.ascontiguousarray(one[:, ::-1]))
-            shifted = [_shifted_correlation(view, other) for view in views]
-            nearer = int(np.argmax(shifted))
-            if shifted[nearer] >= worth_aligning:
-                best = max(best, _fine_agreement(views[nearer], other))
+        upright = from_afar(one)
+        for other, looks in zip(b, seen, strict=True):
+            views = ((one, upright), (np.ascontiguousarray(one[:, ::-1]), np.ascontiguousarray(upright[:, ::-1])))
+            shifted = [_shifted(look, looks) for _, look in views]
+            nearer = max((0, 1), key=lambda at: shifted[at][0])
+            correlation, shift = shifted[nearer]
+            if correlation >= worth_aligning:
+                best = max(best, _fine_agreement(views[nearer][0], other, shift))
     return best
 
 
-def _shifted_correlation(one: Grey, other: Grey) -> float:
-    inner = _high_pass(sized(one, _ALIGNED_SIDE), 5)[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
-    return float(cv2.matchTemplate(_high_pass(sized(other, _ALIGNED_SIDE), 5), inner, cv2.TM_CCOEFF_NORMED).max())
+def _shifted(one: Structure, other: Structure) -> tuple[float, tuple[int, int]]:
+    """The best correlation of the middle of one face with another, and how many pixels right and down that is."""
+    inner = one[_SHIFTED_MARGIN:-_SHIFTED_MARGIN, _SHIFTED_MARGIN:-_SHIFTED_MARGIN]
+    _, best, _, (x, y) = cv2.minMaxLoc(cv2.matchTemplate(other, inner, cv2.TM_CCOEFF_NORMED))
+    return best, (x - _SHIFTED_MARGIN, y - _SHIFTED_MARGIN)
 
 
-def _fine_agreement(one: Grey, other: Grey) -> float:
-    """Aligned in the small first, which forgives more; then, where it looks promising, at full size."""
-    scale = FACE_SIDE / _ALIGNED_SIDE
-    warp = _aligned(sized(one, _ALIGNED_SIDE), sized(other, _ALIGNED_SIDE), np.eye(2, 3, dtype=np.float32), 15)
+def _fine_agreement(one: Grey, other: Grey, shift: tuple[int, int]) -> float:
+    """Aligned in the small first, from where the faces agree best when merely shifted; then, where it looks promising,
+    at full size."""
+    start = np.array([[1.0, 0, shift[0]], [0, 1, shift[1]]])
+    warp = _aligned(sized(one, _ALIGNED_SIDE), sized(other, _ALIGNED_SIDE), start, _ROUGH_STEPS)
     if warp is None:
         return -1.0
-    # Centres of pixels, not their corners, keep their place when a picture is resized.
-    shift = warp[:, 2] * scale + (scale - 1) / 2 * (1 - warp[:, :2].sum(axis=1))
-    large = np.column_stack((warp[:, :2], shift)).astype(np.float32)
-    rough = _agreement_after(large, one, other)
-    finer = _aligned(one, other, large, 6) if rough >= _PROMISING else None
-    return rough if finer is None else max(rough, _agreement_after(finer, one, other))
+    warp[:, 2] *= FACE_SIDE / _ALIGNED_SIDE
+    wanted = _high_pass(one, _FINE_WIDTH)
+    rough = _agreement_after(warp, wanted, other)
+    finer = _aligned(one, other, warp, _FINE_STEPS) if rough >= _PROMISING else None
+    return rough if finer is None else max(rough, _agreement_after(finer, wanted, other))
 
 
-def _aligned(one: Grey, other: Grey, start: NDArray[np.float32], most_steps: int) -> NDArray[np.float32] | None:
-    """The affine map [2,3] of places in one face to those in the other that makes both most alike, whatever their light
-    and contrast; None where the search diverges.
+def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine | None:
+    """The affine map that makes two faces most alike, whatever their light and contrast; None where the search
+    diverges.
 
     Inverse compositional (Baker and Matthews 2004, with gain and bias projected out: Bartoli 2008): the gradients are
     those of one face and are taken once, so that a step costs a warp and six products. cv2.findTransformECC takes them
     anew in every step, which is ten times as much at this size.
     """
-    side = len(one)
-    margin = round(_FACE_MARGIN * side / _ALIGNED_SIDE)
-    inner = slice(margin, side - margin)
+    inner, x, y = _places(len(one))
     template = cv2.GaussianBlur(one, (3, 3), 0).astype(np.float32)
-    looked_at = cv2.GaussianBlur(other, (3, 3), 0)
-    down, across = np.gradient(template, axis=0), np.gradient(template, axis=1)
+    looked_at = np.asarray(cv2.GaussianBlur(other, (3, 3), 0), np.uint8)
     wanted, spread = _standardised(template[inner, inner].ravel())
     if spread < 1:
         return None
-    reach = np.arange(margin, side - margin, dtype=np.float32) - (side - 1) / 2
-    y, x = (axis.ravel() for axis in np.meshgrid(reach, reach, indexing="ij"))
-    gx, gy = across[inner, inner].ravel() / spread, down[inner, inner].ravel() / spread
+    left, right = slice(inner.start - 1, inner.stop - 1), slice(inner.start + 1, inner.stop + 1)
+    gx = (template[inner, right] - template[inner, left]).ravel() / (2 * spread)
+    gy = (template[right, inner] - template[left, inner]).ravel() / (2 * spread)
     steepest = np.stack((gx * x, gx * y, gx, gy * x, gy * y, gy))
     steepest -= steepest.mean(axis=1, keepdims=True)
     steepest -= np.outer(steepest @ wanted / len(wanted), wanted)
@@ -87,21 +98,50 @@ def _aligned(one: Grey, other: Grey, start: NDArray[np.float32], most_steps: int
         solve = np.linalg.inv(steepest @ steepest.T) @ steepest
     except np.linalg.LinAlgError:
         return None
-    warp = _about_the_middle(start, side, 1)
+    reach = len(one) / 2
+    warp = start
     for _ in range(most_steps):
-        fitted = cv2.warpAffine(
-            looked_at, _about_the_middle(warp, side, -1), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
-        seen, contrast = _standardised(fitted[inner, inner].ravel().astype(np.float32))
+        seen, contrast = _standardised(_warped(looked_at, warp, inner.stop - inner.start).ravel().astype(np.float32))
         if contrast < 1:
             return None
-        step = (solve @ (seen - wanted)).reshape(2, 3)
-        warp = warp @ np.linalg.inv(np.vstack((step, _LAST_ROW)) + _UNMOVED)
-        if not 0.5 < np.linalg.det(warp[:, :2]) < 2:
+        step = (solve @ (seen - wanted)).reshape(2, 3).tolist()
+        undone = _undoing(step)
+        if undone is None:
             return None
-        if np.abs(step[:, 2]).max() + np.abs(step[:, :2]).max() * side / 2 < _STILL_PIXELS:
+        warp = warp[:, :2] @ undone + np.pad(warp[:, 2:], ((0, 0), (2, 0)))
+        if not 0.5 < warp[0, 0] * warp[1, 1] - warp[0, 1] * warp[1, 0] < 2:
+            return None
+        (a, b, c), (d, e, f) = step
+        if max(abs(c), abs(f)) + max(abs(a), abs(b), abs(d), abs(e)) * reach < _STILL_PIXELS:
             break
-    return _about_the_middle(warp, side, -1).astype(np.float32)
+    return warp
+
+
+@cache
+def _places(side: int) -> tuple[slice, NDArray[np.float32], NDArray[np.float32]]:
+    """Of a face of that side: the middle that is compared, and how far right and down of it each of its pixels lies."""
+    margin = round(_ALIGNED_MARGIN * side / _ALIGNED_SIDE)
+    reach = np.arange(margin, side - margin, dtype=np.float32) - (side - 1) / 2
+    y, x = (axis.ravel().astype(np.float32) for axis in np.meshgrid(reach, reach, indexing="ij"))
+    return slice(margin, side - margin), x, y
+
+
+def _undoing(step: list[list[float]]) -> Affine | None:
+    """[2,3]: the inverse of a small affine step away from staying; None where it has none."""
+    (a, b, c), (d, e, f) = step
+    a, e = 1 + a, 1 + e
+    scale = a * e - b * d
+    if abs(scale) < 1e-6:
+        return None
+    return np.array([[e, -b, b * f - e * c], [-d, a, d * c - a * f]]) / scale
+
+
+def _warped(picture: Grey, warp: Affine, side: int) -> Grey:
+    """[side,side]: what a face shows where `warp` maps the middle of another."""
+    shift = warp[:, 2] + (len(picture) - 1) / 2 - warp[:, :2].sum(axis=1) * ((side - 1) / 2)
+    placed = np.array([[*warp[0, :2], shift[0]], [*warp[1, :2], shift[1]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(picture, placed, (side, side), flags=flags), np.uint8)
 
 
 def _standardised(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -111,21 +151,11 @@ def _standardised(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], flo
     return centred / max(spread, 1e-6), spread
 
 
-def _about_the_middle(warp: NDArray[np.floating], side: int, towards: int) -> NDArray[np.float64]:
-    """A map of places counted from the corner as one of places counted from the middle (`towards` 1), or back (−1)."""
-    middle = (side - 1) / 2
-    shift = warp[:, 2] + towards * (warp[:, :2].sum(axis=1) - 1) * middle
-    return np.column_stack((warp[:, :2], shift)).astype(np.float64)
+def _agreement_after(warp: Affine, wanted: Structure, other: Grey) -> float:
+    return _median_of_blocks(wanted, _high_pass(_warped(other, warp, FACE_SIDE), _FINE_WIDTH))
 
 
-def _agreement_after(warp: NDArray[np.float32], one: Grey, other: Grey) -> float:
-    size = (FACE_SIDE, FACE_SIDE)
-    fitted = cv2.warpAffine(other, warp, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    fine = 2 * FACE_SIDE / _ALIGNED_SIDE
-    return _median_of_blocks(_high_pass(one, fine), _high_pass(np.asarray(fitted, np.uint8), fine))
-
-
-def _median_of_blocks(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def _median_of_blocks(one: Structure, other: Structure) -> float:
     """Median correlation of the blocks in the middle of two faces; −1 where too few hold any structure."""
     block = (FACE_SIDE - 2 * (round(_FACE_MARGIN * FACE_SIDE / _ALIGNED_SIDE) + 1)) // _FACE_BLOCKS
     start = (FACE_SIDE - block * _FACE_BLOCKS) // 2
@@ -142,44 +172,47 @@ def _median_of_blocks(one: NDArray[np.float32], other: NDArray[np.float32]) -> f
     return float(np.median((x * y).mean(axis=1)[telling] / spread[telling]))
 
 
-def far_views(face: Grey) -> NDArray[np.float32]:
-    """float32 [50, FACE_WINDOW²], each of length one: a face from afar and its mirror image, in every place that it may
-    be shifted to. The product with `far_face` of another is their correlation."""
-    views = []
-    for view in (face, np.ascontiguousarray(face[:, ::-1])):
-        far = _from_afar(view)
-        span = range(_FAR_SIDE - FACE_WINDOW + 1)
-        views += [far[y : y + FACE_WINDOW, x : x + FACE_WINDOW].ravel() for y in span for x in span]
-    return _of_length_one(np.array(views, np.float32))
+def from_afar(face: Grey) -> Structure:
+    """float32 [44,44]: a face without what is large in it, such as its light. Of a mirrored face it is the mirror
+    image."""
+    return _high_pass(sized(face, _ALIGNED_SIDE), 5)
 
 
-def far_face(face: Grey) -> NDArray[np.float32]:
-    """float32 [FACE_WINDOW²] of length one: the middle of a face from afar."""
+def far_views(face: Structure) -> NDArray[np.float32]:
+    """float32 [50, FACE_WINDOW²], each of length one: a face `from_afar` and its mirror image, in every place that it
+    may be shifted to. The product with `far_face` of another is their correlation."""
+    far = _small(face)
+    window = (FACE_WINDOW, FACE_WINDOW)
+    views = [np.lib.stride_tricks.sliding_window_view(view, window) for view in (far, far[:, ::-1])]
+    return _of_length_one(np.concatenate([view.reshape(-1, FACE_WINDOW**2) for view in views]))
+
+
+def far_face(face: Structure) -> NDArray[np.float32]:
+    """float32 [FACE_WINDOW²] of length one: the middle of a face `from_afar`."""
     edge = (_FAR_SIDE - FACE_WINDOW) // 2
-    middle = _from_afar(face)[edge:-edge, edge:-edge]
-    return _of_length_one(middle.reshape(1, -1)).ravel()
+    return _of_length_one(_small(face)[edge:-edge, edge:-edge].reshape(1, -1)).ravel()
 
 
-def _from_afar(face: Grey) -> NDArray[np.float32]:
-    high = _high_pass(sized(face, _ALIGNED_SIDE), 5)
-    return np.asarray(cv2.resize(high, (_FAR_SIDE, _FAR_SIDE), interpolation=cv2.INTER_AREA), np.float32)
+def _small(face: Structure) -> Structure:
+    return np.asarray(cv2.resize(face, (_FAR_SIDE, _FAR_SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = rows - rows.mean(axis=1, keepdims=True)
-    return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6), np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+    return np.asarray(centred / np.maximum(lengths, 1e-6)[:, None], np.float32)
 
 
-def face_code(face: Grey) -> NDArray[np.uint64]:
-    """uint64 [2], 121 bits: what an aligned grey face looks like from afar: is each of 11×11 places lighter than its
+def face_codes(face: Structure) -> NDArray[np.uint64]:
+    """uint64 [2,2]: of a face `from_afar`, and of its mirror image, 121 bits: is each of 11×11 places lighter than its
     surroundings. Codes of one photograph differ in few bits, whatever was done to its light and size."""
-    high = _high_pass(sized(face, _ALIGNED_SIDE), 5)
-    inner = high[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
+    inner = face[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
     small = cv2.resize(inner, (11, 11), interpolation=cv2.INTER_AREA)
-    packed = np.packbits(np.append(small > np.median(small), np.zeros(7, bool)))
-    return packed.view(np.uint64)
+    lighter = small > np.median(small)
+    packed = [np.packbits(np.append(view, np.zeros(7, bool))) for view in (lighter, lighter[:, ::-1])]
+    return np.array(packed).view(np.uint64)
 
 
-def _high_pass(face: Grey, width: float) -> NDArray[np.float32]:
+def _high_pass(face: Grey, width: float) -> Structure:
     wide = face.astype(np.float32)
     return np.asarray(wide - cv2.GaussianBlur(wide, (0, 0), width), np.float32)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.detector.adapters.face_photographs import FACE_WINDOW, face_code, far_face, far_views
-from services.detector.adapters.fingerprints import MOST_FACES, MOST_POINTS, VIEWS, Fingerprint
+from services.detector.adapters.face_photographs import FACE_WINDOW, face_codes, far_face, far_views, from_afar
+from services.detector.adapters.fingerprints import MOST_POINTS, VIEWS, Fingerprint
 from services.detector.adapters.same_picture import (
     HASH_RULES,
     POINT_WORDS,
@@ -31,8 +31,8 @@ from services.detector.domain.text_similarity import MINIMA, NUMBERS, Signature,
 
 _WORDS = {"sha256": "SHA256", "dhash": "PHASH", "phash": "PHASH", "pdq": "PDQ", "orb": "ORB", "face": "FACE"}
 """The contract's word for each rule."""
-_NO_FACE = 128
-"""Further than any two codes are apart."""
+_FAR_AWAY = 128
+"""Further than any two codes of faces are apart."""
 _ALWAYS_TELLING, _TELLING = 64, 50
 """A word counts that at most so many pictures have, or one in so many."""
 _MOST_CLUSTERS = MOST_ALSO + 1
@@ -64,6 +64,32 @@ class Rows:
     def all(self) -> NDArray[Any]:
         """[N, *width]: a view."""
         return self._data[: self._used]
+
+
+class Columns:
+    """A few long columns that grow at their end and forget at their beginning; what is compared with all of a column
+    reads it from one end to the other."""
+
+    def __init__(self, count: int, kind: type[np.generic]) -> None:
+        self._data: NDArray[Any] = np.empty((count, 16), kind)
+        self._used = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Takes one value more for each column."""
+        if self._used == self._data.shape[1]:
+            more = np.empty((len(self._data), self._used + 16), self._data.dtype)
+            self._data = np.concatenate((self._data, more), axis=1)
+        self._data[:, self._used] = values
+        self._used += 1
+
+    def forget(self, count: int) -> None:
+        """Drops the first values of each."""
+        self._data, self._used = self._data[:, count:].copy(), self._used - count
+
+    @property
+    def all(self) -> NDArray[Any]:
+        """[columns, N]: a view."""
+        return self._data[:, : self._used]
 
 
 class _Clusters:
@@ -106,14 +132,13 @@ class KnownPictures:
         self._rules = rules
         self._clusters = _Clusters()
         self._prints: list[Fingerprint] = []
-        self._dhashes, self._phashes, self._pdqs = (_columns(count) for count in (VIEWS, VIEWS, 4))
+        self._dhashes, self._phashes, self._pdqs = (Columns(count, np.uint64) for count in (VIEWS, VIEWS, 4))
         self._qualities = Rows((), np.uint8)
         self._start_features()
 
     def _start_features(self) -> None:
-        self._faces = Rows((MOST_FACES, 2), np.uint64)
-        self._faceless = Rows((MOST_FACES,), np.bool_)
-        self._far = Rows((MOST_FACES, FACE_WINDOW**2), np.float32)
+        self._faces, self._face_of = Columns(2, np.uint64), Rows((), np.int32)
+        self._far = Rows((FACE_WINDOW**2,), np.float32)
         self._votes = Votes()
         self._standing: Counter[str] = Counter()
 
@@ -121,24 +146,19 @@ class KnownPictures:
         return len(self._prints)
 
     @property
-    def _hash_columns(self) -> tuple[Rows, ...]:
-        return *self._dhashes, *self._phashes, *self._pdqs, self._qualities
-
-    @property
     def hashes(self) -> HashColumns:
         """Those of all pictures."""
-        groups = (self._dhashes, self._phashes, self._pdqs)
-        dhashes, phashes, pdqs = (np.array([column.all for column in group]) for group in groups)
-        return HashColumns(dhashes, phashes, pdqs, self._qualities.all)
+        return HashColumns(self._dhashes.all, self._phashes.all, self._pdqs.all, self._qualities.all)
 
     def add(self, cluster_id: str, of: Fingerprint) -> None:
         """Knows one picture more."""
         self._clusters.add(cluster_id)
         self._prints.append(of)
         one = HashColumns.of([of])
-        row = (*one.dhashes[:, 0], *one.phashes[:, 0], *one.pdqs[:, 0], one.qualities[0])
-        for column, value in zip(self._hash_columns, row, strict=True):
-            column.add(value)
+        self._dhashes.add(one.dhashes[:, 0])
+        self._phashes.add(one.phashes[:, 0])
+        self._pdqs.add(one.pdqs[:, 0])
+        self._qualities.add(one.qualities[0])
         self._add_features(len(self._prints) - 1)
 
     def _add_features(self, at: int) -> None:
@@ -147,20 +167,19 @@ class KnownPictures:
         of, cluster_id = self._prints[at], self._clusters.name(at)
         self._standing[cluster_id] += 1
         stands = self._standing[cluster_id] <= _STAND_FOR_ONE
-        codes = [face_code(face) for face in of.faces] if stands else []
-        self._faces.add(np.array([*codes, *[np.zeros(2, np.uint64)] * (MOST_FACES - len(codes))]))
-        self._faceless.add(np.arange(MOST_FACES) >= len(codes))
-        far = np.zeros((MOST_FACES, FACE_WINDOW**2), np.float32)
-        far[: len(codes)] = [far_face(face) for face in of.faces] if codes else far[:0]
-        self._far.add(far)
+        for face in of.faces if stands else of.faces[:0]:
+            afar = from_afar(face)
+            self._faces.add(face_codes(afar)[0])
+            self._far.add(far_face(afar))
+            self._face_of.add(at)
         self._votes.add(point_words(of.points, VOTING_POINTS if stands else 0))
 
     def forget(self, count: int) -> None:
         """Drops the oldest."""
         self._clusters = self._clusters.after(count)
         del self._prints[:count]
-        for column in self._hash_columns:
-            column.forget(count)
+        for columns in (self._dhashes, self._phashes, self._pdqs, self._qualities):
+            columns.forget(count)
         self._start_features()
         for at in range(len(self._prints)):
             self._add_features(at)
@@ -191,35 +210,40 @@ class KnownPictures:
         """The few that are worth comparing, of those that `among` names: by their faces those that look alike from
         afar, by their points, upright or mirrored, those that share the most point words."""
         rules = self._rules
-        away, votes = self._faces_away(new), self._points_shared(new)
+        yield from ((at, compare_faces) for at in self._alike(new, among))
+        votes = self._points_shared(new)
         if among is not None:
-            away, votes = np.where(among, away, _NO_FACE), np.where(among, votes, 0)
-        nearest = list(_highest(-away, rules.faces_from_afar, -rules.face_code_most))
-        alike = self._likeness(new, nearest)
-        for at in _highest(alike, rules.face_candidates, rules.face_worth_aligning):
-            yield nearest[at], compare_faces
+            votes = np.where(among, votes, 0)
         for at in _highest(votes.max(axis=0), rules.point_candidates, rules.point_least_votes):
             yield at, partial(compare_points, mirrored=bool(votes[:, at].argmax()))
 
-    def _faces_away(self, new: Fingerprint) -> NDArray[np.int16]:
-        """[N]: least distance of a face of the new picture, mirrored or not, to one of each picture's faces."""
-        kept = self._faces.all
-        best = np.full(kept.shape[:2], _NO_FACE, np.int16)
-        for face in new.faces:
-            for view in (face, np.ascontiguousarray(face[:, ::-1])):
-                code = face_code(view)
-                away = np.bitwise_count(kept[:, :, 0] ^ code[0]) + np.bitwise_count(kept[:, :, 1] ^ code[1])
-                np.minimum(best, away, out=best)
-        best[self._faceless.all] = _NO_FACE
-        return np.asarray(best.min(axis=1), np.int16)
+    def _alike(self, new: Fingerprint, among: NDArray[np.bool_] | None) -> Iterator[int]:
+        """The pictures with the faces that look most like one of the new picture's from afar: the nearest by their
+        codes, and of those the ones that correlate best when shifted a little."""
+        rules = self._rules
+        if not len(new.faces):
+            return
+        seen = [from_afar(face) for face in new.faces]
+        away = self._faces_away(np.concatenate([face_codes(face) for face in seen]))
+        if among is not None:
+            away = np.where(among[self._face_of.all], away, _FAR_AWAY)
+        nearest = np.fromiter(_highest(-away, rules.faces_from_afar, -rules.face_code_most), np.intp)
+        views = np.concatenate([far_views(face) for face in seen])
+        alike = (self._far.all[nearest] @ views.T).max(axis=1, initial=-1)
+        pictures = dict.fromkeys(
+            int(self._face_of.all[nearest[at]]) for at in _highest(alike, len(alike), rules.face_worth_aligning)
+        )
+        yield from list(pictures)[: rules.face_candidates]
 
-    def _likeness(self, new: Fingerprint, rows: list[int]) -> NDArray[np.float32]:
-        """For each of some pictures the best correlation of two faces from afar."""
-        if not rows or not len(new.faces):
-            return np.full(len(rows), -1, np.float32)
-        views = np.concatenate([far_views(face) for face in new.faces])
-        products = self._far.all[rows].reshape(-1, FACE_WINDOW**2) @ views.T
-        return np.asarray(products.reshape(len(rows), -1).max(axis=1), np.float32)
+    def _faces_away(self, codes: NDArray[np.uint64]) -> NDArray[np.int16]:
+        """[faces known]: least distance of any of some codes to each face's."""
+        first, second = self._faces.all
+        best = np.full(len(first), _FAR_AWAY, np.uint8)
+        for code in codes:
+            away = np.bitwise_count(first ^ code[0])
+            away += np.bitwise_count(second ^ code[1])
+            np.minimum(best, away, out=best)
+        return best.astype(np.int16)
 
     def _points_shared(self, new: Fingerprint) -> NDArray[np.intp]:
         """[1 or 2, N]: votes of the points of the new picture, and of its mirror image."""
@@ -326,10 +350,6 @@ class KnownTexts:
         distances = dict(zip(likely[same].tolist(), (1 - similarities[same]).tolist(), strict=True))
         best = self._clusters.nearest(likely[same], 1 - similarities[same])
         return [_near(self._clusters.name(at), "TEXT", distances[at]) for at in best.tolist()]
-
-
-def _columns(count: int) -> tuple[Rows, ...]:
-    return tuple(Rows((), np.uint64) for _ in range(count))
 
 
 def _near(cluster_id: str, rule: str, distance: float) -> Near:

@@ -18,6 +18,7 @@ from services.detector.adapters.same_picture import DedupRules
 from services.detector.adapters.same_picture import read_rules as read_dedup_rules
 from services.detector.adapters.tiles import TileRules
 from services.detector.domain import pii
+from services.detector.domain.calibration import CalibrationRules
 from services.detector.domain.channels import Channel, read_channels
 from services.detector.domain.decisions import IdentifierKind, ReviewRules, scanned_kind
 from services.detector.domain.faces import FaceRules, rules_from
@@ -51,6 +52,7 @@ class Rules:
     pii_file: Path
     uploads: UploadRules
     redaction: RedactionRules
+    calibration: CalibrationRules
 
     def scanner(self) -> pii.Scanner:
         """A scanner by these rules; takes a second to make and serves one thread at a time."""
@@ -80,6 +82,7 @@ def read_rules(folder: Path | None = None) -> Rules:
         pii_file=chosen["pii.yaml"],
         uploads=UploadRules.read(uploads),
         redaction=RedactionRules.read(uploads["redaction"]),
+        calibration=CalibrationRules.read(load("calibration.yaml")),
     )
 
 

@@ -17,7 +17,9 @@ from services.detector.adapters.fingerprints import POINTS_SIDE, Fingerprint, Po
 RULES_FILE = Path(__file__).parent.parent / "rules" / "dedup.yaml"
 _RANSAC_PIXELS = 5.0
 _BITS = 256
-"""Of a point's descriptor."""
+"""Of a point's descriptor, and of a PDQ hash."""
+_PDQ_REACH = 48
+"""Half of two PDQ hashes may differ in so many bits; where it differs in more the other half is not looked at."""
 _CLEARLY = 0.8
 _SIGNS_OF_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) * 2 - 1
 POINT_WORDS = 1 << 19
@@ -147,7 +149,7 @@ class HashDistances:
 
 @dataclass(frozen=True)
 class HashVerdicts:
-    """For N pictures: whether hashes call them the same content, how far (0..1), by which of HASH_RULES."""
+    """For N pictures: whether hashes call them one content; if so, how far (0..1) and by which of HASH_RULES."""
 
     near: NDArray[np.bool_]
     distance: NDArray[np.float64]
@@ -158,8 +160,8 @@ HASH_RULES = ("dhash", "phash", "pdq")
 
 
 def hash_distances(new: Fingerprint, known: HashColumns, rules: DedupRules) -> HashDistances:
-    """How far a picture lies from each of many. By phash only from those that dhash does not rule out; the others
-    count as furthest."""
+    """How far a picture lies from each of many. By phash only from those that dhash does not rule out, by PDQ from
+    those whose first half is not far; the others count as furthest."""
     dhash = _least(new.dhashes.ravel(), known.dhashes)
     possible = np.flatnonzero(dhash <= rules.other_hash_most)
     phash = np.full(len(dhash), 64, np.uint16)
@@ -171,16 +173,17 @@ def hash_distances(new: Fingerprint, known: HashColumns, rules: DedupRules) -> H
 def judged_by_hashes(found: HashDistances, rules: DedupRules) -> HashVerdicts:
     """The first of HASH_RULES that holds for each picture."""
     d, p = found.dhash, found.phash
-    holds = np.stack(
-        (
-            (d <= rules.dhash_most) & (p <= rules.other_hash_most),
-            (p <= rules.phash_most) & (d <= rules.other_hash_most),
-            found.pdq <= rules.pdq_most,
-        )
-    ) & (found.quality >= rules.least_quality)
-    rule = holds.argmax(axis=0)
-    distances = np.stack((d / 64, p / 64, found.pdq / 256))
-    return HashVerdicts(np.asarray(holds.any(axis=0)), distances[rule, np.arange(len(d))], rule.astype(np.int8))
+    holds = (
+        (d <= rules.dhash_most) & (p <= rules.other_hash_most),
+        (p <= rules.phash_most) & (d <= rules.other_hash_most),
+        found.pdq <= rules.pdq_most,
+    )
+    near = (holds[0] | holds[1] | holds[2]) & (found.quality >= rules.least_quality)
+    rule = np.where(holds[0], np.int8(0), np.where(holds[1], np.int8(1), np.int8(2)))
+    at = np.flatnonzero(near)
+    distance = np.ones(len(d))
+    distance[at] = np.stack((d[at] / 64, p[at] / 64, found.pdq[at] / 256))[rule[at], np.arange(len(at))]
+    return HashVerdicts(near, distance, rule)
 
 
 def _least(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
@@ -193,12 +196,15 @@ def _least(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uin
 
 def _least_wide(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
     """Least distance of any of 8 hashes of four words to each picture's one."""
-    best = np.full(known.shape[1], 256, np.uint16)
+    best = np.full(known.shape[1], _BITS, np.uint16)
     for each in new:
-        away = np.bitwise_count(known[0] ^ each[0]).astype(np.uint16)
-        for part in (1, 2, 3):
-            away += np.bitwise_count(known[part] ^ each[part])
-        np.minimum(best, away, out=best)
+        half = np.bitwise_count(known[0] ^ each[0])
+        half += np.bitwise_count(known[1] ^ each[1])
+        close = np.flatnonzero(half <= _PDQ_REACH)
+        away = half[close].astype(np.uint16)
+        for part in (2, 3):
+            away += np.bitwise_count(known[part, close] ^ each[part])
+        best[close] = np.minimum(best[close], away)
     return best
 
 

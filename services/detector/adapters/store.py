@@ -20,6 +20,7 @@ from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
 from services.detector.adapters import tables
+from services.detector.adapters.calibration import SqlCalibration
 from services.detector.adapters.spool import SqlSpool
 from services.detector.adapters.uploads import SqlUploads
 from services.detector.domain.channels import Channel, ChannelLevel
@@ -647,6 +648,7 @@ class SqlWork:
         self.decisions = SqlDecisions(session)
         self.proving = SqlProving(session)
         self.uploads = SqlUploads(session)
+        self.calibration = SqlCalibration(session)
 
     async def one_at_a_time(self, what: bytes) -> None:
         """See the port. A hash collision only makes somebody wait."""

@@ -8,8 +8,10 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -253,6 +255,48 @@ class DecisionRow(Base):
     scores: Mapped[bytes] = mapped_column(LargeBinary, comment="sealed: scores")
     capture: Mapped[bytes | None] = mapped_column(LargeBinary, comment="sealed: the capture; NULL once released")
     create_time: Mapped[datetime] = mapped_column(_TIME, index=True, comment="business time")
+
+
+class DecisionLabelRow(Base):
+    """What people said of decisions about faces. They go with their decisions."""
+
+    __tablename__ = "decision_label"
+
+    decision_id: Mapped[str] = mapped_column(
+        ForeignKey("decision.decision_id", ondelete="CASCADE"), primary_key=True, comment="decision that was labelled"
+    )
+    labeller_ref: Mapped[str] = mapped_column(Text, primary_key=True, comment="opaque reference of who labelled")
+    source: Mapped[str] = mapped_column(Text, primary_key=True, comment="REVIEWER or ADJUDICATOR")
+    verdict: Mapped[str] = mapped_column(Text, comment="MATCH, NO_MATCH or UNSURE")
+    sample_id: Mapped[str] = mapped_column(Text, index=True, comment="sample it was labelled for; empty: review item")
+
+
+class ThresholdEvaluationRow(Base):
+    """What labels said of the threshold of faces."""
+
+    __tablename__ = "threshold_evaluation"
+
+    evaluation_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    body: Mapped[bytes] = mapped_column(LargeBinary, comment="ThresholdEvaluation")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+
+
+class ThresholdChangeRow(Base):
+    """Thresholds that labels called for and two people allowed; the last of its rules is in force."""
+
+    __tablename__ = "threshold_change"
+
+    evaluation_id: Mapped[str] = mapped_column(
+        ForeignKey("threshold_evaluation.evaluation_id"), primary_key=True, comment="evaluation that proposed it"
+    )
+    number: Mapped[int] = mapped_column(Integer, comment="from 1, among changes of the same rules")
+    rules: Mapped[str] = mapped_column(Text, comment="rules it changes, by id and version")
+    rules_sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256 over the values of those rules")
+    to_milli: Mapped[int] = mapped_column(Integer, comment="second_match from then on, thousandths")
+    proposal_id: Mapped[str] = mapped_column(Text, comment="proposal that two people approved")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+
+    __table_args__ = (Index("uq_threshold_change_number", "rules_sha256", "number", unique=True),)
 
 
 class LinkedAccountRow(Base):

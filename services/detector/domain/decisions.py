@@ -87,7 +87,7 @@ def scanned_kind(kind: IdentifierKind) -> Kind | None:
 
 @dataclass(frozen=True, slots=True)
 class FaceFinding:
-    """What one face of one picture says. `score` and `margin` never leave the detector."""
+    """What one face of one picture says. `score`, `margin` and `reach` never leave the detector."""
 
     part: int
     """Index of the picture among the signal's parts."""
@@ -104,6 +104,8 @@ class FaceFinding:
     rule_version: str
     score: float = field(repr=False)
     margin: float = field(repr=False)
+    reach: float | None = field(repr=False, default=None)
+    """Highest threshold under which it is a MATCH; None where another rule than that threshold decided."""
 
 
 @dataclass(frozen=True, slots=True)

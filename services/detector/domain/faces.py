@@ -112,6 +112,8 @@ class FaceRules:
     unusable: QualityFloor
     poor: QualityFloor
     template: QualityFloor
+    calibrated: int = 0
+    """Changes that labels called for and people allowed (domain/calibration.py); stands in no file."""
 
     def __post_init__(self) -> None:
         ordered = -1 < self.look_again <= self.clear < 1 and -1 < self.second_review <= self.second_match < 1
@@ -123,7 +125,7 @@ class FaceRules:
     @property
     def name(self) -> str:
         """What decisions record: id and version, never the values."""
-        return f"{self.id}-{self.version}"
+        return f"{self.id}-{self.version}" + (f".{self.calibrated}" if self.calibrated else "")
 
     @property
     def model_ids(self) -> tuple[str, str]:
@@ -162,19 +164,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a face is. Names a subscriber unless the band is NONE; holds no score."""
+    """What a face is. Names a subscriber unless the band is NONE; holds no score but its reach."""
 
     band: Band
     reasons: tuple[Reason, ...]
     rules: str
     subscriber_id: str | None = None
     template_id: str | None = None
+    reach: float | None = field(repr=False, default=None)
+    """Highest `second_match` under which this is a MATCH; None where something else decided."""
 
 
 def rules_from(values: Mapping[str, Any]) -> FaceRules:
     """FaceRules from parsed YAML. Raises ValueError for a missing, unknown or contradictory field."""
     floors = ("unusable", "poor", "template")
-    if set(values) != {f.name for f in fields(FaceRules)}:
+    if set(values) != {f.name for f in fields(FaceRules)} - {"calibrated"}:
         raise ValueError("fields differ from FaceRules")
     try:
         adds = {str(group): float(added) for group, added in values["channel_adds"].items()}
@@ -245,19 +249,24 @@ def _by_second_look(
     doubts = []
     if _margin(ranked, second=True) < rules.least_margin:
         doubts.append(Reason.AMBIGUOUS_SUBSCRIBER)
-    if _second(best) < rules.second_match + rules.stricter_by(gallery_size, best.minor, group):
+    reach = _second(best) - rules.stricter_by(gallery_size, best.minor, group)
+    elsewhere = bool(doubts or faults)
+    if reach < rules.second_match:
         doubts.append(Reason.SECOND_LOOK_UNSURE)
         doubts += [Reason.STRICTER_FOR_MINOR] * best.minor
         doubts += [Reason.STRICTER_FOR_CHANNEL] * (rules.channel_adds.get(group, 0.0) > 0)
     if faults:
         doubts += [Reason.POOR_QUALITY, *faults]
     if doubts:
-        return _naming(best, Band.REVIEW, tuple(doubts), rules)
-    return _naming(best, Band.MATCH, (Reason.SECOND_LOOK_AGREES,), rules)
+        known = None if elsewhere else reach
+        return _naming(best, Band.REVIEW, tuple(doubts), rules, known)
+    return _naming(best, Band.MATCH, (Reason.SECOND_LOOK_AGREES,), rules, reach)
 
 
-def _naming(who: Candidate, band: Band, reasons: tuple[Reason, ...], rules: FaceRules) -> Decision:
-    return Decision(band, reasons, rules.name, who.subscriber_id, who.template_id)
+def _naming(
+    who: Candidate, band: Band, reasons: tuple[Reason, ...], rules: FaceRules, reach: float | None = None
+) -> Decision:
+    return Decision(band, reasons, rules.name, who.subscriber_id, who.template_id, reach)
 
 
 def _gate(rules: FaceRules, gallery_size: int) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 JOINED_LABELS = frozenset({"near_duplicate", "mirror"})
@@ -40,6 +42,18 @@ class Data:
     def read(self, name: str) -> bytes:
         """The bytes of a listed file."""
         return (self.base / name).read_bytes()
+
+    @cached_property
+    def thing(self) -> Mapping[str, str]:
+        """File → one name for whom or what it shows. Lists name one portrait differently: names that two files with the
+        same bytes bear are one."""
+        bearer: dict[bytes, str] = {}
+        same = []
+        for file, name in sorted(self.shown.items()):
+            first = bearer.setdefault(hashlib.sha256(self.read(file)).digest(), name)
+            same.append((first, name))
+        root = _roots(self.shown.values(), same)
+        return {file: root[name] for file, name in self.shown.items()}
 
     def strangers(self) -> Iterator[tuple[str, list[str]]]:
         """Per kind of name its files. Two of one kind with different names show something different; nothing is known
@@ -94,14 +108,20 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 def _grouped(pairs: Sequence[Pair]) -> dict[str, str]:
     """Without a manifest: files that any pair connects, but for those of different things, may show the same."""
-    group = {file: file for pair in pairs for file in (pair.a, pair.b)}
+    files = [file for pair in pairs for file in (pair.a, pair.b)]
+    roots = _roots(files, [(pair.a, pair.b) for pair in pairs if pair.label != "different"])
+    return {file: f"file:{root}" for file, root in roots.items()}
 
-    def root(file: str) -> str:
-        while group[file] != file:
-            file = group[file]
-        return file
 
-    for pair in pairs:
-        if pair.label != "different":
-            group[root(pair.a)] = root(pair.b)
-    return {file: f"file:{root(file)}" for file in group}
+def _roots(names: Iterable[str], same: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Each name's representative among those that pairs connect."""
+    group = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    for one, other in same:
+        group[root(one)] = root(other)
+    return {name: root(name) for name in group}

@@ -53,9 +53,10 @@ def evaluate(
     strangers = []
     for kind, names in data.strangers():
         if len(names) > 1:
-            known = {name: (looked[name], data.shown[name]) for name in names}
+            known = {name: (looked[name], data.thing[name]) for name in names}
             strangers.append(_among_strangers(f"pictures of {kind}", known, rules, margins, progress))
-    own = {f"{each.original} {each.transform}": (each.print, each.original) for each in changed}
+    thing = data.thing
+    own = {f"{one.original} {one.transform}": (one.print, thing.get(one.original, one.original)) for one in changed}
     strangers.append(_among_strangers("transforms", own, rules, margins, progress))
     crowd = _index(rules, looked)
     transforms = list(_transforms(changed, looked, rules, margins, crowd, progress))

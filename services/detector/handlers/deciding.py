@@ -588,7 +588,9 @@ class _Commit:
         placement: Placement | None,
     ) -> StoredDecision:
         face = decision.face
-        scores = json.dumps({"score": face.score, "margin": face.margin} if face else {}).encode()
+        scores = json.dumps(
+            {"score": face.score, "margin": face.margin, "reach": face.reach} if face else {}
+        ).encode()
         capture = self._capture(decision_id, job, signal, analysis, decision, placement)
         seal = partial(self._deciding.vault.seal, decision.subscriber_id, "decision", decision_id)
         return StoredDecision(

@@ -210,7 +210,8 @@ async def labelled(world, decision_id: str, verdict: str, reviewer: str = "r1", 
     """What a reviewer said in `case`, as its record tells it."""
     log = LabelLog(source=source, verdict=verdict)
     record = LogRecord(record_id=uuid7(), decision_id=decision_id, actor_ref=reviewer, label_log=log)
-    handler = label_handlers(world.detector.resolving, world.detector.store.within)[LogRecord]
+    detector = world.detector
+    handler = label_handlers(detector.resolving, detector.calibrating, detector.store.within)[LogRecord]
     async with world.database.begin() as session:
         await handler(session, [Event("case", 4, 1, uuid7(), LogRecord.DESCRIPTOR.full_name, "", record)])
 
