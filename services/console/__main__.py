@@ -85,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, restart, status; eval faces|pii|dedup|ocr|redaction, model add|lay, scan (detector); "
-        "evidence verify|report (case); removal lint (removal); notify lint (notify).",
+        epilog="Also: up, down, restart, status; eval faces|covering|pii|dedup|ocr|redaction, model add|lay, "
+        "scan (detector); evidence verify|report (case); removal lint (removal); notify lint (notify).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")
     _people(nouns)

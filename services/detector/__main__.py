@@ -287,7 +287,7 @@ def wire(
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
-    engine = FaceEngine(models, tiles=rules.tiles)
+    engine = FaceEngine(models, tiles=rules.tiles, covering=rules.covering)
     known = KnownChannels()
     enrolled = EnrolledFaces(engine.model_id, engine.second_model_id, _dimension(models.embedder), rules.gallery)
     feed = DatabaseFeed(store.quietly, vault, enrolled, clock.now)
@@ -518,10 +518,18 @@ async def migrate_database() -> None:
 
 def evaluate(arguments: list[str]) -> int:
     """Measures one part against data; 2 for an unknown part."""
-    from services.detector import evaluate_dedup, evaluate_faces, evaluate_ocr, evaluate_pii, evaluate_redaction
+    from services.detector import (
+        evaluate_covering,
+        evaluate_dedup,
+        evaluate_faces,
+        evaluate_ocr,
+        evaluate_pii,
+        evaluate_redaction,
+    )
 
     parts: dict[str, Callable[[list[str]], int]] = {
         "faces": evaluate_faces.run,
+        "covering": evaluate_covering.run,
         "dedup": evaluate_dedup.run,
         "pii": evaluate_pii.run,
         "ocr": evaluate_ocr.run,

@@ -10,6 +10,7 @@ from typing import Any
 from misuse.common.v1.signal_pb2 import SourceType
 from services.chassis import yaml_text
 from services.detector.adapters import images
+from services.detector.adapters.covering import CoveringRules
 from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.ocr import OcrRules
 from services.detector.adapters.pii_hyperscan import build_scanner
@@ -46,6 +47,7 @@ class Rules:
     faces: FaceRules
     gallery: GalleryRules
     tiles: TileRules
+    covering: CoveringRules
     pictures: DedupRules
     texts: TextDedupRule
     ocr: OcrRules
@@ -76,6 +78,7 @@ def read_rules(folder: Path | None = None) -> Rules:
         faces=rules_from(load("faces.yaml")),
         gallery=GalleryRules.read(load("gallery.yaml")),
         tiles=TileRules.read(load("tiles.yaml")),
+        covering=CoveringRules.read(load("covering.yaml")),
         pictures=read_dedup_rules(chosen["dedup.yaml"]),
         texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
         ocr=OcrRules.read(load("ocr.yaml")),
