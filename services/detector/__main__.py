@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc.aio
 import numpy as np
 
-from misuse.common.v1.signal_pb2 import CollectionBasis, SourceType
+from misuse.common.v1.signal_pb2 import CollectionBasis
 from misuse.detector.v1 import (
     calibration_service_pb2_grpc,
     channel_service_pb2_grpc,
@@ -344,7 +344,6 @@ def wire(
     )
     redactor = PictureRedactor(models, rules.redaction, reader)
     answering = Answering(store.begin, vault, keys, clock, references, rules.uploads, redactor, lane, linking)
-    source_types = frozenset(SourceType.values()) - {0}
     verifier = GrantVerifier(config.token_keys_dir, config.service)
     calibrating = Calibrating(
         store.begin,
@@ -355,7 +354,8 @@ def wire(
         rules.calibration,
         lambda grant, body, now: verifier.verify(grant, GRANT_KIND, body, now),
     )
-    door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
+    source_types = frozenset(rules.collection.grounds)
+    door = Door(rules.collection, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
     return Detector(
         store=store,
