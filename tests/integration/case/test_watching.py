@@ -79,6 +79,7 @@ async def test_a_subscribers_changes_alone_are_shown(relayed: World) -> None:
     assert other == change.case.subscriber_id
 
 
+@pytest.mark.slow
 async def test_nothing_is_missed_by_resuming_anywhere_while_transactions_commit_in_any_order(relayed: World) -> None:
     people = await asyncio.gather(*(relayed.person() for _ in range(CASES)))
 

@@ -421,6 +421,7 @@ async def test_two_servers_cannot_share_a_port(tmp_path: Path) -> None:
             build_server(served.config, Talk().register)
 
 
+@pytest.mark.slow
 async def test_a_stop_finishes_calls_then_the_background_and_ends_streams(tmp_path: Path) -> None:
     issuer = create_key_pair(tmp_path / "private", tmp_path / "public", "test-key")
     config = Config(service="case", home=tmp_path, token_keys_dir=tmp_path / "public", listen=free_address())

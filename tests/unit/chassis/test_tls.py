@@ -100,6 +100,7 @@ async def test_services_of_one_authority_talk(tmp_path: Path, certificates: dict
 
 
 @pytest.mark.parametrize("who", ["stranger", "nobody", "in the clear"])
+@pytest.mark.slow
 async def test_a_stranger_is_kept_off_the_wire(tmp_path: Path, certificates: dict[str, Path], who: str) -> None:
     async with served(tmp_path, certificates["case"]) as (address, _):
         if who == "stranger":
