@@ -6,10 +6,10 @@ The figures are drawn from a seeded generator; nothing in them was ever measured
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -367,12 +367,21 @@ def empty_report() -> Report:
 
 def pages() -> dict[str, bytes]:
     """Every page by name."""
-    made = {report.name: render_document(report.document) for report in [*reports(), *stage_reports()]}
+    return {name: make() for name, make in _makers().items()}
+
+
+def names() -> list[str]:
+    """What the pages are called, without making them."""
+    return sorted(_makers())
+
+
+def _makers() -> dict[str, Callable[[], bytes]]:
+    made = {report.name: partial(render_document, report.document) for report in [*reports(), *stage_reports()]}
     return made | {
-        "index": render_index(index()),
-        "LeakSignalSummaryReport": render_leaks(leaks()),
-        "UserActionOutcomeReport": render_actions(actions()),
-        "empty": render_document(empty_report().document),
+        "index": lambda: render_index(index()),
+        "LeakSignalSummaryReport": lambda: render_leaks(leaks()),
+        "UserActionOutcomeReport": lambda: render_actions(actions()),
+        "empty": lambda: render_document(empty_report().document),
     }
 
 
