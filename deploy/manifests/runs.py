@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from deploy.manifests.declared import PEER
@@ -75,11 +76,13 @@ def edges() -> list[Edge]:
     return [Edge(part, service, port("grpc"), RUN) for part, called in CALLED.items() for service in called]
 
 
+@cache
 def policies() -> list[Manifest]:
     """The ways of the component."""
     return [policy for edge in edges() for policy in both_ways(edge)]
 
 
+@cache
 def manifests() -> list[Manifest]:
     """Everything of the component."""
     accounts = [manifest("v1", "ServiceAccount", part, part, automountServiceAccountToken=False) for part in CALLED]
