@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.manifests.declared import PEER
 from deploy.manifests.network import Edge, both_ways
-from deploy.manifests.objects import JUDGE, RUN, Manifest, host, labels, manifest, port, sizes
+from deploy.manifests.objects import JUDGE, RUN, SERVE, Manifest, host, labels, manifest, port, sizes
 from deploy.manifests.workloads import HOME, READ_ONLY_FILES, TLS, around, certificate, hardened
 from services.console.home import SERVICES
 from services.console.report_commands import OF_A_PERIOD
@@ -122,7 +122,7 @@ def scheduled(run: Run) -> Manifest:
         "failedJobsHistoryLimit": 5,
         "jobTemplate": {"spec": {**_job(run, _pod(run, [])), "backoffLimit": 1}},
     }
-    return manifest("batch/v1", "CronJob", run.name, run.part, spec=spec)
+    return manifest("batch/v1", "CronJob", run.name, run.part, SERVE, spec=spec)
 
 
 def _job(run: Run, pod: dict[str, Any]) -> dict[str, Any]:
