@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -25,6 +24,12 @@ def groups() -> list[dict[str, Any]]:
     return [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
 
 
+@cache
+def panels() -> dict[str, str]:
+    """Every dashboard as Grafana reads it, by the name of its file."""
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted((OBSERVE / "dashboards").glob("*.json"))}
+
+
 def rule() -> Manifest:
     """The rules as the Prometheus Operator takes them."""
     return manifest("monitoring.coreos.com/v1", "PrometheusRule", "jikimi", "monitoring", spec={"groups": groups()})
@@ -40,9 +45,9 @@ def is_watched(overlay: Overlay) -> Iterator[str]:
         yield "PodMonitor/jikimi: does not read the pages of all services, each under its name"
     if rules is None or rules["spec"]["groups"] != groups():
         yield "PrometheusRule/jikimi: is not deploy/observe/rules"
-    for file in sorted((OBSERVE / "dashboards").glob("*.json")):
-        if json.loads(dashboards.get(file.name, "null")) != json.loads(file.read_text(encoding="utf-8")):
-            yield f"ConfigMap/jikimi-dashboards: {file.name} is missing or another"
+    for name, text in panels().items():
+        if dashboards.get(name) != text:
+            yield f"ConfigMap/jikimi-dashboards: {name} is missing or another"
 
 
 def _reads_services(spec: dict[str, Any]) -> bool:

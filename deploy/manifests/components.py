@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -135,7 +136,11 @@ def _hashed(found: Any, wanted: Any) -> bool:
 
 
 def _configuration(overlay: Overlay, of: str) -> dict[str, Any]:
-    text = overlay.settings(f"{of}-configuration").get(f"{of}.yaml", "{}")
+    return _parsed(overlay.settings(f"{of}-configuration").get(f"{of}.yaml", "{}"))
+
+
+@cache
+def _parsed(text: str) -> dict[str, Any]:
     return dict(yaml.safe_load(text))
 
 

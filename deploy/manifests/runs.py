@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from deploy.manifests.declared import PEER
 from deploy.manifests.network import Edge, both_ways
-from deploy.manifests.objects import JUDGE, RUN, Manifest, host, labels, manifest, port, sizes
+from deploy.manifests.objects import JUDGE, RUN, SERVE, Manifest, host, labels, manifest, port, sizes
 from deploy.manifests.workloads import HOME, READ_ONLY_FILES, TLS, around, certificate, hardened
 from services.console.home import SERVICES
 from services.console.report_commands import OF_A_PERIOD
@@ -75,11 +76,13 @@ def edges() -> list[Edge]:
     return [Edge(part, service, port("grpc"), RUN) for part, called in CALLED.items() for service in called]
 
 
+@cache
 def policies() -> list[Manifest]:
     """The ways of the component."""
     return [policy for edge in edges() for policy in both_ways(edge)]
 
 
+@cache
 def manifests() -> list[Manifest]:
     """Everything of the component."""
     accounts = [manifest("v1", "ServiceAccount", part, part, automountServiceAccountToken=False) for part in CALLED]
@@ -119,7 +122,7 @@ def scheduled(run: Run) -> Manifest:
         "failedJobsHistoryLimit": 5,
         "jobTemplate": {"spec": {**_job(run, _pod(run, [])), "backoffLimit": 1}},
     }
-    return manifest("batch/v1", "CronJob", run.name, run.part, spec=spec)
+    return manifest("batch/v1", "CronJob", run.name, run.part, SERVE, spec=spec)
 
 
 def _job(run: Run, pod: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import yaml
@@ -19,6 +20,7 @@ ENDPOINT = f"https://{host(COLLECTOR)}:{OTLP_PORT}"
 SOURCE = ROOT / "deploy" / "observe" / "collector.yaml"
 
 
+@cache
 def configuration() -> dict[str, Any]:
     """What the collector is told: deploy/observe/collector.yaml."""
     return dict(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
@@ -30,6 +32,7 @@ def edges() -> list[Edge]:
     return [*sent, Edge(COLLECTOR, TEMPO, OTLP_PORT, TELEMETRY, STORE)]
 
 
+@cache
 def policies() -> list[Manifest]:
     """The ways of spans, and Grafana's to the store, wherever it runs."""
     grafana = {"namespaceSelector": {}, "podSelector": {"matchLabels": {NAME: "grafana"}}}
@@ -37,6 +40,7 @@ def policies() -> list[Manifest]:
     return [*ways, into(TEMPO, "grafana", grafana, QUERY_PORT, STORE)]
 
 
+@cache
 def manifests() -> list[Manifest]:
     """Everything of the component but its configurations."""
     return [

@@ -1,10 +1,11 @@
-"""Are the collector and the trace store told what the code tells, in the form that their sources give?
+"""Are the collector, the trace store and Grafana told what the code tells, in the form that their sources give?
 
-Neither is among the packages that this project may use: the files were never run by one.
+None of them is among the packages that this project may use: the files were never run by one.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def closed(schema: Any) -> Any:
 def judge(of: str, told: Any) -> None:
     """Raises JsonSchemaValueException for what the program does not know."""
     fastjsonschema.compile({"$schema": "http://json-schema.org/draft-07/schema#", **closed(SCHEMAS[of])})(told)
+
+
+BOARDS = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((FILE.parent / "dashboards").glob("*.json"))]
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
+def test_a_dashboard_says_what_grafana_knows(board: dict[str, Any]) -> None:
+    judge("grafana", board)
 
 
 @pytest.mark.parametrize(("of", "told"), [("collector", CONFIG), ("tempo", TEMPO)])
