@@ -8,13 +8,13 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 # Programs that no suite runs whole: what a change elsewhere breaks in them is found by their types.
-PROGRAMS := tests/bench tests/load tests/operate tests/rollback
+PROGRAMS := tests/bench tests/load tests/operate tests/regression tests/rollback
 
 # What was compiled once, tests included, is kept: a machine that forbids it pays for it at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii
+.PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii regression
 .PHONY: images-check manifests wheelhouse
 
 help: ## Show this list
@@ -37,7 +37,7 @@ ocr: setup ## Add what reads texts in pictures: package, models, fonts of its te
 	@$(PYTHON) bootstrap/assets.py ocr fonts
 
 test: setup ## Run the fast suite; it prints what it skipped and why
-	@$(VENV)/python -m pytest -n auto -m "not slow"
+	@$(VENV)/python -m pytest -n auto -m "not slow" -o faulthandler_exit_on_timeout=true # one that hangs fails alone
 
 test-slow: setup ## Run the slow suite alone
 	@$(VENV)/python -m pytest -m slow
@@ -105,7 +105,7 @@ manifests: setup ## Render the Kubernetes files with the real kubectl and judge 
 	@$(PYTHON) bootstrap/environments.py deploy
 	@$(VENV)/python -m deploy.manifests check
 
-wheelhouse: setup ## Gather the wheels of every service's image, with bills of materials (var/wheelhouse; SERVICES=one two)
+wheelhouse: setup ## Gather the wheels of every image, with bills of materials (var/wheelhouse; SERVICES=one two, detector-gpu)
 	@$(PYTHON) bootstrap/environments.py deploy
 	@$(VENV)/python bootstrap/wheelhouse.py $(SERVICES)
 
@@ -128,6 +128,9 @@ rolling: setup ## Restart every service under load, two instances each: no faile
 rotate-test: setup ## The same while every key is rotated and retired
 	@$(VENV)/python -m tests.operate.rolling --seconds 60 --keys --json var/operate/rotation.json
 
+regression: setup ## Send one corpus through the last release and this one; report every decision that changed (AGAINST=REF)
+	@$(VENV)/python -m tests.regression --against "$(AGAINST)" $(if $(RECORD),--record $(RECORD))
+
 rehearse-rollback: setup ## Upgrade a loaded system to this release, write, go back, and forth again (var/rollback; RECORD=release)
 	@$(VENV)/python -m tests.rollback.rehearse --out var/rollback $(if $(RECORD),--record "$(RECORD)")
 
@@ -141,7 +144,8 @@ dashboards: setup ## Write Grafana's dashboards and the rules of the service lev
 	@PYTHONPATH=.:protos/gen $(VENV)/python -m deploy.observe.build
 
 prometheus: ## Unpack Debian's Prometheus and promtool into .cache/prometheus; nothing is installed
-	@mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get download -q prometheus && dpkg -x prometheus_*.deb . \
+	@mkdir -p .cache/prometheus && cd .cache/prometheus && \
+		{ apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } && dpkg -x prometheus_*.deb . \
 		&& rm -f prometheus_*.deb && echo "Prometheus lies in .cache/prometheus."
 
 down: ## Stop what `make up` or `make demo` started

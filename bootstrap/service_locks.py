@@ -19,11 +19,14 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements" / "services"
-SERVICES = ("detector", "case", "removal", "notify", "gate")
+SERVICES = ("detector", "case", "removal", "notify", "gate", "console")
+"""Folders of services/ that images are made of; `console` is the command line, for what runs by itself in a cluster."""
 VARIANTS = {"detector-gpu": ("detector", "detector_gpu", "faiss-cpu")}
 """Variant → the service, the lock whose packages it has more, the package that they replace."""
 LOADED_BY_NAME = {"sqlalchemy": ("asyncpg", "greenlet"), "alembic": ("mako",)}
 """What no import shows: SQLAlchemy loads the driver that a URL names."""
+GENERATED = {"misuse": "google.protobuf", "jikimi_client": "betterproto"}
+"""Generated contracts → what they import."""
 HEADER = "# Made by bootstrap/service_locks.py from runtime.txt and the imports of services/{service}; do not edit.\n"
 
 
@@ -86,7 +89,7 @@ def imports_of(service: str) -> frozenset[str]:
             own = list(_own_files(name))
             waiting += own
             if not own and name.partition(".")[0] not in {"services", *sys.stdlib_module_names}:
-                found.add("google.protobuf" if name.startswith(("misuse", "jikimi_client")) else name)
+                found.add(GENERATED.get(name.partition(".")[0], name))
     return frozenset(found)
 
 

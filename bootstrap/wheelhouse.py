@@ -1,8 +1,9 @@
 """How do the wheels of each service's image come together, with a bill of materials?
 
-`.venv/bin/python bootstrap/wheelhouse.py [SERVICE…]` puts every wheel that a lock of requirements/services names into
-var/wheelhouse/SERVICE and a CycloneDX bill of materials into var/sbom. An image is built from these alone, so the
-folder is also what is carried to a place without a network. Needs `.deploy` for the bills.
+`.venv/bin/python bootstrap/wheelhouse.py [IMAGE…]` puts every wheel that a lock of requirements/services (or
+requirements/load.txt, for Locust) names into var/wheelhouse/IMAGE and a CycloneDX bill of materials into var/sbom. An
+image is built from these alone, so the folder is also what is carried to a place without a network. Needs `.deploy` for
+the bills.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements" / "services"
+LOAD = ROOT / "requirements" / "load.txt"
 WHEELS, BILLS = ROOT / "var" / "wheelhouse", ROOT / "var" / "sbom"
 SECONDS = 1800
 
 
 def main(names: list[str]) -> int:
-    """Fills the wheelhouses of the services named, or of all but the GPU variant, which is large."""
-    known = sorted(file.stem for file in LOCKS.glob("*.txt"))
+    """Fills the wheelhouses of the images named, or of all but the GPU variant, which is large."""
+    known = sorted(file.stem for file in [*LOCKS.glob("*.txt"), LOAD])
     if not set(names) <= set(known):
         print(f"usage: wheelhouse.py [{'|'.join(known)}]…", file=sys.stderr)
         return 2
@@ -33,6 +35,11 @@ def main(names: list[str]) -> int:
     return 0
 
 
+def lock(name: str) -> Path:
+    """The hash-pinned list of an image's packages."""
+    return LOAD if name == LOAD.stem else LOCKS / f"{name}.txt"
+
+
 def fill(name: str) -> None:
     """Brings var/wheelhouse/NAME to what the lock says; a wheel that is of no use any more goes."""
     fresh = WHEELS / f".{name}.new"
@@ -41,7 +48,7 @@ def fill(name: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
     command += ["--only-binary", ":all:", "--no-deps", "--dest", str(fresh), "--find-links", str(WHEELS / name)]
     (WHEELS / name).mkdir(exist_ok=True)
-    subprocess.run([*command, "-r", str(LOCKS / f"{name}.txt")], check=True, timeout=SECONDS)
+    subprocess.run([*command, "-r", str(lock(name))], check=True, timeout=SECONDS)
     shutil.rmtree(WHEELS / name)
     fresh.rename(WHEELS / name)
 
@@ -52,7 +59,7 @@ def write_bill(name: str) -> None:
     if not program.exists():
         raise SystemExit("cyclonedx-py is missing: python3 bootstrap/environments.py deploy")
     BILLS.mkdir(parents=True, exist_ok=True)
-    command = [str(program), "requirements", str(LOCKS / f"{name}.txt"), "--output-reproducible"]
+    command = [str(program), "requirements", str(lock(name)), "--output-reproducible"]
     command += ["--output-format", "JSON", "--output-file", str(BILLS / f"{name}.cdx.json")]
     subprocess.run(command, check=True, timeout=300, capture_output=True)
 

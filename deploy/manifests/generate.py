@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.manifests import stores
+from deploy.manifests import alerts, runs, spans, stores
 from deploy.manifests.network import policies
 from deploy.manifests.objects import K8S, as_yaml, sizes
 from deploy.manifests.workloads import scaled, service_manifests
@@ -30,6 +30,11 @@ def written() -> dict[Path, str]:
         base / "nats.yaml": as_yaml(stores.nats()),
         base / "postgres.yaml": as_yaml([stores.postgres_cluster(), *stores.databases()]),
         base / "settings.env": settings(),
+        K8S / "components" / "tracing" / "spans.yaml": as_yaml(spans.manifests()),
+        K8S / "components" / "tracing" / "settings.env": f"JIKIMI_OTLP_ENDPOINT={spans.ENDPOINT}\n",
+        K8S / "components" / "tracing" / "collector.yaml": spans.SOURCE.read_text(encoding="utf-8"),
+        K8S / "components" / "monitoring" / "rules.yaml": as_yaml([alerts.rule()]),
+        K8S / "components" / "runs" / "runs.yaml": as_yaml(runs.manifests()),
         K8S / "components" / "keda" / "scaled-objects.yaml": as_yaml([scaled(service) for service in SERVICES]),
     }
     return {path: HEADER + text for path, text in files.items()}

@@ -104,13 +104,13 @@ def both_ways(edge: Edge) -> list[Manifest]:
 def from_clients(service: str) -> Manifest:
     """Apps, collectors, people's tools: pods that bear the client's label, in any namespace that bears it too."""
     client = {"namespaceSelector": {"matchLabels": {CLIENT: "true"}}, "podSelector": {"matchLabels": {CLIENT: "true"}}}
-    return _into(service, "clients", client, port("grpc"))
+    return into(service, "clients", client, port("grpc"))
 
 
 def from_metrics(service: str) -> Manifest:
     """Prometheus, wherever it runs."""
     prometheus = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}
-    return _into(service, "metrics", prometheus, port("metrics"))
+    return into(service, "metrics", prometheus, port("metrics"))
 
 
 def to_outside(service: str) -> Manifest:
@@ -121,9 +121,10 @@ def to_outside(service: str) -> Manifest:
     return _policy(f"{service}-to-outside", service, spec | {"egress": [{"to": [world], "ports": ports}]})
 
 
-def _into(service: str, who: str, peer: dict[str, Any], number: int) -> Manifest:
+def into(service: str, who: str, peer: dict[str, Any], number: int, component: str = SERVE) -> Manifest:
+    """From pods that may run in other namespaces into a part of ours."""
     ways = [{"from": [peer], "ports": [{"protocol": "TCP", "port": number}]}]
-    spec = {"policyTypes": ["Ingress"], "podSelector": {"matchLabels": selector(service)}, "ingress": ways}
+    spec = {"policyTypes": ["Ingress"], "podSelector": {"matchLabels": selector(service, component)}, "ingress": ways}
     return _policy(f"{service}-from-{who}", service, spec)
 
 

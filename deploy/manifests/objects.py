@@ -15,8 +15,10 @@ K8S = ROOT / "deploy" / "k8s"
 NAMESPACE = "jikimi"
 USER = 65532
 """The account of the images (deploy/images/base.Dockerfile)."""
-PLATFORM, MIGRATE, SERVE, LOAD = "platform", "migrate", "serve", "load"
+PLATFORM, MIGRATE, SERVE, LOAD, JUDGE = "platform", "migrate", "serve", "load", "judge"
 """Stages in the order in which a release is applied: `kubectl apply -k OVERLAY -l jikimi-stage=STAGE`."""
+RUN, TELEMETRY = "run", "telemetry"
+"""Components: programs that end by themselves, what takes spans."""
 STAGE, NAME, COMPONENT, CLIENT = (
     "jikimi-stage",
     "app.kubernetes.io/name",

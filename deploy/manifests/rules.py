@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from deploy.manifests import declared, network, workloads
-from deploy.manifests.objects import COMPONENT, LOAD, MIGRATE, NAME, PLATFORM, SERVE, STAGE, Manifest, host, port, sizes
+from deploy.manifests import alerts, components, declared, network, runs, workloads
+from deploy.manifests.objects import (
+    COMPONENT,
+    JUDGE,
+    LOAD,
+    MIGRATE,
+    NAME,
+    PLATFORM,
+    SERVE,
+    STAGE,
+    Manifest,
+    host,
+    port,
+    sizes,
+)
+from deploy.manifests.overlay import Overlay
 from deploy.manifests.stores import privacy_settings
 from services.chassis.config import Config
 from services.console.home import SERVICES
 
-WORKLOADS = ("Deployment", "StatefulSet", "Job", "CronJob")
 LONG_LIVED = ("Deployment", "StatefulSet")
 VOLUME_KINDS = frozenset({"configMap", "emptyDir", "image", "persistentVolumeClaim", "secret"})
 """What pods may mount: fewer than Pod Security's restricted profile allows."""
@@ -26,36 +38,7 @@ RESOURCES = ("cpu", "memory", "ephemeral-storage")
 OPENINGS = frozenset({"hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace"})
 _TAG = re.compile(r".+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})")
 
-Rule = Callable[["Overlay"], Iterable[str]]
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """The documents of an overlay, by kind."""
-
-    documents: Sequence[Manifest]
-
-    def of(self, *kinds: str) -> list[Manifest]:
-        """All documents of these kinds."""
-        return [document for document in self.documents if document["kind"] in kinds]
-
-    def named(self, kind: str, name: str) -> Manifest | None:
-        """One document."""
-        return next((document for document in self.of(kind) if document["metadata"]["name"] == name), None)
-
-    def workloads(self, *kinds: str) -> Iterator[tuple[str, Manifest, dict[str, Any]]]:
-        """(words that name it, document, pod template) of everything that runs."""
-        for document in self.of(*(kinds or WORKLOADS)):
-            spec = document["spec"]
-            template = spec["jobTemplate"]["spec"]["template"] if document["kind"] == "CronJob" else spec["template"]
-            yield f"{document['kind']}/{document['metadata']['name']}", document, template
-
-    def containers(self, *kinds: str) -> Iterator[tuple[str, Manifest, dict[str, Any], dict[str, Any]]]:
-        """(words that name it, document, pod, container)."""
-        for name, document, template in self.workloads(*kinds):
-            pod = template["spec"]
-            for container in [*pod.get("initContainers", []), *pod["containers"]]:
-                yield f"{name}/{container['name']}", document, pod, container
+Rule = Callable[[Overlay], Iterable[str]]
 
 
 def faults(documents: Sequence[Manifest]) -> list[str]:
@@ -228,7 +211,8 @@ def nothing_is_open(overlay: Overlay) -> Iterator[str]:
     closed = network.closed()["spec"]
     if found.get("closed") != closed:
         yield "NetworkPolicy/closed: not everything is closed"
-    for policy in network.policies():
+    asked = [*network.policies(), *components.policies(overlay)]
+    for policy in asked:
         name = policy["metadata"]["name"]
         if name.endswith("-to-outside") and name not in found and _is_sealed(overlay):
             continue
@@ -237,7 +221,7 @@ def nothing_is_open(overlay: Overlay) -> Iterator[str]:
     out, into = _ways(overlay, "egress", "to"), _ways(overlay, "ingress", "from")
     for way in sorted(map(str, out ^ into)):
         yield f"NetworkPolicy: opened at one end only: {way}"
-    known = {policy["metadata"]["name"] for policy in network.policies()} | BESIDES.keys()
+    known = {policy["metadata"]["name"] for policy in asked} | BESIDES.keys()
     for name in sorted(found.keys() - known):
         yield f"NetworkPolicy/{name}: nobody asked for this way"
     for name in sorted(_besides_wanted(overlay) - found.keys()):
@@ -433,6 +417,7 @@ SECRETS = {
         for service in SERVICES
     },
     "token-keys": "a .pub for every key",
+    **{token: "token: of the issuer, renewed within 12 hours" for token in (runs.RELEASE_TOKEN, runs.REPORTS_TOKEN)},
     "load-plan": "plan.json (docs/load.md); in a cluster for load tests alone",
     "nats-store": "password",
     "postgres-ca": "ca.crt",
@@ -509,9 +494,9 @@ def stages_are_in_order(overlay: Overlay) -> Iterator[str]:
     for document in overlay.documents:
         stage = document["metadata"].get("labels", {}).get(STAGE)
         name = f"{document['kind']}/{document['metadata']['name']}"
-        if stage not in (PLATFORM, MIGRATE, SERVE, LOAD):
+        if stage not in (PLATFORM, MIGRATE, SERVE, LOAD, JUDGE):
             yield f"{name}: bears no stage"
-        elif (stage == MIGRATE) != (name.startswith("Job/") and name.endswith("-migrate")):
+        elif stage != _stage_of(name, stage):
             yield f"{name}: is not of the stage {stage}"
     for service in SERVICES:
         deployed = overlay.named("Deployment", service)
@@ -520,6 +505,15 @@ def stages_are_in_order(overlay: Overlay) -> Iterator[str]:
         migrating, serving = _image(overlay, "Job", f"{service}-migrate"), _image(overlay, "Deployment", service)
         if migrating != serving or not re.search(rf"(^|/)jikimi/{service}[:@]", serving):
             yield f"{service}: its migration and its pods are not of one image of that service"
+
+
+def _stage_of(name: str, told: str) -> str:
+    """Migrations and the gate's judgement have stages of their own, which nothing else bears."""
+    if name == "Job/gate-release":
+        return JUDGE
+    if name.startswith("Job/") and name.endswith("-migrate"):
+        return MIGRATE
+    return "" if told in (JUDGE, MIGRATE) else told
 
 
 def databases_are_safe(overlay: Overlay) -> Iterator[str]:
@@ -612,6 +606,8 @@ RULES: tuple[Rule, ...] = (
     stages_are_in_order,
     databases_are_safe,
     brokers_are_safe,
+    *components.RULES,
+    alerts.is_watched,
 )
 
 

@@ -666,7 +666,8 @@ def _defaults(panel: Panel) -> Json:
 
 def _targets(panel: Panel) -> Sequence[Json]:
     if panel.traceql:
-        return [{"refId": "A", "queryType": "traceql", "query": panel.traceql, "limit": 20, "datasource": TRACES}]
+        asked = {"queryType": "traceql", "query": panel.traceql, "filters": [], "limit": 20}
+        return [{"refId": "A", **asked, "datasource": TRACES}]
     return [
         {
             "refId": chr(ord("A") + number),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,8 @@ from services.chassis.runtime import Runtime
 from services.chassis.server import run
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PATIENT = frozenset({PACK, COVER, DIGEST})
+"""Due work of which a burst of matches brings a row for each case."""
 
 
 @dataclass(frozen=True)
@@ -232,9 +234,18 @@ async def serve() -> None:
     runtime.consume("notify", answers["notify"])
     runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)
     runtime.consume("case", read)
-    runtime.due({kind: _in_calm(matches, handler) for kind, handler in service.due().items()}, parallel=1)
+    patient, prompt = lanes(service.due())
+    runtime.due({kind: _in_calm(matches, handler) for kind, handler in patient.items()}, parallel=1)
+    runtime.due(prompt, parallel=1)
     runtime.looks.append(backlog.look)
     await runtime.serve(service.register)
+
+
+def lanes(due: Mapping[str, DueHandler]) -> tuple[dict[str, DueHandler], dict[str, DueHandler]]:
+    """What waits for a burst of matches to pass, a row for each case of it, and what does not wait behind it: thousands
+    of cases bring hours of packing, and nobody's erasure or deadline is late for the evidence of others."""
+    patient = {kind: handler for kind, handler in due.items() if kind in PATIENT}
+    return patient, {kind: handler for kind, handler in due.items() if kind not in PATIENT}
 
 
 def _in_calm(matches: Consumer, handler: DueHandler) -> DueHandler:

@@ -130,7 +130,7 @@ class Runtime:
         """Serves until SIGTERM; OpsService is added here."""
         own = Path(__file__).parents[1] / self.config.service
         given = self.config.rules_dir
-        instead = (given, given / self.config.service) if given else ()
+        instead = (given / self.config.service, given / self.config.service / "policies") if given else ()
         rules = RuleFolders((own / "rules", own / "policies"), instead)
         ops = OpsServicer(self.config.service, self.database, self.broker, self.clock, self.consumers, index, rules)
 

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -30,6 +31,7 @@ from prometheus_client import start_http_server
 from services.chassis.config import Config
 from services.chassis.metrics import STAGE_EDGES_S, observe_stage, stage
 from services.chassis.shown import clean_value, error_name
+from services.chassis.tls import channel_credentials
 from services.chassis.tracing import inject_traceparent, span_from, start_tracing
 
 # The door: who measures, traces and logs imports from here; how each is done stands in a file of its own.
@@ -62,7 +64,7 @@ class Telemetry:
         tests.
         """
         start_logging(config.service)
-        exporter = span_exporter or _otlp(config.otlp_endpoint)
+        exporter = span_exporter or spans_to(config.otlp_endpoint, config.tls_dir)
         provider = start_tracing(config.service, exporter)
         if config.metrics_port:
             start_http_server(config.metrics_port, addr=config.metrics_host)
@@ -73,10 +75,14 @@ class Telemetry:
         self._tracer_provider.shutdown()
 
 
-def _otlp(endpoint: str) -> SpanExporter | None:
+def spans_to(endpoint: str, folder: Path | None) -> SpanExporter | None:
+    """What sends spans: an https address is shown this process' own certificate, where it has one. None without an
+    endpoint. Raises OSError for certificates that cannot be read."""
     if not endpoint:
         return None
-    return OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=5)
+    if not endpoint.startswith("https://"):
+        return OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=5)
+    return OTLPSpanExporter(endpoint=endpoint, credentials=channel_credentials(folder) if folder else None, timeout=5)
 
 
 # --- logs ---

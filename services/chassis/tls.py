@@ -38,12 +38,16 @@ def open_channel(target: str, folder: Path | None, options: Sequence[tuple[str, 
     """A channel to host:port. With a folder the peer's certificate has to bear the host's name. Raises OSError."""
     if folder is None:
         return grpc.aio.insecure_channel(target, options=options)
-    credentials = grpc.ssl_channel_credentials(
+    return grpc.aio.secure_channel(target, channel_credentials(folder), options=options)
+
+
+def channel_credentials(folder: Path) -> grpc.ChannelCredentials:
+    """What a gRPC client shows and whom it trusts. Raises OSError."""
+    return grpc.ssl_channel_credentials(
         root_certificates=(folder / AUTHORITY).read_bytes(),
         private_key=(folder / KEY).read_bytes(),
         certificate_chain=(folder / CERTIFICATE).read_bytes(),
     )
-    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def client_context(folder: Path | None) -> ssl.SSLContext | None:

@@ -19,6 +19,7 @@ from services.console import (
     commands,
     gate_commands,
     key_commands,
+    probe_commands,
     removal_commands,
     report_commands,
     review_commands,
@@ -84,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jikimi",
         description="Jikimi on the command line. JIKIMI_HOME names the system (default var/home).",
-        epilog="Also: up, down, restart, status; eval faces|pii|dedup|ocr|redaction, model add|lay, scan (detector); "
-        "evidence verify|report (case); removal lint (removal); notify lint (notify).",
+        epilog="Also: up, down, restart, status; eval faces|covering|pii|dedup|ocr|redaction, model add|lay, "
+        "scan (detector); evidence verify|report (case); removal lint (removal); notify lint (notify).",
     )
     nouns = parser.add_subparsers(required=True, metavar="noun")
     _people(nouns)
@@ -326,10 +327,14 @@ def _operations(nouns: Nouns) -> None:
     report.add_argument("report", nargs="?", default="", help=f"id, or {' or '.join(report_commands.OF_A_PERIOD)}")
     report.add_argument("--days", type=int, default=30, help="period of a report that is made now")
     report.add_argument("--out", default="")
+    report.add_argument("--dated", action="store_true", help="into a folder of today's date below --out")
     _overrides(verbs)
     _samples(verbs)
 
+
     _verb_of_trace(nouns)
+    probe = _verb(nouns, "probe", probe_commands.probe, "ask every service's health; exit 1: one does not serve")
+    probe.add_argument("services", nargs="*", help="default: all")
     verbs = _noun(nouns, "dlq", "dead letters")
     listing = _verb(verbs, "list", commands.dlq_list, "what was rejected, in every service")
     listing.add_argument("--service", default="")
@@ -347,6 +352,7 @@ def _operations(nouns: Nouns) -> None:
     issue.add_argument("role", help="such as OPERATOR")
     issue.add_argument("purpose", help="such as CASE_HANDLING")
     issue.add_argument("audience", help="service the token is for")
+    issue.add_argument("--hours", type=float, default=1.0, help="how long it is valid, at most 12")
 
 
 def _verb_of_trace(nouns: Nouns) -> None:

@@ -26,7 +26,7 @@ from jikimi_client.misuse.removal import v1 as removal_api
 from services.chassis.tokens import Issuer
 from services.console.client import Connections, connections, device, once_consented, staff, subscriber
 from services.console.home import SERVICES, Home
-from services.console.output import PAGE, Row, everything
+from services.console.output import PAGE, CannotDo, Row, everything
 from services.console.output import name_of as _name
 from services.console.output import present as _present
 from services.console.output import print_rows as _print
@@ -49,6 +49,8 @@ VERDICTS = {
     "not-me": case_api.SubscriberVerdict.from_string("NOT_ME"),
     "unsure": case_api.SubscriberVerdict.from_string("UNSURE"),
 }
+TOKEN_HOURS = 12
+"""Longest life of a token (services/chassis/tokens.py)."""
 CONSENTS = ("SERVICE", "FACE_TEMPLATE", "TEMPLATE_CROP", "WATCHED_IDENTIFIER", "REMOVAL", "LINKED_ACCOUNT")
 PASSING = (grpclib.GRPCError, StreamTerminatedError, OSError, TimeoutError)
 """What a call raises while a service restarts."""
@@ -512,10 +514,12 @@ def _gallery(services: Connections) -> ops_api.OpsServiceStub:
 
 
 async def token_issue(home: Home, options: argparse.Namespace) -> int:
-    """Prints a token."""
+    """Prints a token. Raises CannotDo for a life that no verifier accepts."""
+    if not 0 < options.hours <= TOKEN_HOURS:
+        raise CannotDo(f"A token is valid for at most {TOKEN_HOURS} hours.")
     caller = staff(options.role, options.purpose, options.subject)
     issuer = Issuer.from_file(home.path / "tokens" / "private" / "issuer.key")
-    print(issuer.issue(caller.subject, caller.role, caller.purpose, options.audience, 3600))
+    print(issuer.issue(caller.subject, caller.role, caller.purpose, options.audience, 3600 * options.hours))
     return 0
 
 

@@ -36,7 +36,7 @@ async def leak_signals(home: Home, options: argparse.Namespace) -> int:
     period = {"start": start.isoformat(timespec="seconds"), "end": end.isoformat(timespec="seconds")}
     facts = {"report": LEAK_SIGNALS, "period": period} | answer.to_dict()
     if options.out:
-        _save(Path(options.out), LEAK_SIGNALS, facts, page)
+        _save(_folder(options, end), LEAK_SIGNALS, facts, page)
     headings = ["by", "what", "signals", "cases", "review", "dropped", "refused", "subscribers' hits", "nobody's hits"]
     print_rows(options, facts, headings, [_row(each) for each in [present(answer.total), *answer.rows]])
     return 0
@@ -54,7 +54,7 @@ async def user_actions(home: Home, options: argparse.Namespace) -> int:
     period = {"start": start.isoformat(timespec="seconds"), "end": end.isoformat(timespec="seconds")}
     facts = {"report": USER_ACTIONS, "period": period} | answer.to_dict()
     if options.out:
-        _save(Path(options.out), USER_ACTIONS, facts, page)
+        _save(_folder(options, end), USER_ACTIONS, facts, page)
     headings = ["by", "what", "shown", "blurred", "cancelled", "went on", "no answer", "open"]
     print_rows(options, facts, headings, [_choices(each) for each in [present(answer.total), *answer.rows]])
     return 0
@@ -63,6 +63,11 @@ async def user_actions(home: Home, options: argparse.Namespace) -> int:
 def _choices(counts: gate_api.UserActionCounts) -> Row:
     numbers = (counts.shown, counts.blurred, counts.cancelled, counts.went_on, counts.no_answer, counts.open)
     return [counts.dimension, counts.name, *numbers]
+
+
+def _folder(options: argparse.Namespace, day: datetime) -> Path:
+    """Where a report goes: a folder a day keeps those of the days before."""
+    return Path(options.out) / day.strftime("%Y-%m-%d") if options.dated else Path(options.out)
 
 
 def _save(folder: Path, name: str, facts: object, page: bytes) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc.aio
 import numpy as np
 
-from misuse.common.v1.signal_pb2 import CollectionBasis, SourceType
+from misuse.common.v1.signal_pb2 import CollectionBasis
 from misuse.detector.v1 import (
     calibration_service_pb2_grpc,
     channel_service_pb2_grpc,
@@ -287,7 +287,7 @@ def wire(
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
     store = Store(database, outbox, RequestMemory(secret, clock))
-    engine = FaceEngine(models, tiles=rules.tiles)
+    engine = FaceEngine(models, tiles=rules.tiles, covering=rules.covering)
     known = KnownChannels()
     enrolled = EnrolledFaces(engine.model_id, engine.second_model_id, _dimension(models.embedder), rules.gallery)
     feed = DatabaseFeed(store.quietly, vault, enrolled, clock.now)
@@ -344,7 +344,6 @@ def wire(
     )
     redactor = PictureRedactor(models, rules.redaction, reader)
     answering = Answering(store.begin, vault, keys, clock, references, rules.uploads, redactor, lane, linking)
-    source_types = frozenset(SourceType.values()) - {0}
     verifier = GrantVerifier(config.token_keys_dir, config.service)
     calibrating = Calibrating(
         store.begin,
@@ -355,7 +354,8 @@ def wire(
         rules.calibration,
         lambda grant, body, now: verifier.verify(grant, GRANT_KIND, body, now),
     )
-    door = Door(source_types, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
+    source_types = frozenset(rules.collection.grounds)
+    door = Door(rules.collection, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
     return Detector(
         store=store,
@@ -518,10 +518,18 @@ async def migrate_database() -> None:
 
 def evaluate(arguments: list[str]) -> int:
     """Measures one part against data; 2 for an unknown part."""
-    from services.detector import evaluate_dedup, evaluate_faces, evaluate_ocr, evaluate_pii, evaluate_redaction
+    from services.detector import (
+        evaluate_covering,
+        evaluate_dedup,
+        evaluate_faces,
+        evaluate_ocr,
+        evaluate_pii,
+        evaluate_redaction,
+    )
 
     parts: dict[str, Callable[[list[str]], int]] = {
         "faces": evaluate_faces.run,
+        "covering": evaluate_covering.run,
         "dedup": evaluate_dedup.run,
         "pii": evaluate_pii.run,
         "ocr": evaluate_ocr.run,

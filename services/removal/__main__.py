@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc.aio
 
 from misuse.removal.v1 import removal_service_pb2_grpc
+from services.chassis import yaml_text
 from services.chassis.clock import Clock
 from services.chassis.config import Config
 from services.chassis.database import Database
@@ -141,7 +142,7 @@ async def _serve(fetcher: Fetcher) -> None:
     config = Config.from_env()
     sending, intake = Sending.from_env(os.environ, config), Intake.from_env(os.environ)
     rules = load_rules(config.rules_dir)
-    policies = PolicyFiles(config.rules_dir or SHIPPED)
+    policies = PolicyFiles(yaml_text.in_force(SHIPPED, config.rules_dir, config.service))
     runtime = await Runtime.open(config)
     ways = SendingWays(sending, runtime.clock)
     removal = wire(

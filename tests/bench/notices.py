@@ -255,9 +255,7 @@ class Swarm:
 
     async def close(self) -> None:
         """Switches all devices off."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     def _start(self, work: Any) -> None:
         task = self._loop.create_task(work)

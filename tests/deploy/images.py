@@ -46,23 +46,33 @@ def steps(file: Path, arguments: Mapping[str, str]) -> Iterator[Step]:
 class Rehearsal:
     """An image's steps, done under a folder in place of `/`. The base is the Python that runs this."""
 
-    def __init__(self, file: Path, folder: Path, arguments: Mapping[str, str]) -> None:
+    def __init__(self, file: Path, folder: Path, arguments: Mapping[str, str], context: Path = ROOT) -> None:
+        """`context` is what a COPY without --from copies out of."""
         self._steps = list(steps(file, {"BASE": "base", **arguments}))
         self._folder = folder
+        self._context = context
         self._last = self._steps[-1].stage
 
-    def build(self) -> Path:
-        """Does all steps; returns the root of the image. Raises CalledProcessError."""
+    def build(self, until: str = "") -> Path:
+        """Does all steps, or those before the first that says `until`; returns the root of the image. Raises
+        CalledProcessError."""
         for step in self._steps:
+            if until and until in step.words:
+                break
             if step.verb == "COPY":
                 self._copy(step)
             elif step.verb == "RUN":
                 self._run(step)
+        return self.root
+
+    @property
+    def root(self) -> Path:
+        """The root of the image."""
         return self._folder / self._last
 
     def command(self) -> list[str]:
         """ENTRYPOINT and CMD, as paths of this machine."""
-        root = self._folder / self._last
+        root = self.root
         words = [word for verb in ("ENTRYPOINT", "CMD") for word in json.loads(self.last(verb))]
         return [str(root) + word if word.startswith("/") else word for word in words]
 
@@ -73,14 +83,18 @@ class Rehearsal:
     def _copy(self, step: Step) -> None:
         words = step.words.split()
         source, target = words[-2:]
-        begin, left_out = ROOT, ["__pycache__", "README.md"]  # as .dockerignore says
+        begin, left_out = self._context, ["__pycache__", "README.md"]  # as .dockerignore says
         if words[0].startswith("--from="):
             begin, left_out = self._folder / words[0].removeprefix("--from="), []
         goal = self._folder / step.stage / target.lstrip("/")
         goal.parent.mkdir(parents=True, exist_ok=True)
         if (begin / source.lstrip("/")).is_dir():
             ignore = shutil.ignore_patterns(*left_out)
-            shutil.copytree(begin / source.lstrip("/"), goal, ignore=ignore, dirs_exist_ok=True, symlinks=True)
+            # What lies outside the tree of sources is large and written by nobody: a second name is enough.
+            how = shutil.copy2 if begin == ROOT and not source.startswith("var/") else _linked
+            shutil.copytree(
+                begin / source.lstrip("/"), goal, ignore=ignore, dirs_exist_ok=True, symlinks=True, copy_function=how
+            )
         else:
             shutil.copy(begin / source.lstrip("/"), goal)
 
@@ -93,3 +107,11 @@ class Rehearsal:
         nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
         clean = {"PATH": os.environ.get("PATH", ""), "PIP_CONFIG_FILE": "/dev/null", "HOME": str(root), **nowhere}
         subprocess.run(moved, check=True, cwd=root, env=clean, timeout=600)
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

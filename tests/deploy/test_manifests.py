@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from deploy.manifests import network, tools
+from deploy.manifests import declared, network, runs, spans, tools
 from deploy.manifests.check import OVERLAYS, custom_faults, parse, render, schema_faults
 from deploy.manifests.generate import stale
 from deploy.manifests.objects import K8S, Manifest
 from deploy.manifests.rules import PROBES, SECRETS, faults
+from services.console.__main__ import _parser
 from services.console.home import SERVICES
+from services.console.report_commands import OF_A_PERIOD
 
 pytestmark = pytest.mark.slow
 
@@ -22,14 +24,21 @@ SECURITY = ("allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"
 POD = ("securityContext", "automountServiceAccountToken", "enableServiceLinks", "serviceAccountName")
 OBJECTS = (
     "Certificate",
+    "CronJob",
+    "Deployment",
     "Issuer",
     "Job",
     "NetworkPolicy",
     "PodDisruptionBudget",
+    "PodMonitor",
+    "PrometheusRule",
     "ScaledObject",
     "Service",
     "ServiceAccount",
+    "StatefulSet",
 )
+RUNNING = {"Deployment", "StatefulSet", "Job", "CronJob"}
+JOBS = [runs.judgement(), *map(runs.scheduled, runs.runs())]
 POD_SECURITY = ("runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "seccompProfile")
 
 
@@ -100,6 +109,78 @@ def test_each_object_is_missed(production: list[Manifest], kind: str) -> None:
     assert [] == unheard
 
 
+def test_each_part_of_what_takes_spans_and_of_what_runs_by_itself_is_missed(production: list[Manifest]) -> None:
+    ours = {(one["kind"], one["metadata"]["name"]) for one in [*spans.manifests(), *runs.manifests()]}
+    parts = [
+        path
+        for number, document in enumerate(production)
+        if (document["kind"], document["metadata"]["name"]) in ours and document["kind"] in RUNNING
+        for path in _parts_of_a_run(number, document)
+    ]
+    assert_each_is_missed(production, parts, least=80)
+
+
+def test_what_the_collector_and_the_store_are_told_is_looked_at(production: list[Manifest]) -> None:
+    looked_at = {
+        "collector": ("client_ca_file", "allow_all_keys", "type: latency"),
+        "tempo": ("tls: {", "endpoint:", "cert_file: /tls/tls.crt\n", "grpc_listen_a", "block_retention", "reporting"),
+    }
+    for name, parts in looked_at.items():
+        (config,) = (one for one in production if one["metadata"]["name"].startswith(f"{name}-configuration"))
+        kept = config["data"][f"{name}.yaml"]
+        lines = [line for line in kept.splitlines(keepends=True) if any(part in line for part in parts)]
+        assert len(lines) >= len(parts)
+        for line in lines:
+            config["data"][f"{name}.yaml"] = kept.replace(line, "")
+            assert [fault for fault in faults(production) if name in fault], line
+        config["data"][f"{name}.yaml"] = kept
+
+
+def test_spans_that_nobody_takes_are_found(production: list[Manifest]) -> None:
+    gone = {one["metadata"]["name"] for one in spans.manifests()}
+    without = [one for one in production if one["metadata"]["name"] not in gone]
+    assert [fault for fault in faults(without) if "Deployment/collector is missing" in fault]
+
+
+@pytest.mark.parametrize("run", JOBS, ids=lambda run: run["metadata"]["name"])
+def test_what_runs_is_a_command_that_the_command_line_knows(run: Manifest) -> None:
+    spec = run["spec"]
+    pod = (spec["jobTemplate"]["spec"] if run["kind"] == "CronJob" else spec)["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {entry["name"] for entry in container["env"]}
+    assert callable(_parser().parse_args([word.replace("$(RELEASE)", "0.1.0") for word in container["args"]]).run)
+    assert set(re.findall(r"\$\((\w+)\)", " ".join(container["args"]))) <= given
+    assert set() == {name for name in given if name[:6] == "JIKIMI"} - {
+        *declared.variables("console"),
+        *(name for name in given if name.startswith(declared.PEER)),
+    }
+
+
+def test_a_panel_or_an_alert_that_the_cluster_lacks_is_found(production: list[Manifest]) -> None:
+    (pages,) = (one["data"] for one in production if one["metadata"]["name"] == "jikimi-dashboards")
+    rules = next(one["spec"] for one in production if one["kind"] == "PrometheusRule")
+    places = [(pages, name) for name in sorted(pages)]
+    places += [(group["rules"], number) for group in rules["groups"] for number in range(len(group["rules"]))]
+    monitor = next(one["spec"] for one in production if one["kind"] == "PodMonitor")
+    places.append((monitor["podMetricsEndpoints"][0], "relabelings"))
+    unheard = []
+    for place, key in places:
+        kept = place.pop(key)
+        unheard += [] if faults(production) else [str(key)]
+        place.insert(key, kept) if isinstance(place, list) else place.update({key: kept})
+    assert ([], True) == (unheard, len(places) > 30)
+
+
+def test_every_report_of_a_period_is_made(production: list[Manifest]) -> None:
+    made = [one for one in production if one["kind"] == "CronJob"]
+    words = [
+        word
+        for one in made
+        for word in one["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    ]
+    assert set(OF_A_PERIOD) <= set(words)
+
+
 def test_a_way_that_nobody_asked_for_is_found(production: list[Manifest]) -> None:
     more = network.both_ways(network.Edge("notify", "gate", 50051))
     assert len(more) == len([fault for fault in faults([*production, *more]) if "nobody asked" in fault])
@@ -152,15 +233,42 @@ def _words(documents: list[Manifest], path: Path) -> str:
     return f"{document['kind']}/{document['metadata']['name']} {'.'.join(map(str, path[1:]))}"
 
 
+def _parts_of_a_run(number: int, document: Manifest) -> Iterator[Path]:
+    """Everything that its pods are told, and what bounds them."""
+    begin = (number, *_pod_of(document))
+    container = _container(document)
+    for what in ("args", "env", "volumeMounts"):
+        if what in container:
+            yield (*begin, "containers", 0, what)
+            yield from ((*begin, "containers", 0, what, index) for index in range(len(container[what])))
+    if document["kind"] == "CronJob":
+        fields = ("schedule", "timeZone", "concurrencyPolicy", "startingDeadlineSeconds")
+        yield from ((number, "spec", field) for field in fields)
+        bounds = ("backoffLimit", "activeDeadlineSeconds")
+        yield from ((number, "spec", "jobTemplate", "spec", field) for field in bounds)
+    if document["kind"] == "Job":
+        yield from ((number, "spec", field) for field in ("podFailurePolicy", "backoffLimit", "activeDeadlineSeconds"))
+    if document["kind"] in {"Job", "CronJob"}:
+        yield (*begin, "restartPolicy")
+
+
+def _pod_of(document: Manifest) -> Path:
+    way: Path = ("spec", "template", "spec")
+    return ("spec", "jobTemplate", *way) if document["kind"] == "CronJob" else way
+
+
 def _container(document: Manifest) -> dict[str, Any]:
-    return dict(document["spec"]["template"]["spec"]["containers"][0])
+    place: Any = document
+    for step in _pod_of(document):
+        place = place[step]
+    return dict(place["containers"][0])
 
 
 def _container_fields(documents: list[Manifest]) -> Iterator[Path]:
     for number, document in enumerate(documents):
-        if document["kind"] not in {"Deployment", "StatefulSet", "Job"}:
+        if document["kind"] not in RUNNING:
             continue
-        begin: Path = (number, "spec", "template", "spec", "containers", 0)
+        begin: Path = (number, *_pod_of(document), "containers", 0)
         container = _container(document)
         yield from ((*begin, probe) for probe in PROBES if probe in container)
         yield from ((*begin, probe, field) for probe in PROBES for field in container.get(probe, {}))
@@ -173,12 +281,12 @@ def _container_fields(documents: list[Manifest]) -> Iterator[Path]:
 
 def _pod_fields(documents: list[Manifest]) -> Iterator[Path]:
     for number, document in enumerate(documents):
-        if document["kind"] not in {"Deployment", "StatefulSet", "Job"}:
+        if document["kind"] not in RUNNING:
             continue
-        begin: Path = (number, "spec", "template", "spec")
+        begin: Path = (number, *_pod_of(document))
         yield from ((*begin, field) for field in POD)
         yield from ((*begin, "securityContext", field) for field in POD_SECURITY)
-        if document["kind"] != "Job":
+        if document["kind"] in {"Deployment", "StatefulSet"}:
             yield (*begin, "terminationGracePeriodSeconds")
             yield (*begin, "topologySpreadConstraints")
 

@@ -11,6 +11,7 @@ something is not as it must be.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import secrets
@@ -24,6 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
+import nats
+import nats.errors
 
 from misuse.case.v1 import case_service_pb2 as case_pb
 from misuse.detector.v1 import signal_service_pb2 as api
@@ -35,6 +38,7 @@ from services.chassis.rpc import CHANNEL_OPTIONS, target_of
 from services.chassis.tokens import Issuer, IssuerFile
 from services.console import keyring
 from services.console.client import Caller, staff, subscriber
+from services.console.embedded import Nats
 from services.console.home import SERVICES
 from tests.operate.bookkeeping import read_books
 from tests.scenario.doors import COLLECTOR, signal
@@ -234,13 +238,23 @@ class Old:
             content = (system.home.path / "keys" / f"{service}.master").read_bytes()
             (self.masters / f"{service}.master").write_bytes(content)
         self.data_keys = {service: self._data_key(service) for service in SERVICES}
+        self.brokers = {service: Nats(system.home).url(service) for service in SERVICES}
+        closed = [service for service, url in self.brokers.items() if not broker_takes(url)]
+        if closed:
+            raise AssertionError(f"the broker takes nobody as {closed} before anything was rotated")
 
     def that_work(self) -> list[str]:
         """Names of old keys that still do something."""
         found = []
         method = methods(self.person, [])[1]
-        if self._answer(self.issuer, method) != "TOKEN_KEY_UNKNOWN":
-            found.append("issuer")
+        for name, issuer in {"issuer": self.issuer, **self.services}.items():
+            if self._answer(issuer, method) != "TOKEN_KEY_UNKNOWN":
+                found.append(name)
+        for service, url in self.brokers.items():
+            if broker_takes(url):
+                found.append(f"nats:{service}")
+            if not broker_takes(Nats(self.system.home).url(service)):
+                found.append(f"nats:{service} has no key that works")
         for service in SERVICES:
             if self.data_keys[service] is None:
                 continue  # nothing of this person was sealed there before the rotation
@@ -269,6 +283,24 @@ class Old:
         except MasterKeyMismatch:
             return False
         return True
+
+
+def broker_takes(url: str) -> bool:
+    """Whether the broker lets somebody in with this name and password."""
+
+    async def attempt() -> bool:
+        try:
+            connection = await nats.connect(url, allow_reconnect=False, connect_timeout=10, error_cb=_unheard)
+        except nats.errors.Error:
+            return False
+        await connection.close()
+        return True
+
+    return asyncio.run(attempt())
+
+
+async def _unheard(_error: Exception) -> None:
+    """What the broker says is in the answer."""
 
 
 def main(words: Sequence[str]) -> int:

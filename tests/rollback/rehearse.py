@@ -28,67 +28,20 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from jikimi_client.misuse.gate import v1 as gate_api
-from services.chassis.ids import uuid7
 from services.console import commands, gate_commands
-from services.console.client import connections, staff
+from services.console.client import connections
 from services.console.embedded import Postgres
 from services.console.home import SERVICES, Home
 from services.gate.adapters.rules import load_gates
 from tests.bench import load
 from tests.operate.bookkeeping import Books, read_books
+from tests.rollback.releases import Release, lay_out, record, remove, run, today
 from tests.scenario.system import ROOT, System
 from tests.simulators.platform import PlatformSimulator
 
-MIGRATIONS = [f"services/{service}/migrations/versions" for service in SERVICES]
-LINKS = (".venv", ".tools", ".cache")
 JUDGED = "CaseLatencyReport_v1"
 RELEASE = "rehearsal"
 """As which the gate judges what runs here."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """Code that can serve a home."""
-
-    name: str
-    commit: str
-    root: Path
-
-    def environment(self, base: dict[str, str]) -> dict[str, str]:
-        """Surroundings in which this code is imported."""
-        return {**base, "PYTHONPATH": f"{self.root}{os.pathsep}{self.root / 'protos' / 'gen'}"}
-
-    def revisions(self) -> dict[str, str]:
-        """Service → its newest revision."""
-        versions = {service: self.root / "services" / service / "migrations" / "versions" for service in SERVICES}
-        return {service: max(file.name[:4] for file in path.glob("[0-9]*.py")) for service, path in versions.items()}
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def release_before() -> tuple[str, str]:
-    """(name, commit) of what is gone back to."""
-    if tag := _git("tag", "--sort=-creatordate", "--merged", "HEAD~1").splitlines()[:1]:
-        return tag[0], _git("rev-list", "-n", "1", tag[0])
-    newest = _git("log", "-1", "--format=%H", "--diff-filter=A", "--", *MIGRATIONS)
-    commit = _git("rev-parse", f"{newest}^")
-    return f"before {newest[:10]}, the newest ancestor with other revisions", commit
-
-
-def lay_out(folder: Path) -> Release:
-    """A worktree of the release before, ready to run."""
-    name, commit = release_before()
-    if folder.exists():
-        _git("worktree", "remove", "--force", str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _git("worktree", "add", "--detach", str(folder), commit)
-    for link in LINKS:
-        (folder / link).symlink_to((ROOT / link).resolve())
-    subprocess.run([sys.executable, str(folder / "bootstrap" / "protos.py")], cwd=folder, check=True)
-    return Release(name, commit, folder)
 
 
 @dataclass
@@ -135,12 +88,7 @@ class Rehearsal:
         return True
 
     def _run(self, release: Release, *words: str) -> str:
-        command = [sys.executable, "-m", *words]
-        environment = release.environment(dict(self.system.environment))
-        done = subprocess.run(
-            command, cwd=release.root, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True
-        )
-        return "" if done.returncode == 0 else (done.stderr + done.stdout)[-1500:].decode(errors="replace")
+        return run(release, self.system.environment, *words)
 
     def _up(self, release: Release) -> str:
         return self._run(release, "services.console.supervisor", "up")
@@ -239,32 +187,22 @@ def rehearse(matches: int) -> tuple[Rehearsal, bool]:
     folder = Path(tempfile.mkdtemp(prefix="jikimi-rollback-"))
     folder.chmod(0o711)
     before = lay_out(ROOT / "var" / "rehearsal" / "before")
-    today = Release("today", _git("rev-parse", "HEAD"), ROOT)
+    this = today()
     try:
         with PlatformSimulator(folder / "platforms") as simulator:
             inherited = {name: value for name, value in os.environ.items() if not name.startswith("JIKIMI_")}
             system = System(
                 folder, {**inherited, "JIKIMI_HOME": str(folder / "home"), "JIKIMI_PROFILE": "test"}, simulator
             )
-            played = Rehearsal(before, today, system, matches)
+            played = Rehearsal(before, this, system, matches)
             try:
                 return played, played.run()
             finally:
-                played._down(today)
+                played._down(this)
     finally:
         Postgres(Home(folder / "home")).destroy()
         shutil.rmtree(folder, ignore_errors=True)
-        _git("worktree", "remove", "--force", str(before.root))
-
-
-async def _record(release: str, commit: str, document: bytes) -> None:
-    async with connections(Home.from_env()) as services:
-        stub = services.stub("gate", gate_api.GateServiceStub, staff("RELEASE_MANAGER", "RELEASE"))
-        await stub.record_test_run(
-            gate_api.RecordTestRunRequest(
-                release=release, kind="ROLLBACK", commit=commit, junit=document, request_id=uuid7()
-            )
-        )
+        remove(before)
 
 
 def main(words: Sequence[str]) -> int:
@@ -279,17 +217,17 @@ def main(words: Sequence[str]) -> int:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "junit.xml").write_bytes(document)
-    record: dict[str, Any] = {
+    written: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "before": {"what": played.before.name, "commit": played.before.commit},
         "today": {"commit": played.today.commit, "revisions": played.today.revisions()},
         "passed": good,
         "steps": [{"name": name, "seconds": round(took, 1), "wrong": wrong} for name, took, wrong in played.cases],
     }
-    (out / "rehearsal.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    (out / "rehearsal.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
     print(f"{'Rehearsed' if good else 'Not passed'}: {out / 'junit.xml'}, {out / 'rehearsal.json'}")
     if options.record:
-        asyncio.run(_record(options.record, played.today.commit, document))
+        asyncio.run(record("ROLLBACK", options.record, played.today.commit, document))
     return 0 if good else 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -58,10 +59,11 @@ class OtlpSink(TraceServiceServicer):
     def trace(self, trace_id: str) -> list[SeenSpan]:
         """The spans of one trace."""
         with self._lock:
-            return [span for export in self._exports for span in _spans(export) if span.trace_id == trace_id]
+            return [span for export in self._exports for span in spans_of(export) if span.trace_id == trace_id]
 
 
-def _spans(export: ExportTraceServiceRequest) -> Iterator[SeenSpan]:
+def spans_of(export: ExportTraceServiceRequest) -> Iterator[SeenSpan]:
+    """The spans of an export."""
     for resource in export.resource_spans:
         facts = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
         for span in (span for scope in resource.scope_spans for span in scope.spans):
@@ -75,12 +77,17 @@ def _spans(export: ExportTraceServiceRequest) -> Iterator[SeenSpan]:
 
 
 @contextmanager
-def otlp_sink() -> Iterator[OtlpSink]:
-    """A sink that listens on loopback."""
+def otlp_sink(tls: Path | None = None) -> Iterator[OtlpSink]:
+    """A sink that listens on loopback; with a folder of certificates it asks for the sender's."""
     sink = OtlpSink()
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
     add_TraceServiceServicer_to_server(sink, server)  # type: ignore[no-untyped-call] # generated code
-    sink.port = server.add_insecure_port("127.0.0.1:0")
+    if tls is None:
+        sink.port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        pair = ((tls / "tls.key").read_bytes(), (tls / "tls.crt").read_bytes())
+        credentials = grpc.ssl_server_credentials([pair], (tls / "ca.crt").read_bytes(), require_client_auth=True)
+        sink.port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     try:
         yield sink

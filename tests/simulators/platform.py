@@ -31,6 +31,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from services.chassis.tasks import end
+
 HOST = "127.0.0.1"
 FORM_PLATFORMS = ("naver", "kakao", "google", "meta", "x", "tiktok")
 API_PLATFORMS = ("partner",)
@@ -189,9 +191,7 @@ class PlatformSimulator:
     async def _close(self) -> None:
         self._mail_server.close()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end(*others)
 
 
 class _Mailbox:

@@ -19,6 +19,8 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from services.chassis.tasks import end
+
 HOST = "127.0.0.1"
 LARGEST_BODY = 4 * 1024 * 1024
 
@@ -96,9 +98,7 @@ class Ways:
         self._http.close()
         self._smtp.close()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end(*others)
         # Closed transports go at the loop's next turns.
         await asyncio.sleep(0.01)
 

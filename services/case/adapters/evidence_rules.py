@@ -20,7 +20,7 @@ _PATHS_AT_MOST = 10
 
 
 def load_requirements(folder: File | None = None) -> Requirements:
-    """Reads `evidence.yaml` of the folder (default: the shipped one). Raises RulesError."""
+    """Reads `evidence.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
     data = _mapping(_read(folder, "evidence.yaml"), {"version", "platforms", "otherwise", "weak"}, "evidence")
     weak = _mapping(data["weak"], {"good_statuses", "fetched_within_hours"}, "evidence.weak")
     platforms = data["platforms"]
@@ -36,7 +36,7 @@ def load_requirements(folder: File | None = None) -> Requirements:
 
 
 def load_guidance(folder: File | None = None) -> Guidance:
-    """Reads `guidance.yaml` of the folder (default: the shipped one). Raises RulesError."""
+    """Reads `guidance.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
     data = _mapping(_read(folder, "guidance.yaml"), {"version", "paths"}, "guidance")
     if not isinstance(data["paths"], list) or len(data["paths"]) > _PATHS_AT_MOST:
         raise RulesError("guidance.paths is not a list of at most ten")
@@ -64,7 +64,7 @@ def _path(value: object) -> Path:
 
 
 def _read(folder: File | None, name: str) -> object:
-    return yaml_text.parse(((folder or SHIPPED) / name).read_text(encoding="utf-8"))
+    return yaml_text.parse(yaml_text.in_force(SHIPPED / name, folder, "case").read_text(encoding="utf-8"))
 
 
 def _mapping(value: object, names: set[str], where: str) -> Mapping[str, Any]:

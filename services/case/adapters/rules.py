@@ -28,8 +28,8 @@ class RulesError(Exception):
 
 
 def load_rules(folder: Path | None = None) -> Rules:
-    """Reads `case.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    data = yaml_text.parse(((folder or SHIPPED) / "case.yaml").read_text(encoding="utf-8"))
+    """Reads `case.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
+    data = _read("case.yaml", folder)
     read = _Reader(data)
     rules = Rules(
         incident=_incident(read),
@@ -149,8 +149,8 @@ def _table(kind: type[E], parse: Callable[[object], Any]) -> Callable[[object], 
 
     return read
 def load_erasure_rules(folder: Path | None = None) -> ErasureRules:
-    """Reads `erasure.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    read = _Reader(yaml_text.parse(((folder or SHIPPED) / "erasure.yaml").read_text(encoding="utf-8")))
+    """Reads `erasure.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
+    read = _Reader(_read("erasure.yaml", folder))
     rules = ErasureRules(
         version=read("erasure", "version", _name),
         services=read("erasure", "services", _names),
@@ -164,8 +164,8 @@ def load_erasure_rules(folder: Path | None = None) -> ErasureRules:
 
 
 def load_approval_rules(folder: Path | None = None) -> ApprovalRules:
-    """Reads `approvals.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    data = yaml_text.parse(((folder or SHIPPED) / "approvals.yaml").read_text(encoding="utf-8"))
+    """Reads `approvals.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
+    data = _read("approvals.yaml", folder)
     read = _Reader(data)
     kinds = {
         kind: KindRule(
@@ -187,8 +187,8 @@ def load_approval_rules(folder: Path | None = None) -> ApprovalRules:
 
 
 def load_access_rules(folder: Path | None = None) -> AccessRules:
-    """Reads `access.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    read = _Reader(yaml_text.parse(((folder or SHIPPED) / "access.yaml").read_text(encoding="utf-8")))
+    """Reads `access.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
+    read = _Reader(_read("access.yaml", folder))
     rules = AccessRules(
         version=read("access", "version", _name),
         keep=timedelta(days=read("access", "keep_days", _whole(365, 3650))),
@@ -209,3 +209,7 @@ def _days(value: object) -> tuple[str, ...]:
     if not set(days) <= set(DAYS):
         raise ValueError
     return days
+
+
+def _read(name: str, folder: Path | None) -> Any:
+    return yaml_text.parse(yaml_text.in_force(SHIPPED / name, folder, "case").read_text(encoding="utf-8"))

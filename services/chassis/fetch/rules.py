@@ -85,8 +85,7 @@ class FetchRules:
 
 def read_fetch_rules(folder: Path | None = None) -> FetchRules:
     """The rules of `folder`/chassis/fetch.yaml, or those that are shipped. Raises ValueError naming what is wrong."""
-    own = folder / "chassis" / "fetch.yaml" if folder else None
-    data = yaml_text.parse((own if own and own.exists() else SHIPPED).read_text(encoding="utf-8"))
+    data = yaml_text.parse(yaml_text.in_force(SHIPPED, folder, "chassis").read_text(encoding="utf-8"))
     try:
         rules = _rules(data)
     except (KeyError, TypeError, AttributeError, re.error) as problem:

@@ -206,11 +206,15 @@ def good(summary: dict[str, Any]) -> bool:
     )
 
 
-def _corpus(run: str) -> Corpus:
+def _started(run: str, say: Console) -> Corpus | None:
+    """What to feed, and a system that takes it; None where it did not start. One's own data is read first, since it may
+    be none; the shipped pictures are drawn while the system starts."""
     images, posts = os.environ.get("IMAGES"), os.environ.get("POSTS")
-    if images or posts:
-        return own(Path(images) if images else None, Path(posts) if posts else None, run)
-    return shipped(ROOT / ".cache" / "pictures", run)
+    corpus = own(Path(images) if images else None, Path(posts) if posts else None, run) if images or posts else None
+    say.print("Starting PostgreSQL, NATS and the five services; preparing pictures meanwhile.")
+    with subprocess.Popen([sys.executable, "-m", "services.console.supervisor", "up", "--demo"]) as starting:
+        corpus = corpus or shipped(ROOT / ".cache" / "pictures", run)
+    return corpus if starting.returncode == 0 else None
 
 
 def main() -> int:
@@ -220,9 +224,8 @@ def main() -> int:
     say = Console(highlight=False)
     run = time.strftime("%y%m%d%H%M%S")
     try:
-        corpus = _corpus(run)
-        say.print("Preparing pictures is done; starting PostgreSQL, NATS and the five services.")
-        if subprocess.call([sys.executable, "-m", "services.console.supervisor", "up", "--demo"]) != 0:
+        corpus = _started(run, say)
+        if corpus is None:
             return DEMO_CANNOT
         summary = asyncio.run(Demo(home, out, run, say).play(corpus))
     except KeyboardInterrupt:

@@ -129,15 +129,19 @@ class Truth:
                 seen.cases.setdefault(case.case_id, case)
                 seen.sightings[decision] = (case.case_id, sighting)
 
-    def settled(self, fed: Sequence[Fed], seen: Seen) -> bool:
-        """Whether nothing more will happen by itself."""
+    def all_held(self, fed: Sequence[Fed], seen: Seen) -> bool:
+        """Whether everything is decided and every match lies in a case."""
         decided = sum(seen.states[state] for state in FINAL) == len(_taken(fed))
         matched = {d for ds in seen.decisions.values() for d, _, band in ds if band == "MATCH"}
+        return decided and matched == set(seen.sightings)
+
+    def settled(self, fed: Sequence[Fed], seen: Seen) -> bool:
+        """Whether nothing more will happen by itself."""
         packed = all(case.evidence is not None for case in seen.cases.values())
         waiting = sum(count for state, count in seen.removals.items() if state in UNDER_WAY)
         # Every post has an address of its own here, so every sighting leads to a removal request of its own.
         filed = sum(seen.removals.values()) >= len(seen.sightings) and waiting == 0
-        return decided and matched == set(seen.sightings) and packed and filed and seen.acked == seen.sent
+        return self.all_held(fed, seen) and packed and filed and seen.acked == seen.sent
 
     async def packs(self, seen: Seen, folder: Path, public_keys: Path) -> tuple[int, int]:
         """Saves the latest pack of every case and verifies it offline. Returns (packs, verified)."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from services.chassis import yaml_text
 from services.chassis.metrics import stage
+from services.detector.adapters.covering import CoveringRules, covered, read_covering_rules
 from services.detector.adapters.gallery import Gallery
 from services.detector.adapters.models import Box, FaceModels, Floats, Pixels, shared
 from services.detector.adapters.tiles import Budget, TileRules, find_in_tiles, joined, read_tile_rules
@@ -122,12 +123,17 @@ class FaceEngine:
     """
 
     def __init__(
-        self, models: FaceModels, plan: DetectionPlan | None = None, tiles: TileRules | None = None
+        self,
+        models: FaceModels,
+        plan: DetectionPlan | None = None,
+        tiles: TileRules | None = None,
+        covering: CoveringRules | None = None,
     ) -> None:
-        """`tiles`: the rules shipped, by default."""
+        """`tiles`, `covering`: the rules shipped, by default."""
         self._models = models
         self._plan = plan or DetectionPlan()
         self._tiles = tiles or read_tile_rules()
+        self._covering = covering or read_covering_rules()
 
     @property
     def model_id(self) -> str:
@@ -180,13 +186,18 @@ class FaceEngine:
         return [SecondLook({first.model_id: x, second.model_id: y}) for x, y in zip(a, b, strict=True)]
 
     def posed(self, faces: Sequence[Face]) -> list[Face]:
-        """The same faces with the angles of their pose in `quality`; asked of faces that are near somebody."""
+        """The same faces with the angles of their pose, and how covered they look, in `quality`; asked of faces that
+        are near somebody."""
         if not faces:
             return []
-        poses = self._models.pose.poses(np.stack([face.crop for face in faces]))
+        crops = np.stack([face.crop for face in faces])
+        seen = zip(faces, self._models.pose.poses(crops), covered(crops, self._covering).tolist(), strict=True)
         return [
-            replace(face, quality=replace(face.quality, turn_deg=abs(pose.yaw), tilt_deg=abs(pose.pitch)))
-            for face, pose in zip(faces, poses, strict=True)
+            replace(
+                face,
+                quality=replace(face.quality, turn_deg=abs(pose.yaw), tilt_deg=abs(pose.pitch), covered=hidden),
+            )
+            for face, pose, hidden in seen
         ]
 
     def detect(self, rgb: Pixels, larger: Larger | None = None, tiles: Budget | None = None) -> list[_Found]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from misuse.common.v1.signal_pb2 import SourceType
+from misuse.common.v1.signal_pb2 import CollectionBasis, SourceType
 from services.chassis import yaml_text
 from services.detector.adapters import images
+from services.detector.adapters.covering import CoveringRules
 from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.ocr import OcrRules
 from services.detector.adapters.pii_hyperscan import build_scanner
@@ -23,6 +24,7 @@ from services.detector.domain.channels import Channel, read_channels
 from services.detector.domain.decisions import IdentifierKind, ReviewRules, scanned_kind
 from services.detector.domain.faces import FaceRules, rules_from
 from services.detector.domain.ownership import OwnershipRules
+from services.detector.domain.signals import CollectionRules
 from services.detector.domain.text_similarity import TextDedupRule
 from services.detector.domain.uploads import UploadRules
 
@@ -46,6 +48,8 @@ class Rules:
     faces: FaceRules
     gallery: GalleryRules
     tiles: TileRules
+    covering: CoveringRules
+    collection: CollectionRules
     pictures: DedupRules
     texts: TextDedupRule
     ocr: OcrRules
@@ -76,6 +80,8 @@ def read_rules(folder: Path | None = None) -> Rules:
         faces=rules_from(load("faces.yaml")),
         gallery=GalleryRules.read(load("gallery.yaml")),
         tiles=TileRules.read(load("tiles.yaml")),
+        covering=CoveringRules.read(load("covering.yaml")),
+        collection=CollectionRules.read(load("collection.yaml"), _source_types(), _bases()),
         pictures=read_dedup_rules(chosen["dedup.yaml"]),
         texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
         ocr=OcrRules.read(load("ocr.yaml")),
@@ -88,6 +94,10 @@ def read_rules(folder: Path | None = None) -> Rules:
 
 def _source_types() -> dict[str, int]:
     return {name.removeprefix("SOURCE_TYPE_"): number for name, number in SourceType.items()}
+
+
+def _bases() -> dict[str, int]:
+    return {name.removeprefix("COLLECTION_BASIS_"): number for name, number in CollectionBasis.items()}
 
 
 def refusal_of_picture(data: bytes) -> str | None:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     FACE_TURNED = "FACE_TURNED"
     FACE_TILTED = "FACE_TILTED"
     FACE_CUT_OFF = "FACE_CUT_OFF"
+    FACE_COVERED = "FACE_COVERED"
     STRICTER_FOR_CHANNEL = "STRICTER_FOR_CHANNEL"
 
 
@@ -47,8 +48,9 @@ class FaceQuality:
     of the Laplacian of the aligned grey crop. contrast: standard deviation of its grey values. yaw: distance
     of the nose from the middle of eyes and mouth in eye distances (0 frontal, about .35 at 30°). detection:
     the detector's score, 0..1. visible: share of the aligned crop that lies inside the picture, 0..1.
-    turn_deg, tilt_deg: sideways and up-and-down angle off the camera by fr_pose, never negative; None while
-    it was not asked, which is no fault.
+    turn_deg, tilt_deg: sideways and up-and-down angle off the camera by fr_pose, never negative; covered: how
+    far the face looks covered by something, from 0 on it surely does (rules/covering.yaml); None while it was
+    not asked, which is no fault.
     """
 
     side_px: float
@@ -60,11 +62,12 @@ class FaceQuality:
     visible: float = 1.0
     turn_deg: float | None = None
     tilt_deg: float | None = None
+    covered: float | None = None
 
 
 @dataclass(frozen=True)
 class QualityFloor:
-    """Least values of a FaceQuality, and the most yaw and angles; the defaults ask for nothing."""
+    """Least values of a FaceQuality, and the most yaw, angles and covering; the defaults ask for nothing."""
 
     eye_distance_px: float = 0.0
     contrast: float = 0.0
@@ -73,6 +76,7 @@ class QualityFloor:
     yaw: float = math.inf
     turn_deg: float = math.inf
     tilt_deg: float = math.inf
+    covered: float = math.inf
 
     def faults(self, quality: FaceQuality) -> tuple[Reason, ...]:
         """What is wrong with a face, worst first; empty when it passes."""
@@ -81,6 +85,7 @@ class QualityFloor:
             (quality.eye_distance_px < self.eye_distance_px, Reason.FACE_TOO_SMALL),
             (quality.contrast < self.contrast, Reason.FACE_TOO_FLAT),
             (quality.visible < self.visible, Reason.FACE_CUT_OFF),
+            (quality.covered is not None and quality.covered > self.covered, Reason.FACE_COVERED),
             (quality.sharpness < self.sharpness, Reason.FACE_BLURRED),
             (turned, Reason.FACE_TURNED),
             ((quality.tilt_deg or 0.0) > self.tilt_deg, Reason.FACE_TILTED),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from services.detector.domain.channels import Channel, ChannelLevel
@@ -127,10 +127,31 @@ CheckImage = Callable[[bytes], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """The rules of the door. Numbers beyond `source_types` and `bases` are enumerations we do not know."""
+class CollectionRules:
+    """What may have been collected: a version of rules/collection.yaml, where each field is explained."""
 
-    source_types: frozenset[int]
+    version: str
+    grounds: Mapping[int, frozenset[int]]
+    """Source type → collection bases that it allows, both as numbers of the contract."""
+    closed_statuses: frozenset[int]
+
+    @classmethod
+    def read(cls, data: Any, source_types: Mapping[str, int], bases: Mapping[str, int]) -> CollectionRules:
+        """Raises ValueError or KeyError where a name is unknown or a source type is missing."""
+        grounds = {
+            source_types[name]: frozenset(bases[base] for base in listed) for name, listed in data["grounds"].items()
+        }
+        statuses = frozenset(int(status) for status in data["closed_statuses"])
+        if set(grounds) != set(source_types.values()) - {0} or not all(400 <= status <= 599 for status in statuses):
+            raise ValueError("collection.yaml: a source type is missing, or a status is none of a refusal")
+        return cls(str(data["version"]), grounds, statuses)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The rules of the door. Numbers that `collection` does not list, and bases beyond `bases`, we do not know."""
+
+    collection: CollectionRules
     bases: frozenset[int]
     check_image: CheckImage
 
@@ -141,6 +162,7 @@ class Door:
         self._check_channel(signal, channel)
         self._check_times(signal, now)
         self._check_enums(signal)
+        self._check_collection(signal)
         _check_words(signal)
         self._check_parts(signal)
 
@@ -159,12 +181,19 @@ class Door:
             raise Refused("TIME_IN_FUTURE", "publish_time")
 
     def _check_enums(self, signal: Signal) -> None:
-        if signal.source_type not in self.source_types:
+        if signal.source_type not in self.collection.grounds:
             raise Refused("UNKNOWN_ENUM", "source_type")
         if signal.collection_basis == 0:
             raise Refused("BASIS_MISSING", "collection_basis")
         if signal.collection_basis not in self.bases:
             raise Refused("UNKNOWN_ENUM", "collection_basis")
+
+    def _check_collection(self, signal: Signal) -> None:
+        """What nobody may collect is not taken from somebody who did."""
+        if signal.collection_basis not in self.collection.grounds[signal.source_type]:
+            raise Refused("COLLECTION_REFUSED", "collection_basis")
+        if signal.capture.http_status in self.collection.closed_statuses:
+            raise Refused("COLLECTION_REFUSED", "capture.http_status")
 
     def _check_parts(self, signal: Signal) -> None:
         if len(signal.parts) > MOST_PARTS:

@@ -17,7 +17,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 
-from services.detector.adapters import engines, faces, images, models, tiles
+from services.detector.adapters import covering, engines, faces, images, models, tiles
 from services.detector.adapters.analysis import ENOUGH_PIXELS, larger_of
 from services.detector.adapters.faces import Face, FaceEngine, Larger, SecondLook, stacked
 from services.detector.adapters.images import Pixels, UnreadableImage, read_picture
@@ -258,7 +258,8 @@ def pipeline_of(engine: FaceEngine, model_folder: Path) -> str:
     parts = [engine.model_id, engine.second_model_id, engine.engine_id]
     parts += [f"{file.name} {file.sha256}" for file in read_manifest(model_folder).values()]
     parts += [f.name for f in fields(FaceQuality)] + [RULES_FILE.read_text(encoding="utf-8")]
-    parts += [code_of(module) for module in (engines, faces, images, models, tiles)]
+    parts += [covering.RULES_FILE.read_text(encoding="utf-8")]
+    parts += [code_of(module) for module in (covering, engines, faces, images, models, tiles)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -50,8 +50,7 @@ def load_register(gates: Gates, folder: Path | None = None) -> Register:
 
 
 def _read(name: str, folder: Path | None) -> dict[str, Any]:
-    own = folder / "gate" / name if folder else None
-    path = own if own and own.exists() else SHIPPED / name
+    path = yaml_text.in_force(SHIPPED / name, folder, "gate")
     data: dict[str, Any] = yaml_text.parse(path.read_text(encoding="utf-8"))
     return data
 

@@ -56,8 +56,7 @@ def _check(rules: DeliveryRules) -> None:
 
 def read(folder: Path | None, name: str) -> Any:
     """A file of rules: the operator's where there is one, else the shipped."""
-    own = folder / "notify" / name if folder else None
-    path = own if own and own.exists() else SHIPPED / name
+    path = yaml_text.in_force(SHIPPED / name, folder, "notify")
     return yaml_text.parse(path.read_text(encoding="utf-8"))
 
 

@@ -45,8 +45,7 @@ def load_rules(folder: Path | None = None) -> RuleBook:
 
 
 def _load(folder: Path | None, name: str, read: Callable[[Mapping[str, Any]], Rules]) -> Rules:
-    own = folder / "removal" / name if folder else None
-    path = own if own and own.exists() else SHIPPED / name
+    path = yaml_text.in_force(SHIPPED / name, folder, "removal")
     try:
         return read(yaml_text.parse(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, re.error) as error:

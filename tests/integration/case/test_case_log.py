@@ -205,6 +205,7 @@ async def test_a_chain_that_is_gone_shows_against_its_head(world: World) -> None
     assert [(case_id, "TRUNCATED")] == [(fault.chain_id, fault.reason) for fault in found.faults]
 
 
+@pytest.mark.slow
 async def test_spans_of_chains_are_looked_at_once_each(world: World) -> None:
     case_id, _ = await one_case(world)
     await world.match(world.facts(await world.person(), cluster_id="c2"))

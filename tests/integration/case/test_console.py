@@ -129,6 +129,7 @@ async def test_every_chain_is_held_against_the_gate_and_a_rewritten_one_is_named
     assert f"first wrong: {case_id} #" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 async def test_a_case_is_told_as_a_story_and_as_a_page(
     console: Console, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ async def test_a_case_is_told_as_a_story_and_as_a_page(
     assert 4 == len(entries)
 
 
+@pytest.mark.slow
 async def test_an_export_is_checked_without_any_server(
     console: Console, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

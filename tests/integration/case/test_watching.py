@@ -16,6 +16,7 @@ from misuse.case.v1.case_pb2 import CASE_STATE_CLOSED, RESOLUTION_REMOVED
 from services.case.handlers import watching
 from services.chassis.broker import Broker
 from services.chassis.outbox import Relay
+from services.chassis.tasks import end
 from tests.integration.case.world import World, refused
 
 CASES = 16
@@ -29,8 +30,7 @@ async def relayed(world: World, nats_url: str) -> AsyncIterator[World]:
     partitions = world.service.units.outbox.partitions
     relay = asyncio.ensure_future(Relay(world.database, broker, "case", partitions).run())
     yield world
-    relay.cancel()
-    await asyncio.gather(relay, return_exceptions=True)
+    await end(relay)
     await broker.close()
 
 
@@ -79,6 +79,7 @@ async def test_a_subscribers_changes_alone_are_shown(relayed: World) -> None:
     assert other == change.case.subscriber_id
 
 
+@pytest.mark.slow
 async def test_nothing_is_missed_by_resuming_anywhere_while_transactions_commit_in_any_order(relayed: World) -> None:
     people = await asyncio.gather(*(relayed.person() for _ in range(CASES)))
 

@@ -161,6 +161,7 @@ async def test_events_that_nobody_uses_are_skipped(bus: Bus) -> None:
     assert await bus.until_seen(1) == ["y"]
 
 
+@pytest.mark.slow
 async def test_events_do_not_wait_behind_records_of_the_same_entity(bus: Bus) -> None:
     async with bus.publisher.begin() as session:
         for number in range(50):
@@ -175,6 +176,7 @@ async def test_events_do_not_wait_behind_records_of_the_same_entity(bus: Bus) ->
     assert (await bus.until_seen(51))[1:] == [f"record {number}" for number in range(50)]
 
 
+@pytest.mark.slow
 async def test_records_that_trickle_in_are_applied_together(bus: Bus) -> None:
     bus.start_relay()
     bus.start(bus.consumer(LogRecord).run)
@@ -186,6 +188,7 @@ async def test_records_that_trickle_in_are_applied_together(bus: Bus) -> None:
     assert len(bus.batches) <= 3
 
 
+@pytest.mark.slow
 async def test_a_rejected_record_holds_up_no_event(bus: Bus) -> None:
     bus.refuse.add("bad record")
     bus.start_relay()

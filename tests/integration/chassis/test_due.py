@@ -86,6 +86,7 @@ async def test_work_scheduled_while_it_runs_is_run_again(database: Database) -> 
     assert await _left(database) == 0
 
 
+@pytest.mark.slow
 async def test_a_failed_job_is_tried_again(database: Database) -> None:
     runs = list[int]()
 

@@ -149,6 +149,7 @@ async def test_it_is_filled_page_by_page_and_ready_only_then(empty_url: str, tmp
         assert [each.template_id for each in templates] == [one.finds(seed) for seed in range(24)]
 
 
+@pytest.mark.slow
 async def test_an_erased_template_is_found_by_no_replica_within_seconds(empty_url: str, tmp_path: Path) -> None:
     async with replica(empty_url, tmp_path) as here, replica(empty_url, tmp_path) as there:
         async with following(here.feed), following(there.feed):

@@ -285,6 +285,7 @@ async def test_lines_of_text_in_a_picture_are_found_and_covered_in_one_colour(re
     assert 1 == len(np.unique(line.reshape(-1, 3), axis=0))
 
 
+@pytest.mark.slow
 async def test_reading_that_takes_too_long_is_left_out_and_said_so(empty_url, tmp_path, heavy) -> None:
     wait = threading.Event()
     async with running(empty_url, tmp_path, heavy, reader=Paper(PHONE, wait=wait)) as world:
@@ -320,6 +321,7 @@ async def test_who_finds_no_free_place_is_refused_at_once(empty_url, tmp_path, h
         assert (await check(world, who, account, text="글")).upload_check_id
 
 
+@pytest.mark.slow
 async def test_checks_of_one_subscriber_are_bounded_by_the_hour(world: World) -> None:
     who = await world.register(*SCOPES)
     account = await linked(world, who)

@@ -36,6 +36,7 @@ from services.gate.domain.kpis import Gates, Kpi
 from tests.data.histories import DAY, GROUPS, HOUR, History
 from tests.integration.gate.loopback import Loopback, loopback
 
+pytestmark = pytest.mark.slow
 NOW = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
 SCHEMA = fastjsonschema.compile(json.loads((SHIPPED.parent / "schemas" / "report_v1.json").read_text()))
 PRECISION, FALSE = "FaceMatchEvalReport_v1", "FalsePositiveAnalysisReport_v1"

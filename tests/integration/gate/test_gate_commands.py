@@ -144,6 +144,7 @@ async def test_the_register_is_listed_and_changed(desk: Desk) -> None:
     assert 1 == (await desk.type("dependency", "list"))[0]
 
 
+@pytest.mark.slow
 async def test_a_gate_that_does_not_answer_is_an_error_and_no_failure(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a.b.c")
     # Port 1 of the loopback network: nobody listens there.

@@ -27,6 +27,7 @@ from services.chassis.ids import uuid7
 from services.chassis.migration import migrate
 from services.chassis.outbox import Relay
 from services.chassis.rpc import unwrap
+from services.chassis.tasks import end
 from services.console.embedded import Postgres
 from services.gate.__main__ import MIGRATIONS
 from services.gate.adapters.rules import SHIPPED
@@ -216,8 +217,7 @@ async def relayed(world: Loopback, nats_url: str) -> AsyncIterator[Loopback]:
     await broker.connect()
     relay = asyncio.ensure_future(Relay(world.database, broker, "gate", 4).run())
     yield world
-    relay.cancel()
-    await asyncio.gather(relay, return_exceptions=True)
+    await end(relay)
     await broker.close()
 
 

@@ -174,7 +174,8 @@ def test_every_kind_of_tampering_breaks_the_chain(texts: list[bytes], number: in
 )
 def test_wrong_rules_stop_the_start(tmp_path: Path, spoil: Callable[[str], str]) -> None:
     text = (SHIPPED / "case.yaml").read_text()
-    (tmp_path / "case.yaml").write_text(spoil(text))
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "case.yaml").write_text(spoil(text))
     with pytest.raises(RulesError):
         load_rules(tmp_path)
     assert 90 == load_rules().incident.windows[KeyKind.CLUSTER].days

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +89,7 @@ FACTS = st.lists(st.tuples(KEYS, st.integers(0, 60)), max_size=14).map(
 
 @settings(deadline=None)
 @given(FACTS, st.randoms(use_true_random=False))
+@pytest.mark.slow
 def test_any_order_and_any_repetition_gives_the_same_incidents(facts: list[Facts], random: object) -> None:
     expected = slow_partition(facts)
     shuffled = [*facts, *facts[::2]]

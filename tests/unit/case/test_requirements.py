@@ -127,7 +127,8 @@ def test_outcomes_have_the_numbers_of_the_contract() -> None:
     ],
 )
 def test_rules_that_are_not_rules_are_refused(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / name).write_text(text)
     load = load_guidance if name == "guidance.yaml" else load_requirements
     with pytest.raises(RulesError):
         load(tmp_path)

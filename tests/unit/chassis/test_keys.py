@@ -133,6 +133,7 @@ def _create_in_process(folder: str, master: str, out: multiprocessing.Queue[byte
     out.put(b"".join(keys.get_or_create(f"s-{number}") for number in range(20)))
 
 
+@pytest.mark.slow
 def test_processes_that_create_at_once_get_the_same_keys(tmp_path: Path, master: Path) -> None:
     context = multiprocessing.get_context("spawn")
     out: multiprocessing.Queue[bytes] = context.Queue()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from misuse.common.v1.access_pb2 import Role
+from services.chassis import yaml_text
 from services.chassis.rules import READERS, RuleFolders
 
 SERVICES = Path(__file__).parents[3] / "services"
@@ -58,3 +59,14 @@ def test_readers_name_roles_and_files_that_exist_and_every_file_has_a_version(se
 
 def test_all_services_have_readers() -> None:
     assert {"case", "detector", "gate", "notify", "removal"} == set(NAMES)
+
+
+def test_a_folder_of_the_operator_need_hold_only_what_differs(tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped" / "one.yaml"
+    own = tmp_path / "own" / "case" / "one.yaml"
+    own.parent.mkdir(parents=True)
+    assert shipped == yaml_text.in_force(shipped, None, "case")
+    assert shipped == yaml_text.in_force(shipped, tmp_path / "own", "case")
+    own.touch()
+    assert own == yaml_text.in_force(shipped, tmp_path / "own", "case")
+    assert shipped == yaml_text.in_force(shipped, tmp_path / "own", "gate")

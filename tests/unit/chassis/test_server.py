@@ -26,6 +26,7 @@ from services.chassis.config import Config
 from services.chassis.errors import ServiceError
 from services.chassis.rpc import Peers, unwrap
 from services.chassis.server import build_server, serve
+from services.chassis.tasks import end
 from services.chassis.telemetry import JsonLine
 from services.chassis.tokens import Issuer, create_key_pair, current_actor
 from tests.unit.chassis.talk import SERVICE, Talk, TalkStub, Word
@@ -420,6 +421,7 @@ async def test_two_servers_cannot_share_a_port(tmp_path: Path) -> None:
             build_server(served.config, Talk().register)
 
 
+@pytest.mark.slow
 async def test_a_stop_finishes_calls_then_the_background_and_ends_streams(tmp_path: Path) -> None:
     issuer = create_key_pair(tmp_path / "private", tmp_path / "public", "test-key")
     config = Config(service="case", home=tmp_path, token_keys_dir=tmp_path / "public", listen=free_address())
@@ -481,9 +483,7 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         await become([2, 2, 1, 1, 2])
         ready = True
         await become([1, 1, 1, 1, 2])
-        running.cancel()
-        await asyncio.wait({running}, timeout=30)
-        assert running.done()
+        await end(running)
 
 
 def free_address() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from services.chassis.tasks import end
 
 
@@ -16,6 +18,7 @@ async def _loses(cancellations: int) -> None:
     await asyncio.Event().wait()
 
 
+@pytest.mark.slow
 async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
     task = asyncio.create_task(_loses(1))
     await asyncio.sleep(0)

@@ -228,6 +228,7 @@ print("good")
         "run(fail())",
     ],
 )
+@pytest.mark.slow
 def test_what_nobody_catches_is_told_without_its_words(accident: str) -> None:
     program = f"""
 import gc, threading, warnings

@@ -15,12 +15,17 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from deploy.manifests.brokers import make_certificates
 from services.chassis.config import Config
 from services.chassis.rpc import CHANNEL_OPTIONS
 from services.chassis.server import serve
+from services.chassis.telemetry import spans_to
 from services.chassis.tls import client_context, open_channel, until_renewed
+from services.console.probe_commands import ask
+from tests.scenario.otlp_sink import otlp_sink, spans_of
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -95,6 +100,7 @@ async def test_services_of_one_authority_talk(tmp_path: Path, certificates: dict
 
 
 @pytest.mark.parametrize("who", ["stranger", "nobody", "in the clear"])
+@pytest.mark.slow
 async def test_a_stranger_is_kept_off_the_wire(tmp_path: Path, certificates: dict[str, Path], who: str) -> None:
     async with served(tmp_path, certificates["case"]) as (address, _):
         if who == "stranger":
@@ -154,3 +160,24 @@ def test_a_key_that_is_not_the_certificates_is_refused(tmp_path: Path, certifica
         client_context(folder)
 
 
+
+
+async def test_a_probe_from_the_command_line_shows_its_certificate(
+    tmp_path: Path, certificates: dict[str, Path]
+) -> None:
+    async with served(tmp_path, certificates["case"]) as (address, _):
+        known = await ask("case", address, certificates["detector"])
+        stranger = await ask("case", address, certificates["stranger"])
+    assert (True, "SERVING", False, "UNAVAILABLE") == (known.good, known.status, stranger.good, stranger.status)
+
+
+def test_spans_go_over_mutual_tls_to_who_asks_for_it(certificates: dict[str, Path]) -> None:
+    with otlp_sink(certificates["case"]) as sink:
+        for who in ("detector", "stranger"):
+            exporter = spans_to(f"https://127.0.0.1:{sink.port}", certificates[who])
+            provider = TracerProvider()
+            provider.add_span_processor(SimpleSpanProcessor(exporter))
+            provider.get_tracer("test").start_span(f"of the {who}").end()
+            provider.shutdown()
+        names = [span.name for export in sink.exports() for span in spans_of(export)]
+    assert ["of the detector"] == names

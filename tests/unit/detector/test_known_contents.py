@@ -49,6 +49,7 @@ def holding(prints: list[Fingerprint]) -> KnownPictures:
 
 
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.slow
 def test_all_at_once_find_what_one_by_one_finds(originals, stored, known, change):
     for at, rgb in enumerate(originals[:4]):
         new = fingerprint(b"new", np.ascontiguousarray(transforms()[change](rgb)))
@@ -121,6 +122,7 @@ _WORDS = st.sampled_from(["판매자", "연락처", "조심", "하세요", "계�
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(_WORDS, min_size=1, max_size=14).map(" ".join), min_size=1, max_size=8), st.randoms())
+@pytest.mark.slow
 def test_texts_all_at_once_are_those_one_by_one(texts, chance):
     index = KnownTexts(TEXTS)
     for at, text in enumerate(texts):

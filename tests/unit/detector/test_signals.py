@@ -10,6 +10,7 @@ import pytest
 from services.detector.domain.channels import Channel, ChannelLevel
 from services.detector.domain.signals import (
     CaptureFacts,
+    CollectionRules,
     Door,
     Pair,
     Part,
@@ -22,7 +23,8 @@ from services.detector.domain.signals import (
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 CHANNEL = Channel("community", "community", "Boards", 3, ChannelLevel.PUBLIC, False, "community", 1)
-DOOR = Door(frozenset(range(1, 8)), frozenset({1, 2, 3}), lambda data: None if data[:1] == b"i" else "NOT_AN_IMAGE")
+OPEN = CollectionRules("1", {kind: frozenset({1, 2, 3}) for kind in range(1, 8)}, frozenset({403}))
+DOOR = Door(OPEN, frozenset({1, 2, 3}), lambda data: None if data[:1] == b"i" else "NOT_AN_IMAGE")
 SIGNAL = Signal(
     signal_id="s-1",
     channel="community",
@@ -57,6 +59,7 @@ def test_a_well_formed_signal_comes_in():
         ({"source_type": 0}, "UNKNOWN_ENUM", "source_type"),
         ({"collection_basis": 9}, "UNKNOWN_ENUM", "collection_basis"),
         ({"collection_basis": 0}, "BASIS_MISSING", "collection_basis"),
+        ({"capture": CaptureFacts(http_status=403)}, "COLLECTION_REFUSED", "capture.http_status"),
         ({"parts": ()}, "EMPTY_SIGNAL", "parts"),
         ({"parts": (Part(text="  "), Part(image=b""))}, "NOT_AN_IMAGE", "parts.image"),
         ({"parts": (Part(text=" \n"),)}, "EMPTY_SIGNAL", "parts"),

@@ -293,6 +293,7 @@ async def admitted(world: World) -> None:
             await world.embedder.look()
 
 
+@pytest.mark.slow
 async def test_waiting_for_others_ends_too() -> None:
     async with serving(replace(RULES, in_flight=1, request_seconds=1.0, call_seconds=1.0)) as world:
         await admitted(world)
@@ -304,6 +305,7 @@ async def test_waiting_for_others_ends_too() -> None:
         assert ["EMBEDDER_SLOW"] * len(late) == late != []
 
 
+@pytest.mark.slow
 async def test_many_faces_have_more_time_than_few() -> None:
     """A picture full of faces would otherwise be tried for ever."""
     async with serving(replace(RULES, in_flight=1, request_seconds=1.0, call_seconds=1.0)) as world:
@@ -339,6 +341,7 @@ async def test_after_failures_in_a_row_the_server_is_left_alone(world: World) ->
     assert not world.embedder.ready
 
 
+@pytest.mark.slow
 async def test_after_a_pause_one_request_tries_whether_the_server_is_back(world: World) -> None:
     await world.embedder.look()
     world.fake.refusals = [grpc.StatusCode.INTERNAL] * RULES.open_after

@@ -112,6 +112,7 @@ def worst_of(
 
 @settings(max_examples=15, deadline=None)
 @given(SEEDS)
+@pytest.mark.slow
 def test_success_by_platform_and_cohort_equals_a_plain_count(seed: int) -> None:
     made = history(seed)
     truths = removals(made, random.Random(seed))
@@ -204,6 +205,7 @@ def test_a_change_that_was_never_written_is_a_class_and_counts_against_a_pass() 
 
 @settings(max_examples=15, deadline=None)
 @given(SEEDS)
+@pytest.mark.slow
 def test_the_median_with_censoring_equals_scipy(seed: int) -> None:
     stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
     chance = random.Random(seed)

@@ -1,6 +1,6 @@
-"""Is the collector told what the code tells, in the form that its documentation gives?
+"""Are the collector and the trace store told what the code tells, in the form that their sources give?
 
-There is no collector among the packages that this project may use: the file was never run by one.
+Neither is among the packages that this project may use: the files were never run by one.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import pytest
 import yaml
 
 from services.chassis.tracing import ATTRIBUTES
 from tests.unit.chassis.test_telemetry import CANARIES
 
-FILE = Path(__file__).resolve().parents[3] / "deploy" / "observe" / "collector.yaml"
+ROOT = Path(__file__).resolve().parents[3]
+FILE = ROOT / "deploy" / "observe" / "collector.yaml"
 CONFIG: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
 OF_THE_RESOURCE = {
     "service.instance.id",
@@ -25,40 +27,48 @@ OF_THE_RESOURCE = {
     "telemetry.sdk.name",
     "telemetry.sdk.version",
 }
-# Components of the contrib distribution and the settings that their READMEs name.
-KNOWN: dict[str, dict[str, set[str]]] = {
-    "receivers": {"otlp": {"protocols"}},
-    "processors": {
-        "memory_limiter": {"check_interval", "limit_percentage", "spike_limit_percentage"},
-        "redaction": {"allow_all_keys", "allowed_keys", "ignored_keys", "blocked_values", "summary"},
-        "tail_sampling": {
-            "decision_wait", "num_traces", "expected_new_traces_per_sec", "decision_cache", "policies",
-        },
-        "batch": {"send_batch_size", "send_batch_max_size", "timeout"},
-    },
-    "exporters": {"otlp": {"endpoint", "tls", "sending_queue", "retry_on_failure"}},
-    "extensions": {"health_check": {"endpoint"}},
-}
-POLICIES = {
-    "status_code": {"status_codes"},
-    "latency": {"threshold_ms", "upper_threshold_ms"},
-    "string_attribute": {"key", "values", "enabled_regex_matching", "cache_max_size", "invert_match"},
-    "ottl_condition": {"error_mode", "span", "spanevent"},
-    "probabilistic": {"sampling_percentage", "hash_salt"},
-}
+TEMPO: dict[str, Any] = yaml.safe_load((ROOT / "deploy/k8s/components/tracing/tempo.yaml").read_text(encoding="utf-8"))
+SCHEMAS = yaml.safe_load(Path(__file__).with_name("settings.schema.yaml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("kind", sorted(KNOWN))
-def test_components_and_settings_are_documented_ones(kind: str) -> None:
-    assert {name: set() for name in CONFIG[kind]} == {
-        name: set(settings) - KNOWN[kind].get(name, set()) for name, settings in CONFIG[kind].items()
-    }
+def closed(schema: Any) -> Any:
+    """The schema with every object closed against fields that it does not name."""
+    if isinstance(schema, dict):
+        inner = {key: closed(value) for key, value in schema.items()}
+        return {"type": "object", "additionalProperties": False, **inner} if "properties" in schema else inner
+    return [closed(value) for value in schema] if isinstance(schema, list) else schema
 
 
-def test_policies_are_documented_ones() -> None:
+def judge(of: str, told: Any) -> None:
+    """Raises JsonSchemaValueException for what the program does not know."""
+    fastjsonschema.compile({"$schema": "http://json-schema.org/draft-07/schema#", **closed(SCHEMAS[of])})(told)
+
+
+@pytest.mark.parametrize(("of", "told"), [("collector", CONFIG), ("tempo", TEMPO)])
+def test_settings_are_documented_ones_of_the_documented_types(of: str, told: dict[str, Any]) -> None:
+    judge(of, told)
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [("decision_wait: 60s", "decision_wait: 60"), ("threshold_ms", "threshold"), ("summary: silent", "summary: quiet")],
+)
+def test_a_misspelt_setting_is_found(words: str, wrong: str) -> None:
+    text = FILE.read_text(encoding="utf-8")
+    assert words in text
+    with pytest.raises(fastjsonschema.JsonSchemaValueException):
+        judge("collector", yaml.safe_load(text.replace(words, wrong)))
+
+
+def test_a_policy_says_what_its_type_asks_for() -> None:
     for policy in CONFIG["processors"]["tail_sampling"]["policies"]:
         assert {"name", "type", policy["type"]} == set(policy)
-        assert set(policy[policy["type"]]) <= POLICIES[policy["type"]]
+
+
+def test_what_was_kept_is_remembered_for_much_longer_than_it_is_held() -> None:
+    """The processor's own advice: ten times as many."""
+    sampling = CONFIG["processors"]["tail_sampling"]
+    assert sampling["decision_cache"]["sampled_cache_size"] >= 10 * sampling["num_traces"]
 
 
 def test_the_pipeline_names_what_is_configured_and_redacts_first() -> None:

@@ -115,6 +115,7 @@ def test_a_window_holds_the_widest_match(rule: Recogniser) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.slow
 def test_cost_grows_with_length_not_its_square(fast: Scanner, name: str) -> None:
     def once(parts: list[TextPart]) -> float:
         start = time.process_time()

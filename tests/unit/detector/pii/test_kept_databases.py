@@ -50,6 +50,7 @@ def test_what_was_compiled_is_kept_and_spoilt_or_foreign_files_are_made_anew(tmp
     assert all(first[name][0] != second[name][0] for name in first)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "hyperscan").write_text("a file where the folder should be", encoding="ascii")
     assert "1" == scanned(tmp_path)

@@ -72,6 +72,7 @@ def test_bands(
         ({"yaw": 0.6}, Reason.FACE_TURNED),
         ({"turn_deg": 70.0}, Reason.FACE_TURNED),
         ({"tilt_deg": 60.0}, Reason.FACE_TILTED),
+        ({"covered": 0.2}, Reason.FACE_COVERED),
     ],
 )
 def test_low_quality_goes_to_a_person_with_its_reason(change: dict[str, float], fault: Reason) -> None:
@@ -81,8 +82,8 @@ def test_low_quality_goes_to_a_person_with_its_reason(change: dict[str, float], 
         assert (decision.band, decision.reasons) == (Band.REVIEW, (Reason.POOR_QUALITY, fault))
 
 
-def test_a_pose_that_was_not_asked_for_is_no_fault() -> None:
-    assert (GOOD.turn_deg, GOOD.tilt_deg) == (None, None)
+def test_what_was_not_asked_for_is_no_fault() -> None:
+    assert (GOOD.turn_deg, GOOD.tilt_deg, GOOD.covered) == (None, None, None)
     assert RULES.poor.faults(GOOD) == ()
 
 
@@ -127,6 +128,7 @@ qualities = st.builds(
     visible=st.floats(0, 1),
     turn_deg=st.none() | st.floats(0, 99),
     tilt_deg=st.none() | st.floats(0, 99),
+    covered=st.none() | st.floats(-1, 1),
 )
 
 

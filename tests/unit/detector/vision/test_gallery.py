@@ -79,6 +79,7 @@ def do(gallery: Gallery, step: str, numbers: list[int]) -> None:
 @pytest.mark.parametrize("make", FAST)
 @settings(deadline=None, max_examples=60)
 @given(steps=STEPS, k=st.integers(1, 16), many=st.booleans())
+@pytest.mark.slow
 def test_the_fast_gallery_answers_as_the_exact_one(
     make: Make, steps: list[tuple[str, list[int]]], k: int, many: bool
 ) -> None:
