@@ -95,6 +95,36 @@ def test_a_channel_group_full_of_strangers_asks_for_more() -> None:
     assert here.reasons == (Reason.SECOND_LOOK_UNSURE, Reason.STRICTER_FOR_CHANNEL)
 
 
+@given(
+    st.floats(0.47, 0.75), st.integers(1, 100 * N), st.booleans(), st.sampled_from(["", *RULES.channel_adds])
+)
+def test_a_face_is_an_alert_up_to_its_reach_and_not_beyond(second, gallery, minor, group) -> None:
+    candidates = [near(0.55, second, minor=minor)]
+    reach = decide(candidates, GOOD, gallery, RULES, group).reach
+    if reach is None or not RULES.second_review < reach - 0.001:
+        return
+    bands = [
+        decide(candidates, GOOD, gallery, replace(RULES, second_match=reach + moved), group).band
+        for moved in (-0.0005, 0.0005)
+    ]
+    assert [Band.MATCH, Band.REVIEW] == bands
+
+
+@pytest.mark.parametrize(
+    ("candidates", "quality"),
+    [
+        ([near(0.95)], GOOD),
+        ([near(0.50)], GOOD),
+        ([near(0.50, 0.56)], POOR),
+        ([near(0.60, 0.61), near(0.58, 0.59, "b")], GOOD),
+        ([near(0.20)], GOOD),
+    ],
+    ids=["clear", "no second look", "poor", "ambiguous", "nobody"],
+)
+def test_what_another_rule_decides_has_no_reach(candidates, quality) -> None:
+    assert decide(candidates, quality, N, RULES).reach is None
+
+
 def test_thresholds_tighten_by_decades_of_the_gallery() -> None:
     grown = [RULES.grown(size) for size in (1, N, 10 * N, 1000 * N)]
     assert grown == pytest.approx([0, 0, RULES.tighten_per_decade, 3 * RULES.tighten_per_decade])
