@@ -12,8 +12,8 @@ from datetime import datetime
 
 from services.chassis.telemetry import logger, stage
 from services.removal.domain.address import host_of
-from services.removal.domain.following import REMINDED, Moment, Step, moments
-from services.removal.domain.policy import Path, Policy
+from services.removal.domain.following import REMINDED, Moment, Step, moments, waits_for_person
+from services.removal.domain.policy import Policy
 from services.removal.domain.request import REAPPEARED, Request
 from services.removal.domain.sight import Baseline, Finding, Judgement, Sight, baseline_of, judge
 from services.removal.domain.states import LOOKED_AT, Move, State
@@ -86,7 +86,7 @@ async def _apply(needs: Needs, work: Work, request: Request, moment: Moment, now
         case Step.SUPPLEMENT if Step.SUPPLEMENT not in request.marks:
             request.mark(Step.SUPPLEMENT)
             await work.schedule(SUPPLEMENT, [request.request_id], now)
-        case Step.REMIND if request.path is Path.PERSON:
+        case Step.REMIND if waits_for_person(request):
             request.mark(moment.name)
             told = sum(name.startswith(REMINDED) for name in request.marks)
             await work.hand_to_person(request, 1 + told, now)
