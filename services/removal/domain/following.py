@@ -36,6 +36,8 @@ class Step(StrEnum):
     """Tell the person that it is theirs to file, or to say that it may be filed."""
     SUPPLEMENT = "SUPPLEMENT"
     GIVE_UP = "GIVE_UP"
+    PART = "PART"
+    """Wait no longer for another subscriber's request about the same page."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def _timers(request: Request, policy: Policy, rules: Rules, since: datetime) -> 
                     yield Moment(since + pause, Step.REMIND, f"{REMINDED}_{number}")
             end = PERSON_DID_NOT_FILE if request.path is Path.PERSON else NO_VERDICT
             yield Moment(since + rules.person_gives_up, Step.GIVE_UP, end)
+        case State.CHECKED | State.SUPPLEMENTED if request.joined_id:
+            yield Moment(since + expected.give_up, Step.PART)
 
 
 def _looks(request: Request, rules: Rules, since: datetime) -> Iterator[Moment]:
@@ -116,8 +120,9 @@ def _looks(request: Request, rules: Rules, since: datetime) -> Iterator[Moment]:
         return
     match request.state:
         case State.CHECKED | State.SUPPLEMENTED if request.path is not Path.PERSON:
-            # One look before anybody was asked: what later ones are compared with.
-            schedule: tuple[timedelta, ...] = ()
+            # One look before anybody was asked: what later ones are compared with. Joined to another's request it is
+            # looked after like one that was sent.
+            schedule: tuple[timedelta, ...] = rules.look_after if request.joined_id else ()
         case State.TEMP_BLOCKED:
             if request.end_time is None and request.block_until is not None:
                 yield Moment(request.block_until, Step.LOOK)
