@@ -10,6 +10,9 @@ LOCK := $(TOOLS)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 # Programs that no suite runs whole: what a change elsewhere breaks in them is found by their types.
 PROGRAMS := tests/bench tests/load tests/operate tests/rollback
 
+# What was compiled once, tests included, is kept: a machine that forbids it pays for it at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii
 .PHONY: images-check manifests wheelhouse

@@ -25,6 +25,7 @@ from deploy.manifests.brokers import broker_faults
 from deploy.manifests.generate import stale
 from deploy.manifests.objects import K8S, Manifest
 from deploy.manifests.tools import KUBERNETES, ToolMissing
+from services.chassis import yaml_text
 
 OVERLAYS = ("dev", "production", "airgap", "load")
 _KNOWN = {
@@ -89,7 +90,7 @@ def _custom(document: Manifest) -> Callable[[Any], Any] | None:
 
 @cache
 def _schemas() -> Mapping[str, Callable[[Any], Any]]:
-    texts = yaml.safe_load((K8S / "schemas.yaml").read_text(encoding="utf-8"))
+    texts = yaml_text.parse((K8S / "schemas.yaml").read_text(encoding="utf-8"))
     closed = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "additionalProperties": False}
     return {name: fastjsonschema.compile({**closed, **schema}) for name, schema in texts.items()}
 

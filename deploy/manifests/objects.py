@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from deploy.manifests.declared import ROOT
+from services.chassis import yaml_text
 
 K8S = ROOT / "deploy" / "k8s"
 NAMESPACE = "jikimi"
@@ -29,7 +30,7 @@ Manifest = dict[str, Any]
 @cache
 def sizes() -> Mapping[str, Any]:
     """deploy/k8s/sizes.yaml."""
-    return dict(yaml.safe_load((K8S / "sizes.yaml").read_text(encoding="utf-8")))
+    return dict(yaml_text.parse((K8S / "sizes.yaml").read_text(encoding="utf-8")))
 
 
 def port(name: str) -> int:

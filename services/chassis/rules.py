@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from misuse.log.v1.record_pb2 import RuleInForce, RulesInForceLog
+from services.chassis import yaml_text
 
 READERS = "readers.yaml"
 FILES_AT_MOST = 100
@@ -48,7 +47,7 @@ class RuleFolders:
         """All rules; `role` by its name without prefix."""
         files = self._files()
         listed = files.pop(READERS, None)
-        readers = yaml.safe_load(listed.read_text(encoding="utf-8")) if listed else {}
+        readers = yaml_text.parse(listed.read_text(encoding="utf-8")) if listed else {}
         chosen = list(files.values())[:FILES_AT_MOST]
         return [
             _seen(file, shipped=file.parent in self.shipped, readable=role in readers.get(file.stem, ()))
@@ -73,7 +72,7 @@ class RuleFolders:
 
 def _seen(file: Path, *, shipped: bool, readable: bool) -> RuleFile:
     content = file.read_bytes()
-    versions = tuple(dict.fromkeys(_versions(yaml.safe_load(content))))
+    versions = tuple(dict.fromkeys(_versions(yaml_text.parse(content))))
     text = content.decode("utf-8") if readable else ""
     return RuleFile(file.stem, versions, hashlib.sha256(content).digest(), shipped, readable, text)
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from services.chassis import yaml_text
 from services.detector.adapters.pii_hyperscan import build_scanner
 from services.detector.domain.pii import Confidence, Kind, Scanner, TextPart
 from services.detector.text_rows import BrokenRow, Row, read_rows
@@ -68,7 +67,7 @@ class Reading:
     @classmethod
     def parse(cls, text: str) -> Reading:
         """Read the YAML text. Raises ValueError on a kind that does not exist."""
-        raw = yaml.safe_load(text)
+        raw = yaml_text.parse(text)
         sets = {name: entry or {} for name, entry in raw["sets"].items()}
         return cls(
             names={kind.value: kind for kind in Kind} | {name: Kind(kind) for name, kind in raw["names"].items()},

@@ -7,11 +7,10 @@ from datetime import timedelta
 from pathlib import Path as File
 from typing import Any
 
-import yaml
-
 from services.case.adapters.rules import SHIPPED, RulesError
 from services.case.domain.guidance import Guidance, Path
 from services.case.domain.requirements import Field, Requirements
+from services.chassis import yaml_text
 
 _LANGUAGES = {"ko", "en"}
 _SOURCES = {"WEB", "SNS", "FORUM", "DARK_WEB", "LEAK_INDEX", "PUBLIC_GUIDANCE", "USER"}
@@ -65,7 +64,7 @@ def _path(value: object) -> Path:
 
 
 def _read(folder: File | None, name: str) -> object:
-    return yaml.safe_load(((folder or SHIPPED) / name).read_text(encoding="utf-8"))
+    return yaml_text.parse(((folder or SHIPPED) / name).read_text(encoding="utf-8"))
 
 
 def _mapping(value: object, names: set[str], where: str) -> Mapping[str, Any]:

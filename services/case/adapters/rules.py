@@ -8,14 +8,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from services.case.domain.access import DAYS, AccessRules
 from services.case.domain.approvals import ApprovalRules, KindRule
 from services.case.domain.erasure import ErasureRules
 from services.case.domain.priorities import BurstRules, Pace
 from services.case.domain.rules import IncidentRules, Rules
 from services.case.domain.words import CaseKind, CaseState, KeyKind, Priority, PriorityReason
+from services.chassis import yaml_text
 
 SHIPPED = Path(__file__).parent.parent / "rules"
 """The rules that come with the service."""
@@ -30,7 +29,7 @@ class RulesError(Exception):
 
 def load_rules(folder: Path | None = None) -> Rules:
     """Reads `case.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    data = yaml.safe_load(((folder or SHIPPED) / "case.yaml").read_text(encoding="utf-8"))
+    data = yaml_text.parse(((folder or SHIPPED) / "case.yaml").read_text(encoding="utf-8"))
     read = _Reader(data)
     rules = Rules(
         incident=_incident(read),
@@ -151,7 +150,7 @@ def _table(kind: type[E], parse: Callable[[object], Any]) -> Callable[[object], 
     return read
 def load_erasure_rules(folder: Path | None = None) -> ErasureRules:
     """Reads `erasure.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    read = _Reader(yaml.safe_load(((folder or SHIPPED) / "erasure.yaml").read_text(encoding="utf-8")))
+    read = _Reader(yaml_text.parse(((folder or SHIPPED) / "erasure.yaml").read_text(encoding="utf-8")))
     rules = ErasureRules(
         version=read("erasure", "version", _name),
         services=read("erasure", "services", _names),
@@ -166,7 +165,7 @@ def load_erasure_rules(folder: Path | None = None) -> ErasureRules:
 
 def load_approval_rules(folder: Path | None = None) -> ApprovalRules:
     """Reads `approvals.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    data = yaml.safe_load(((folder or SHIPPED) / "approvals.yaml").read_text(encoding="utf-8"))
+    data = yaml_text.parse(((folder or SHIPPED) / "approvals.yaml").read_text(encoding="utf-8"))
     read = _Reader(data)
     kinds = {
         kind: KindRule(
@@ -189,7 +188,7 @@ def load_approval_rules(folder: Path | None = None) -> ApprovalRules:
 
 def load_access_rules(folder: Path | None = None) -> AccessRules:
     """Reads `access.yaml` of the folder (default: the shipped ones). Raises RulesError."""
-    read = _Reader(yaml.safe_load(((folder or SHIPPED) / "access.yaml").read_text(encoding="utf-8")))
+    read = _Reader(yaml_text.parse(((folder or SHIPPED) / "access.yaml").read_text(encoding="utf-8")))
     rules = AccessRules(
         version=read("access", "version", _name),
         keep=timedelta(days=read("access", "keep_days", _whole(365, 3650))),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import yaml
+from services.chassis import yaml_text
 
 SHIPPED: Final = Path(__file__).parents[1] / "rules" / "fetch.yaml"
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -86,7 +86,7 @@ class FetchRules:
 def read_fetch_rules(folder: Path | None = None) -> FetchRules:
     """The rules of `folder`/chassis/fetch.yaml, or those that are shipped. Raises ValueError naming what is wrong."""
     own = folder / "chassis" / "fetch.yaml" if folder else None
-    data = yaml.safe_load((own if own and own.exists() else SHIPPED).read_text(encoding="utf-8"))
+    data = yaml_text.parse((own if own and own.exists() else SHIPPED).read_text(encoding="utf-8"))
     try:
         rules = _rules(data)
     except (KeyError, TypeError, AttributeError, re.error) as problem:

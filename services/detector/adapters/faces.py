@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
+from services.chassis import yaml_text
 from services.chassis.metrics import stage
 from services.detector.adapters.gallery import Gallery
 from services.detector.adapters.models import Box, FaceModels, Floats, Pixels, shared
@@ -325,7 +325,7 @@ def fused(a: Mapping[str, Floats], b: Mapping[str, Floats], rules: FaceRules) ->
 
 def read_face_rules(path: Path = RULES_FILE) -> FaceRules:
     """The rules in a YAML file. Raises ValueError when a field is missing, unknown or contradicts another."""
-    return rules_from(yaml.safe_load(path.read_text()))
+    return rules_from(yaml_text.parse(path.read_text()))
 
 
 def aligned(rgb: Pixels, points: Floats) -> Pixels:

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import faiss
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from services.chassis import yaml_text
 from services.detector.adapters.codes import Floats
 from services.detector.adapters.segments import Entry, Place, Segment, Shelf
 from services.detector.domain.faces import Candidate
@@ -64,7 +64,7 @@ class GalleryRules:
 
 def read_gallery_rules(file: Path = RULES_FILE) -> GalleryRules:
     """The rules in a YAML file. Raises ValueError like `GalleryRules.read`."""
-    return GalleryRules.read(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return GalleryRules.read(yaml_text.parse(file.read_text(encoding="utf-8")))
 
 
 class Gallery(Protocol):

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from misuse.common.v1.signal_pb2 import SourceType
+from services.chassis import yaml_text
 from services.detector.adapters import images
 from services.detector.adapters.gallery import GalleryRules
 from services.detector.adapters.ocr import OcrRules
@@ -65,7 +64,7 @@ def read_rules(folder: Path | None = None) -> Rules:
         chosen |= {file.name: file for file in (folder / "detector").glob("*.yaml")}
 
     def load(name: str) -> Any:
-        return yaml.safe_load(chosen[name].read_text(encoding="utf-8"))
+        return yaml_text.parse(chosen[name].read_text(encoding="utf-8"))
 
     uploads = load("uploads.yaml")
     return Rules(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from services.chassis import yaml_text
 from services.detector.adapters.face_photographs import face_agreement
 from services.detector.adapters.fingerprints import POINTS_SIDE, Fingerprint, Points
 
@@ -52,7 +52,7 @@ class DedupRules:
 def read_rules(path: Path = RULES_FILE) -> DedupRules:
     """The rules in a YAML file. Raises ValueError when a field is missing or unknown."""
     try:
-        return DedupRules(**yaml.safe_load(path.read_text()))
+        return DedupRules(**yaml_text.parse(path.read_text()))
     except TypeError as problem:
         raise ValueError(f"{path.name}: fields differ from DedupRules") from problem
 

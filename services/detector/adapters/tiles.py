@@ -8,8 +8,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from services.chassis import yaml_text
 from services.detector.adapters.models import Box, CenterFace, Pixels, shared, without_overlaps
 
 RULES_FILE = Path(__file__).parent.parent / "rules" / "tiles.yaml"
@@ -85,7 +84,7 @@ def _stretches(length: int, tile: float, overlap: float) -> Iterator[tuple[int, 
 
 def read_tile_rules(file: Path = RULES_FILE) -> TileRules:
     """The rules in a YAML file. Raises ValueError like `TileRules.read`."""
-    return TileRules.read(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return TileRules.read(yaml_text.parse(file.read_text(encoding="utf-8")))
 
 
 def find_in_tiles(rgb: Pixels, detector: CenterFace, rules: TileRules, scale: float, budget: Budget) -> list[Box]:

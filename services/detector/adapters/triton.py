@@ -26,11 +26,11 @@ from typing import Any
 
 import grpc
 import numpy as np
-import yaml
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from services.chassis import yaml_text
 from services.chassis.config import ConfigError, setting
 from services.chassis.errors import DeadlineExceeded, ServiceError, Unavailable
 from services.chassis.telemetry import logger
@@ -96,7 +96,7 @@ class TritonRules:
 def read_triton_rules(folder: Path | None = None) -> TritonRules:
     """`<folder>/detector/triton.yaml` if there is one, else the rules shipped. Raises ValueError."""
     own = folder / "detector" / RULES_FILE.name if folder else RULES_FILE
-    values = yaml.safe_load((own if own.exists() else RULES_FILE).read_text(encoding="utf-8"))
+    values = yaml_text.parse((own if own.exists() else RULES_FILE).read_text(encoding="utf-8"))
     names = {field.name for field in fields(TritonRules)}
     if not isinstance(values, dict) or set(values) != names | {"id"}:
         raise ValueError("triton rules: a field is missing or unknown")

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from services.chassis import yaml_text
 from services.detector.domain.pii.normalise import fold, unveil
 
 # Broder 1997 (resemblance and containment of documents). 128 minima: standard error of a resemblance at most 0.044.
@@ -84,7 +84,7 @@ class TextDedupRule:
     @classmethod
     def parse(cls, text: str) -> TextDedupRule:
         """Read the YAML text. Raises ValueError when a value is missing."""
-        raw: Mapping[str, Any] = yaml.safe_load(text)
+        raw: Mapping[str, Any] = yaml_text.parse(text)
         try:
             return cls(
                 int(raw["version"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from services.chassis import yaml_text
 
 PLAN_FILE = Path(__file__).parents[1] / "rules" / "dedup_evaluation.yaml"
 
@@ -25,6 +25,6 @@ class Plan:
 def read_plan(file: Path = PLAN_FILE) -> Plan:
     """The plan in a YAML file. Raises ValueError when a field is missing or unknown."""
     try:
-        return Plan(**yaml.safe_load(file.read_text(encoding="utf-8")))
+        return Plan(**yaml_text.parse(file.read_text(encoding="utf-8")))
     except TypeError as problem:
         raise ValueError(f"{file.name}: fields differ from Plan") from problem

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from services.chassis import yaml_text
 from services.detector.domain.faces import FaceRules
 from services.detector.evaluate_faces.calibration import Aims
 from services.detector.evaluate_faces.data import Data
@@ -38,7 +37,7 @@ class Plan:
 
 def read_plan(file: Path = PLAN_FILE) -> Plan:
     """Raises TypeError for a field that is missing or unknown."""
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    values = yaml_text.parse(file.read_text(encoding="utf-8"))
     return Plan(**{**values, "calibration": Aims(**values["calibration"])})
 
 

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis import yaml_text
 from services.gate.domain.dependencies import Dependency, DependencyKind, Register
 from services.gate.domain.kpis import (
     Action,
@@ -53,7 +52,7 @@ def load_register(gates: Gates, folder: Path | None = None) -> Register:
 def _read(name: str, folder: Path | None) -> dict[str, Any]:
     own = folder / "gate" / name if folder else None
     path = own if own and own.exists() else SHIPPED / name
-    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data: dict[str, Any] = yaml_text.parse(path.read_text(encoding="utf-8"))
     return data
 
 

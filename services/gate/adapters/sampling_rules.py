@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from services.chassis import yaml_text
 from services.gate.adapters.rules import SHIPPED
 from services.gate.domain.samples import Design, Papers, Plan, Plans, Term
 
@@ -21,7 +20,7 @@ MOST_ITEMS = 12_000
 def load_plans(folder: Path | None = None) -> Plans:
     """All plans with the versions and hashes of the documents. Raises ValueError for a file that cannot be followed."""
     rules = _folder(folder)
-    data = yaml.safe_load((rules / "sampling.yaml").read_text(encoding="utf-8"))
+    data = yaml_text.parse((rules / "sampling.yaml").read_text(encoding="utf-8"))
     plans = {report: _plan(report, plan) for report, plan in data["plans"].items()}
     most_strata = int(data["most_strata"])
     for plan, _ in plans.values():

@@ -6,13 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from services.chassis import yaml_text
 from services.notify.domain.delivery import DeliveryRules
 from services.notify.domain.gathering import GatheringRules
 
-# libyaml reads the texts ten times as fast; not every platform's wheel holds it.
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SHIPPED = Path(__file__).parents[1] / "rules"
 
 
@@ -61,7 +58,7 @@ def read(folder: Path | None, name: str) -> Any:
     """A file of rules: the operator's where there is one, else the shipped."""
     own = folder / "notify" / name if folder else None
     path = own if own and own.exists() else SHIPPED / name
-    return yaml.load(path.read_text(encoding="utf-8"), _SafeLoader)  # one of the two safe loaders
+    return yaml_text.parse(path.read_text(encoding="utf-8"))
 
 
 def _ms(value: Any) -> timedelta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,8 @@ def lint(folder: Path | None) -> list[str]:
 
 
 def _parsed(data: Mapping[str, Any]) -> TemplateTexts:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
-    environment.filters["josa"] = josa
-    environment.filters["counted"] = counted
-
     def pair(words: Mapping[str, str]) -> _Pair:
-        return {part: environment.from_string(words[part]) for part in ("title", "body")}
+        return {part: _template(words[part]) for part in ("title", "body")}
 
     def pairs(by_subject: Mapping[str, Mapping[str, str]]) -> Mapping[str, _Pair]:
         return {subject: pair(words) for subject, words in by_subject.items()}
@@ -100,6 +96,21 @@ def _parsed(data: Mapping[str, Any]) -> TemplateTexts:
         whole("senders", dict),
         whole("names", dict),
     )
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+    environment.filters["josa"] = josa
+    environment.filters["counted"] = counted
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+@lru_cache(maxsize=1024)  # the same words are read once to be checked and once to be used
+def _template(source: str) -> Template:
+    return _ENVIRONMENT.from_string(source)
 
 
 def _rendered(pair: _Pair, values: Mapping[str, str]) -> Words:

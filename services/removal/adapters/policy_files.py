@@ -16,14 +16,13 @@ import yaml
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from services.chassis import yaml_text
 from services.removal.domain.filing import Claimant, Evidence, Mandate
 from services.removal.domain.policy import LANGUAGES, Kind, Policy, PolicyError, parse
 from services.removal.ports import Filing
 
 SHIPPED = Path(__file__).parent.parent / "policies"
 """The templates that come with the service."""
-# libyaml reads the templates ten times as fast; not every platform's wheel holds it.
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 LARGEST_FILE = 64 * 1024
 """Bytes of one template."""
@@ -135,7 +134,7 @@ class PolicyFiles:
     def _load(self, file: Path, notices_digest: bytes, approved: frozenset[str]) -> _Loaded:
         raw = _read(file)
         try:
-            data = yaml.load(raw, _SafeLoader)
+            data = yaml_text.parse(raw)
         except yaml.YAMLError:
             raise PolicyError(file.stem, ["the file is not YAML"]) from None
         policy = parse(data, hashlib.sha256(raw + notices_digest).hexdigest(), approved)
@@ -208,7 +207,7 @@ def _notices(
         notices = {language: environment.from_string(text.decode()) for language, text in raw.items()}
         answers = {
             (str(reason), language): environment.from_string(str(texts[language]))
-            for reason, texts in yaml.load(statements, _SafeLoader).items()
+            for reason, texts in yaml_text.parse(statements).items()
             for language in LANGUAGES
         }
     except (TemplateError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
@@ -221,7 +220,7 @@ def _approved(file: Path) -> frozenset[str]:
     if not file.exists():
         return frozenset()
     try:
-        rows = yaml.load(_read(file), _SafeLoader)["approvals"]
+        rows = yaml_text.parse(_read(file))["approvals"]
         signed = {str(row["digest"]): {str(name) for name in row["approvers"]} for row in rows}
     except (yaml.YAMLError, KeyError, TypeError):
         raise PolicyError("approvals", ["the file is not a list of digests with their approvers"]) from None

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from services.chassis import yaml_text
 from services.removal.domain import following, guards, replies
 from services.removal.domain.sight import SightRules
 
@@ -47,7 +48,7 @@ def _load(folder: Path | None, name: str, read: Callable[[Mapping[str, Any]], Ru
     own = folder / "removal" / name if folder else None
     path = own if own and own.exists() else SHIPPED / name
     try:
-        return read(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return read(yaml_text.parse(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, re.error) as error:
         raise RulesError(f"{name}: {type(error).__name__}") from None
 

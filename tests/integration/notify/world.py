@@ -47,6 +47,7 @@ from services.notify.consumer import case_handlers, removal_handlers
 from services.notify.domain.delivery import DeliveryRules
 
 NOWHERE = Ways()
+TEXTS = load_texts(None)
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
@@ -177,7 +178,7 @@ async def serving(url: str, tmp_path: Path, rules: DeliveryRules, ways: Ways = N
     await empty(connected)
     outbox = Outbox("notify", 4, pepper(config.keys_dir, "outbox"))
     notify = wire(
-        config, connected, outbox, keys, clock, rules, load_texts(None), outside
+        config, connected, outbox, keys, clock, rules, TEXTS, outside
     )
     server, port = build_server(config, notify.register)
     await server.start()

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import yaml
-
+from services.chassis import yaml_text
 from services.detector.domain.pii.model import Check, Combination, Confidence, Kind
 from services.detector.domain.pii.recogniser import Nearby
 
@@ -44,7 +43,7 @@ class Rules:
     @classmethod
     def parse(cls, text: str) -> Rules:
         """Read the YAML text. Raises ValueError on a level, kind or check that does not exist."""
-        raw = yaml.safe_load(text)
+        raw = yaml_text.parse(text)
         try:
             return cls(
                 version=int(raw["version"]),
