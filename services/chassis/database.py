@@ -111,10 +111,11 @@ class Database:
             finally:
                 await connection.invalidate()
 
-    def wakeup(self, topic: str) -> asyncio.Event:
-        """An event that is set after every commit of this process that named the topic; the waiter clears it."""
+    def wakeup(self, *topics: str) -> asyncio.Event:
+        """An event that is set after every commit of this process that named a topic of these; the waiter clears it."""
         event = asyncio.Event()
-        self._waiting.setdefault(topic, []).append(event)
+        for topic in topics:
+            self._waiting.setdefault(topic, []).append(event)
         return event
 
     async def close(self) -> None:

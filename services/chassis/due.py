@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -134,7 +134,8 @@ async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tu
     """`schedule` for many rows in one statement: (kind, entity id) → (due time, traceparent)."""
     if not rows:
         return
-    wake_after_commit(session, DUE.name)
+    for kind in {kind for kind, _ in rows}:
+        wake_after_commit(session, _topic(kind))
     values = [
         {"kind": k, "entity_id": e, "due_time": t, "generation": 1, "attempts": 0, "traceparent": trace}
         for (k, e), (t, trace) in sorted(rows.items())
@@ -166,37 +167,62 @@ class DueWorker:
         self._handlers = dict(handlers)
         self._poll = poll_ms / 1000
         self._parallel = asyncio.Semaphore(parallel)
-        self._wakeup = database.wakeup(DUE.name)
+        self._places = parallel
+        self._wakeup = database.wakeup(*map(_topic, handlers))
 
     async def run(self) -> None:
-        """Works until cancelled."""
-        while True:
-            self._wakeup.clear()
+        """Works until cancelled. Whoever takes long holds up nobody but the place that it has."""
+        held: set[DueItem] = set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self._keep(held))
+                try:
+                    while True:
+                        await self._fill(group, held)
+                finally:
+                    await end(keeping)
+        except ExceptionGroup as failed:
+            # One that is no trouble on the way ends the worker, as it would without the group.
+            raise failed.exceptions[0] from None
+
+    async def _fill(self, group: asyncio.TaskGroup, held: set[DueItem]) -> None:
+        """Takes what is due once a place is free, or waits until there may be something."""
+        self._wakeup.clear()
+        room = TAKE - len(held)
+        if len(held) < self._places:
             try:
-                items = await self._take()
+                items = await self._take(room)
             except Exception as error:
                 if not is_transient(error):
                     raise
                 log.warning("due_rows_unreachable", error=type(error).__name__)
                 await asyncio.sleep(1.0)
-                continue
-            if items:
-                await self._run_all(items)
-                continue
-            try:
-                async with asyncio.timeout(self._poll):
-                    await self._wakeup.wait()
-            except TimeoutError:
-                continue
+                return
+            for item in items:
+                held.add(item)
+                group.create_task(self._run_one(item)).add_done_callback(partial(self._ended, held, item))
+            if len(items) == room:
+                return
+        try:
+            async with asyncio.timeout(self._poll):
+                await self._wakeup.wait()
+        except TimeoutError:
+            return
 
-    async def _take(self) -> list[DueItem]:
+    def _ended(self, held: set[DueItem], item: DueItem, _: asyncio.Task[None]) -> None:
+        held.discard(item)
+        if len(held) == self._places - 1:
+            # All places were busy until now, and more may be due.
+            self._wakeup.set()
+
+    async def _take(self, most: int = TAKE) -> list[DueItem]:
         real = datetime.now(UTC)
         values = {
             "kinds": list(self._handlers),
             "now": self._clock.now(),
             "real": real,
             "until": real + self._lease,
-            "most": TAKE,
+            "most": most,
         }
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
         async with self._database.engine.connect() as connection:
@@ -204,20 +230,12 @@ class DueWorker:
             rows = (await connection.execute(_TAKE, values)).all()
         return [DueItem(*row) for row in rows]
 
-    async def _run_all(self, items: Sequence[DueItem]) -> None:
-        """Runs items and keeps their leases meanwhile, those that still wait for their turn included."""
-        waiting = set(items)
-        keeping = asyncio.create_task(self._keep(waiting))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for item in items:
-                    group.create_task(self._run_one(item)).add_done_callback(partial(_drop, waiting, item))
-        finally:
-            await end(keeping)
-
     async def _keep(self, items: set[DueItem]) -> None:
+        """Keeps the leases of what runs, and of what still waits for its place."""
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 3)
+            if not items:
+                continue
             mine = [(item.kind, item.entity_id, item.generation) for item in items]
             held = tuple_(DUE.c.kind, DUE.c.entity_id, DUE.c.generation).in_(mine) & DUE.c.lease_until.is_not(None)
             try:
@@ -262,6 +280,7 @@ class DueWorker:
             if (await connection.execute(_DONE, row | {"generation": item.generation})).one_or_none() is None:
                 # It was scheduled again meanwhile.
                 await connection.execute(_AGAIN, row)
+                self._wakeup.set()
 
     async def _failed(self, item: DueItem, error: Exception) -> None:
         reason = dead_letters.reason_of(error)
@@ -287,5 +306,6 @@ def _same(item: DueItem) -> ColumnElement[bool]:
     return (DUE.c.kind == item.kind) & (DUE.c.entity_id == item.entity_id) & DUE.c.lease_until.is_not(None)
 
 
-def _drop(items: set[DueItem], item: DueItem, _: asyncio.Task[None]) -> None:
-    items.discard(item)
+def _topic(kind: str) -> str:
+    """What wakes those who do this kind of work."""
+    return f"{DUE.name}:{kind}"

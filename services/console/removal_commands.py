@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 
 from jikimi_client.misuse.removal import v1 as removal_api
 from services.console.client import Connections, connections, staff, subscriber
 from services.console.home import Home
 from services.console.output import PAGE, everything, name_of, present, print_rows, time_of
+
+FEW = 5
+"""Smaller numbers are not told to the public: with few requests a number may point at a person."""
 
 
 def _stub(services: Connections, who: str = "console") -> removal_api.RemovalServiceStub:
@@ -77,3 +81,23 @@ async def removal_package(home: Home, options: argparse.Namespace) -> int:
     texts = [["subject", package.subject], ["text", package.body]]
     print_rows(options, package.to_dict(), ["", "what to do"], [*steps, *links, *bodies, *texts])
     return 0
+
+
+async def removal_transparency(home: Home, options: argparse.Namespace) -> int:
+    """Lists what was asked of platforms and what came of it. Numbers below five are shown as such; `--json` has all."""
+    last = options.last or f"{datetime.now(UTC):%Y-%m}"
+    async with connections(home) as services:
+        request = removal_api.ListTransparencyCountsRequest(first_month=options.first or _a_year(last), last_month=last)
+        counts = (await _stub(services).list_transparency_counts(request)).counts
+    rows = [[c.month, c.platform, c.what, c.reason, c.number if c.number >= FEW else f"<{FEW}"] for c in counts]
+    print_rows(options, [count.to_dict() for count in counts], ["month", "platform", "what", "reason", "number"], rows)
+    return 0
+
+
+def _a_year(last: str) -> str:
+    """The first of twelve months; a month that is malformed stays for the service to refuse."""
+    year, _, month = last.partition("-")
+    if not (year.isdigit() and month.isdigit()):
+        return last
+    number = 12 * int(year) + int(month) - 12
+    return f"{number // 12:04d}-{number % 12 + 1:02d}"

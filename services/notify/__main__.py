@@ -27,6 +27,7 @@ from services.notify.adapters import backlog
 from services.notify.adapters.alternatives import CONTACT, DIGEST, FALL_BACK
 from services.notify.adapters.bell import PostgresBell
 from services.notify.adapters.deliveries import SWEEP
+from services.notify.adapters.intake import Intake
 from services.notify.adapters.journal import OutboxJournal
 from services.notify.adapters.rules import load_delivery_rules
 from services.notify.adapters.store import SqlStore
@@ -145,6 +146,7 @@ async def serve() -> None:
     rules = load_delivery_rules(config.rules_dir, config.profile)
     texts = load_texts(config.rules_dir)
     ways = Ways.from_env(os.environ, config)
+    intake = Intake.from_env(os.environ, ways.secret)
     runtime = await Runtime.open(config)
     outside = ways.open(runtime.clock)
     notify = wire(config, runtime.database, runtime.outbox, runtime.keys, runtime.clock, rules, texts, outside)
@@ -152,6 +154,7 @@ async def serve() -> None:
     runtime.consume("removal", removal_handlers(notify.telling, notify.unit_of))
     runtime.due(notify.due())
     runtime.loops.extend(notify.loops)
+    runtime.loops.extend(intake.loops(notify.falling_back.take))
     runtime.looks.append(backlog.look)
     await notify.begin(runtime.clock)
     try:

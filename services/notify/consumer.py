@@ -48,7 +48,8 @@ def removal_handlers(telling: Telling, unit_of: UnitOf) -> Mapping[type[Message]
         removal_events.RemovalCompleted: Subject.REMOVAL_COMPLETED,
         removal_events.ContentReappeared: Subject.CONTENT_REAPPEARED,
     }
-    return {kind: _batch(_removal_teller(telling, subject), unit_of) for kind, subject in subjects.items()}
+    handlers = {kind: _batch(_removal_teller(telling, subject), unit_of) for kind, subject in subjects.items()}
+    return {**handlers, removal_events.RemovalHandedToPerson: _batch(_handed_over_teller(telling), unit_of)}
 
 
 class _CaseEvents:
@@ -126,6 +127,13 @@ def _removal_teller(telling: Telling, subject: Subject) -> Callable[[Unit, Seque
     return tell
 
 
+def _handed_over_teller(telling: Telling) -> Callable[[Unit, Sequence[removal_events.RemovalHandedToPerson]], Any]:
+    async def tell(unit: Unit, events: Sequence[removal_events.RemovalHandedToPerson]) -> None:
+        await telling.tell(unit, [_waiting_notice(event) for event in events if event.facts.case_ids])
+
+    return tell
+
+
 def _case_notice(event: Any, subject: Subject, state: str, occurrence: str) -> Notice:
     return Notice(event.subscriber_id, event.case_id, subject, state, occurrence)
 
@@ -138,6 +146,20 @@ def _removal_notice(facts: removal_events.RemovalFacts, subject: Subject) -> Not
         subject=subject,
         state=removal_service_pb2.RemovalState.Name(facts.state).removeprefix("REMOVAL_STATE_"),
         occurrence=f"{facts.removal_request_id}.{facts.attempt}",
+        facts=Facts(platform=facts.platform),
+    )
+
+
+def _waiting_notice(event: removal_events.RemovalHandedToPerson) -> Notice:
+    """Each reminder is news of its own; what the person is to do follows from the reason."""
+    facts = event.facts
+    return Notice(
+        subscriber_id=facts.subscriber_id,
+        case_id=facts.case_ids[0],
+        subject=Subject.REMOVAL_WAITS_FOR_YOU,
+        state=facts.reason[:32],
+        # Of the state as well: what was filed, turned down and supplemented may wait for the person once more.
+        occurrence=f"{facts.removal_request_id}.{facts.state}.{facts.attempt}.{event.occurrence}",
         facts=Facts(platform=facts.platform),
     )
 

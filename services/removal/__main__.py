@@ -34,9 +34,11 @@ from services.removal.adapters.policy_files import APPROVALS, SHIPPED, PolicyFil
 from services.removal.adapters.reply_hook import ReplyHook
 from services.removal.adapters.rules import RuleBook, load_rules
 from services.removal.adapters.store import SqlStore, Surroundings
+from services.removal.adapters.transparency import SqlCounts
 from services.removal.adapters.ways import Sending, SendingWays
 from services.removal.consumer import case_handlers
-from services.removal.handlers import FOLLOW, PREPARE, SUBMIT, SUBMIT_AGAIN, SUPPLEMENT, Needs
+from services.removal.handlers import COUNT, FOLLOW, PREPARE, SUBMIT, SUBMIT_AGAIN, SUPPLEMENT, Needs
+from services.removal.handlers.counting import count, count_at
 from services.removal.handlers.preparing import prepare
 from services.removal.handlers.replying import receive
 from services.removal.handlers.sending import submit
@@ -67,6 +69,10 @@ class Removal:
         """Due work that asks the case service."""
         return {PREPARE: partial(_prepare, self.needs), SUPPLEMENT: partial(_supplement, self.needs)}
 
+    def counting(self) -> dict[str, DueHandler]:
+        """Due work that counts for the public."""
+        return {COUNT: partial(_count, self.needs)}
+
     def sending(self) -> dict[str, DueHandler]:
         """Due work that waits for platforms to take something."""
         return {SUBMIT: partial(_submit, self.needs), SUBMIT_AGAIN: partial(_submit, self.needs)}
@@ -77,7 +83,7 @@ class Removal:
 
     def due(self) -> dict[str, DueHandler]:
         """What is done with each kind of due work."""
-        return {**self.preparing(), **self.sending(), **self.looking()}
+        return {**self.preparing(), **self.sending(), **self.looking(), **self.counting()}
 
 
 def wire(
@@ -98,8 +104,9 @@ def wire(
     memory = RequestMemory(pepper(config.keys_dir, "requests"), clock)
     around = Surroundings(outbox, keys, memory, pepper(config.keys_dir, "addresses"), partial(_group, policies))
     store = SqlStore(database, around)
+    counts = SqlCounts(database, outbox.partitions, partial(_knows, policies))
     needs = Needs(
-        store, case_file, policies, ways, watcher, desk, clock, rules.following, rules.guards, rules.replies
+        store, case_file, policies, ways, watcher, desk, clock, rules.following, rules.guards, rules.replies, counts
     )
     return Removal(needs, store, RemovalServicer(needs, pepper(config.keys_dir, "references")))
 
@@ -120,16 +127,18 @@ async def _supplement(needs: Needs, item: DueItem) -> None:
     await supplement_when_due(needs, item.entity_id)
 
 
+async def _count(needs: Needs, item: DueItem) -> None:
+    await count(needs)
+
+
+def _knows(policies: Policies, platform: str, reason: str) -> bool:
+    policy = policies.get(platform)
+    return policy is not None and policy.rejection(reason) is not None
+
+
 def _group(policies: Policies, platform: str) -> str:
     policy = policies.get(platform)
     return policy.group if policy else ""
-
-
-async def _hook(hook: ReplyHook, listen: str) -> None:
-    """Serves the web hook until cancelled."""
-    host, _, port = listen.rpartition(":")
-    async with await hook.serve(host, int(port)) as server:
-        await server.serve_forever()
 
 
 async def serve() -> None:
@@ -163,12 +172,14 @@ async def _serve(fetcher: Fetcher) -> None:
     runtime.due(removal.preparing(), parallel=PREPARING_AT_ONCE)
     runtime.due(removal.sending(), parallel=SENDING_AT_ONCE)
     runtime.due(removal.looking(), parallel=LOOKING_AT_ONCE)
+    runtime.due(removal.counting(), parallel=1)
     take = partial(receive, removal.needs)
     if intake.hook_listen:
-        runtime.loops.append(partial(_hook, ReplyHook(intake.hook_secrets, take), intake.hook_listen))
+        runtime.loops.append(partial(ReplyHook(intake.hook_secrets, take).run, intake.hook_listen))
     if intake.maildir is not None:
         runtime.loops.append(Maildir(intake.maildir, intake.authserv_id, take).run)
     runtime.looks.append(backlog.Look())
+    await count_at(removal.needs, runtime.clock.now())
     await runtime.serve(removal.register)
 
 

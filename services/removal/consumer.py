@@ -35,6 +35,7 @@ def case_handlers(within: Within, clock: Clock) -> Mapping[type[Message], Handle
                 if kind is not events_pb2.SubscriberErasureRequested and work.erased(message.subscriber_id):
                     continue
                 await apply(work, cast(M, event.message), clock.now())
+            await work.finish()
 
         return kind, handler
 
@@ -104,4 +105,4 @@ async def _consent_withdrawn(work: Work, event: events_pb2.ConsentWithdrawn, at:
 
 
 async def _erase(work: Work, event: events_pb2.SubscriberErasureRequested, at: datetime) -> None:
-    await work.erase(event.subscriber_id, event.round)
+    await following.erased(work, event.subscriber_id, event.round, at)

@@ -44,6 +44,10 @@ class Subscriber:
     removal_consent: bool = False
 
 
+PREPARED = "PREPARED"
+"""What came of a sighting that has its request."""
+
+
 @dataclass
 class Sighting:
     """A packed sighting with a platform: where a request comes from."""
@@ -73,7 +77,7 @@ class Note:
     """Something done about a request or a platform that changes no request's state."""
 
     step: str
-    """LOOK, MARK, REMIND, REPLY, ANSWER, REVIEW, HOLD, RELEASE."""
+    """LOOK, MARK, REMIND, REPLY, ANSWER, REVIEW, HOLD, RELEASE, JOIN."""
     outcome: str
     reason: str = ""
     rule_id: str = ""
@@ -121,6 +125,16 @@ class Work(Protocol):
         """Ids of the requests that these ids of attempts, or references, belong to, at most three; `platform` narrows
         them where it is known.
         """
+
+    async def others_about(self, request: Request, states: Collection[State]) -> Sequence[tuple[str, str]]:
+        """(request, subscriber) of requests in these states about the same page at the same platform, made for others
+        and begun to be sent, the oldest first, at most five. Serialised per page."""
+
+    async def joined_to(self, request_id: str) -> Sequence[str]:
+        """Ids of the requests that wait for this one."""
+
+    async def joined_to_those_of(self, subscriber_id: str) -> Sequence[str]:
+        """Ids of the requests that wait for one of this subscriber's."""
 
     async def note(self, subject: Request | str, note: Note, at: datetime, cause: Cause = SYSTEM) -> None:
         """Writes the log record of something done about a request, or about a platform by its name."""
@@ -192,6 +206,9 @@ class Work(Protocol):
     async def save_sighting(self, sighting: Sighting) -> None:
         """Writes what came of a sighting."""
 
+    async def prepared(self, sighting: Sighting, request_id: str) -> None:
+        """A sighting has its request, and the request its case; harmless to repeat."""
+
     async def unprepared(self, case_id: str) -> Sequence[Sighting]:
         """Sightings of a case that wait for a request, for consent or for the end of a suspension."""
 
@@ -211,7 +228,10 @@ class Work(Protocol):
         """Destroys the subscriber's key, deletes every row about them, and answers the round that asked."""
 
     async def schedule(self, kind: str, entity_ids: Sequence[str], at: datetime) -> None:
-        """Has work done at a time."""
+        """Has work done at a time; written with the end of the transaction."""
+
+    async def finish(self) -> None:
+        """Writes what was put off to the end of the transaction; `Store.begin` does so by itself."""
 
     async def recall(self, caller: str, method: str, request: Message) -> str | None:
         """Resource id of a command that was done before."""
@@ -249,6 +269,28 @@ class Store(Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[Work]:
         """A transaction: committed at the end, rolled back on any exception."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often something happened in a month."""
+
+    month: str
+    """YYYY-MM, UTC."""
+    platform: str
+    what: str
+    reason: str
+    number: int
+
+
+class Counts(Protocol):
+    """What is counted for the public."""
+
+    async def fold(self) -> None:
+        """Counts what was recorded since the last time."""
+
+    async def list_months(self, first: str, last: str) -> Sequence[Count]:
+        """The counts from a month to another one, both included, by month, platform, what and reason."""
 
 
 # --- who is asked ---

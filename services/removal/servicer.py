@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import Move, State
 from services.removal.handlers import Needs, commands, guarding, reading
 from services.removal.handlers.commands import Command
+from services.removal.handlers.counting import list_counts
 from services.removal.ports import Cause, Listing
 from services.removal.translate import state_to_proto
 
@@ -43,6 +45,7 @@ _MOVES = {
 _SCOPES = {
     pb.MANDATE_SCOPE_FILE: Scope.FILE,
     pb.MANDATE_SCOPE_SUPPLEMENT: Scope.SUPPLEMENT,
+    pb.MANDATE_SCOPE_JOIN: Scope.JOIN,
 }
 
 
@@ -134,6 +137,13 @@ class RemovalServicer(removal_service_pb2_grpc.RemovalServiceServicer):
             reply_id=parse_uuid(request.reply_id, "reply_id") if request.reply_id else "",
         )
         return pb.RecordPlatformResponseResponse(removal_request=_to_proto(done))
+
+    async def ListTransparencyCounts(
+        self, request: pb.ListTransparencyCountsRequest, context: Any
+    ) -> pb.ListTransparencyCountsResponse:
+        """See the contract."""
+        found = await list_counts(self._needs, request.first_month, request.last_month)
+        return pb.ListTransparencyCountsResponse(counts=[pb.TransparencyCount(**asdict(count)) for count in found])
 
     async def ListPlatformReplies(
         self, request: pb.ListPlatformRepliesRequest, context: Any

@@ -161,7 +161,7 @@ class Alternatives:
         """See Store."""
         query = select(func.count()).where(
             FallBackRow.subscriber_id == subscriber_id,
-            FallBackRow.delivery == Delivery.HANDED_OVER,
+            FallBackRow.delivery.in_((Delivery.HANDED_OVER, Delivery.DELIVERED)),
             FallBackRow.end_time > since,
         )
         return (await self._session.scalar(query)) or 0

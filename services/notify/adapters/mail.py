@@ -60,7 +60,13 @@ class Mail:
                 if server.has_extn("starttls"):
                     server.starttls()
                     server.ehlo()
-                server.send_message(mail)
+                # Asked for where the relay can (RFC 3461): word of what became of it, under our key, without the text.
+                reports = server.has_extn("dsn")
+                server.send_message(
+                    mail,
+                    mail_options=["RET=HDRS", f"ENVID={message.key}"] if reports else [],
+                    rcpt_options=["NOTIFY=SUCCESS,FAILURE"] if reports else [],
+                )
         except smtplib.SMTPRecipientsRefused as error:
             code = next(iter(error.recipients.values()))[0]
             return _refusal(int(code))

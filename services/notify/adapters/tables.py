@@ -175,7 +175,9 @@ class FallBackRow(Base):
     state: Mapped[str] = mapped_column(String(32), comment="state after the change")
     occurrence: Mapped[str] = mapped_column(String(64), comment="n-th time of the same change")
     path: Mapped[str] = mapped_column(String(16), comment="way of the last try: SMS, EMAIL; empty before")
-    delivery: Mapped[str] = mapped_column(String(16), comment="QUEUED, HANDED_OVER, UNDELIVERABLE, SUPERSEDED")
+    delivery: Mapped[str] = mapped_column(
+        String(16), comment="QUEUED, HANDED_OVER, DELIVERED, UNDELIVERABLE, SUPERSEDED"
+    )
     tries: Mapped[int] = mapped_column(Integer, comment="tries on this way")
     create_time: Mapped[datetime] = mapped_column(_Time, comment="business time")
     end_time: Mapped[datetime | None] = mapped_column(_Time, comment="when the last try ended it")

@@ -1,7 +1,8 @@
 """How is a person told whom no device reaches?
 
 The intention is committed before a message leaves and the answer after; a crash in between sends it again under the
-same key. One notice leads to one message at most a way, whatever the number of devices.
+same key. One notice leads to one message at most a way, whatever the number of devices. What took a message may tell
+later whether it has arrived; where it has not, the next way is taken.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from services.chassis.clock import Clock
 from services.notify.domain.delivery import ALTERNATIVES, Delivery, DeliveryRules, Path
 from services.notify.domain.notices import URGENT, Preferences, Subject
 from services.notify.domain.quiet import quiet_until
+from services.notify.domain.receipts import Receipt
 from services.notify.ports import Contact, FallBack, Message, MessageAnswer, Messenger, Texts, Unit, Units
 
 DAY = timedelta(days=1)
+_MAY_BE_TOLD_OF = (Delivery.QUEUED, Delivery.HANDED_OVER)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class FallingBack:
             return
         fall_back, message = plan
         answer = await self.messengers[Path(fall_back.path)].send(message)
-        await self._record(fall_back_id, answer)
+        await self._record(fall_back, answer)
 
     async def _plan(self, fall_back_id: str) -> tuple[FallBack, Message] | None:
         """What to send now, its beginning committed; None where nothing is to be sent (now)."""
@@ -110,11 +113,43 @@ class FallingBack:
         # What is left is the badge of the inbox.
         unit.journal.fell_back(fall_back, delivery, Path.INBOX, reason)
 
-    async def _record(self, fall_back_id: str, answer: MessageAnswer) -> None:
+    async def take(self, receipt: Receipt) -> bool:
+        """Applies word of a message; the same again changes nothing. False where no such message was ever sent.
+
+        A receipt may overtake the answer of whoever took the message: then it was handed over as well.
+        """
+        async with self.units() as unit:
+            fall_back = await unit.store.fall_back(receipt.key)
+            if fall_back is None or not fall_back.tries:
+                return False
+            if fall_back.path != receipt.path or fall_back.delivery not in _MAY_BE_TOLD_OF or self._used_up(fall_back):
+                return True
+            if fall_back.delivery is Delivery.QUEUED:
+                unit.journal.fell_back(fall_back, "HANDED_OVER", fall_back.path)
+            await self._settle(unit, fall_back, receipt)
+            return True
+
+    async def _settle(self, unit: Unit, fall_back: FallBack, receipt: Receipt) -> None:
         now = self.clock.now()
+        if receipt.arrived:
+            await unit.store.save_fall_back(replace(fall_back, delivery=Delivery.DELIVERED), now)
+            unit.journal.fell_back(fall_back, Delivery.DELIVERED, fall_back.path)
+            return
+        unit.journal.fell_back(fall_back, "SEND_FAILED", fall_back.path, receipt.reason)
+        spent = replace(fall_back, delivery=Delivery.QUEUED, tries=self.rules.message_tries + 1)
+        await unit.store.save_fall_back(spent, None)
+        await unit.store.run_fall_back([fall_back.fall_back_id], now)
+
+    def _used_up(self, fall_back: FallBack) -> bool:
+        """Whether its way was told to lead nowhere, and the next one is about to be taken."""
+        return fall_back.tries > self.rules.message_tries
+
+    async def _record(self, begun: FallBack, answer: MessageAnswer) -> None:
+        now, fall_back_id = self.clock.now(), begun.fall_back_id
         async with self.units() as unit:
             fall_back = await unit.store.fall_back(fall_back_id)
-            if fall_back is None or fall_back.delivery is not Delivery.QUEUED:
+            if fall_back is None or fall_back.delivery is not Delivery.QUEUED or self._used_up(fall_back):
+                # A receipt was faster.
                 return
             if not answer.reason:
                 await unit.store.save_fall_back(replace(fall_back, delivery=Delivery.HANDED_OVER), now)

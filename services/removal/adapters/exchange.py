@@ -27,10 +27,10 @@ _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 
 
 @asynccontextmanager
-async def client(endpoint: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client for one submission to an address."""
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A client for one submission."""
     async with httpx.AsyncClient(
-        verify=_trust() if endpoint.startswith("https:") else False,
+        verify=_trust(),
         timeout=SECONDS,
         follow_redirects=False,
         trust_env=False,

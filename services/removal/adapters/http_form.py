@@ -30,7 +30,7 @@ class HttpForm:
         if form is None:
             return Barred("NO_FORM")
         try:
-            async with client(endpoint) as made:
+            async with client() as made:
                 return await _submit(made, policy, form, endpoint, filing, attempt_id)
         except httpx.TimeoutException:
             return Later("TIMEOUT")

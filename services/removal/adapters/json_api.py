@@ -30,7 +30,7 @@ class JsonApi:
             return Barred("NO_API")
         headers = {"Idempotency-Key": attempt_id, **self.headers()}
         try:
-            async with client(endpoint) as made:
+            async with client() as made:
                 request = made.build_request("POST", endpoint, json=dict(filing.fields), headers=headers)
                 status, answered, page = await fetch(made, request)
         except httpx.TimeoutException:
@@ -57,7 +57,7 @@ class ApiDesk:
             return None
         address = urljoin(way.endpoint, api.status_path.replace("{reference}", quote(reference, safe="")))
         try:
-            async with client(address) as made:
+            async with client() as made:
                 request = made.build_request("GET", address, headers=dict(way.sender.headers()))
                 status, _, page = await fetch(made, request)
         except httpx.HTTPError:

@@ -1,81 +1,41 @@
 """How do replies by mail come in?
 
-Our mail relay delivers into a maildir (new, cur, tmp). A mail is read once, taken in, and deleted: what a person has to
-read is kept under the subscriber's key instead. A mail that is about no request of ours is flagged in `cur` for a
-person and goes after some days. Who really sent a mail is what our own relay found (`Authentication-Results`,
-RFC 8601): only the topmost header of that name is believed, and only where it bears our relay's own name.
+Our mail relay delivers into a maildir. What a person has to read of a mail is kept under the subscriber's key; a mail
+that is about no request of ours is left for a person. Who really sent a mail is what our own relay found
+(`Authentication-Results`, RFC 8601): only the topmost header of that name is believed, and only where it bears our
+relay's own name.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
-import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as modern
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from services.chassis.database import is_transient
-from services.chassis.telemetry import logger
+from services.chassis import maildir
 from services.removal.domain.replies import LONGEST_TEXT, Outcome, Reply, attempt_ids
 
-log = logger(__name__)
-
-LARGEST_MAIL: Final = 1024 * 1024
-"""Bytes of a mail that are read."""
-POLL_S: Final = 5.0
-KEPT_UNMATCHED: Final = timedelta(days=14)
-"""How long a mail that nobody can match lies in `cur`; real time."""
-MOST_AT_ONCE: Final = 100
 _SIGNED = re.compile(r"\bdkim\s*=\s*pass\b[^;]*?\bheader\.(?:d|i)\s*=\s*@?([A-Za-z0-9.-]+)", re.IGNORECASE)
 
 Receive: TypeAlias = Callable[[Reply], Awaitable[Outcome]]
 
 
-class Maildir:
-    """Takes in what lies in one maildir."""
+class Maildir(maildir.Maildir):
+    """Takes in the replies that lie in one maildir."""
 
     def __init__(self, folder: Path, authserv_id: str, receive: Receive) -> None:
         """`authserv_id` is our relay's name in Authentication-Results; empty believes no mail."""
-        self._folder = folder
-        self._authserv_id = authserv_id
-        self._receive = receive
 
-    async def run(self) -> None:
-        """Looks every few seconds until cancelled."""
-        while True:
-            try:
-                await self.take()
-            except Exception as error:
-                if not is_transient(error) and not isinstance(error, OSError):
-                    raise
-                log.warning("removal_mail_unreachable", error=type(error).__name__)
-            await asyncio.sleep(POLL_S)
+        async def take(content: bytes) -> bool:
+            return await receive(read_mail(content, authserv_id)) not in (Outcome.UNMATCHED, Outcome.TOO_MANY)
 
-    async def take(self) -> int:
-        """Takes in what is there now; returns how many. Raises OSError, and what taking in raises."""
-        self._purge()
-        files = sorted((self._folder / "new").glob("*"))[:MOST_AT_ONCE]
-        for file in files:
-            outcome = await self._receive(read_mail(_start_of(file), self._authserv_id))
-            if outcome in (Outcome.UNMATCHED, Outcome.TOO_MANY):
-                (self._folder / "cur").mkdir(mode=0o700, exist_ok=True)
-                file.rename(self._folder / "cur" / f"{file.name}:2,F")
-            else:
-                file.unlink()
-        return len(files)
-
-    def _purge(self) -> None:
-        oldest = time.time() - KEPT_UNMATCHED.total_seconds()
-        for file in (self._folder / "cur").glob("*:2,F"):
-            if file.stat().st_mtime < oldest:
-                file.unlink()
+        super().__init__(folder, take)
 
 
 def read_mail(content: bytes, authserv_id: str) -> Reply:
@@ -92,11 +52,6 @@ def read_mail(content: bytes, authserv_id: str) -> Reply:
         quoted=attempt_ids(named),
         domains=_signed_by(message, authserv_id),
     )
-
-
-def _start_of(file: Path) -> bytes:
-    with file.open("rb") as mail:
-        return mail.read(LARGEST_MAIL)
 
 
 def _header(message: EmailMessage, name: str) -> str:

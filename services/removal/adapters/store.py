@@ -1,15 +1,16 @@
 """How are requests, mandates and sightings kept in PostgreSQL?
 
 One `SqlWork` is one transaction. Saving a request adds the log record and the event of each of its transitions to
-the same transaction.
+the same transaction. Statements are most of what a request costs, so a transaction remembers what it has locked and
+writes nothing that has not changed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from sqlalchemy.orm import aliased
 
 from misuse.removal.v1 import events_pb2
 from services.chassis import due
-from services.chassis.database import Database, insert_rows
+from services.chassis.database import Database, insert_rows, update_rows
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import KeyDestroyed, KeyStore, keyed_hash, seal, unseal
 from services.chassis.outbox import Outbox
@@ -43,7 +44,7 @@ from services.removal.domain.policy import Path
 from services.removal.domain.request import Attempt, Request
 from services.removal.domain.states import Outcome, State
 from services.removal.metrics import count_move
-from services.removal.ports import SYSTEM, Cause, Listing, Note, Sighting, StoredReply, Subscriber
+from services.removal.ports import PREPARED, SYSTEM, Cause, Listing, Note, Sighting, StoredReply, Subscriber
 from services.removal.translate import event_of, handed_to_person, record_of, record_of_mandate, record_of_note
 
 # Plain rows, not mapped objects: within one transaction an entity is read, written and read again, and the
@@ -53,6 +54,8 @@ _SUBSCRIBER, _MANDATE = SubscriberRow.__table__, MandateRow.__table__
 _GATE, _REPLY = GateRow.__table__, ReplyRow.__table__
 
 MOST_MANDATES = 100
+MOST_OTHERS = 5
+"""Requests of others about one page that are asked whether they may be joined."""
 MOST_HELD = 10_000
 """Requests that are set going at once when a platform is released."""
 _FIXED = (
@@ -62,7 +65,7 @@ _FIXED = (
 _SAVED = (
     "state", "reason", "policy_version", "path", "missing", "evidence_sealed", "version", "receive_time",
     "end_time", "block_until", "submit_time", "state_time", "slot_time", "claim_time", "gone_time", "looks",
-    "look_time", "released", "marks", "groundless", "baseline_sealed",
+    "look_time", "released", "marks", "groundless", "baseline_sealed", "joined_id",
 )  # fmt: skip
 """Columns of a request that change."""
 _ATTEMPT_SAVED = ("outcome", "in_flight", "tries", "send_time", "reference", "reason", "attempt_id")
@@ -110,18 +113,35 @@ _LATEST = (
 _SUBSCRIBER_OF = select(_SUBSCRIBER).where(SubscriberRow.subscriber_id == bindparam("wanted"))
 _SUBSCRIBER_LOCKED = _SUBSCRIBER_OF.with_for_update()
 _SIGHTING_OF = select(_SIGHTING).where(SightingRow.sighting_id == bindparam("wanted"))
+_UNPREPARED = (
+    select(_SIGHTING)
+    .where(
+        SightingRow.case_id == bindparam("wanted"), SightingRow.outcome.in_(["PENDING", NO_CONSENT, SUSPENDED])
+    )
+    .order_by(SightingRow.sighting_id)
+)
+_GATE_OF = select(_GATE).where(GateRow.platform == bindparam("wanted")).with_for_update()
 _MANDATES_OF = (
     select(_MANDATE)
     .where(MandateRow.subscriber_id == bindparam("wanted"))
     .order_by(MandateRow.create_time.desc(), MandateRow.mandate_id)
     .limit(MOST_MANDATES)
 )
-_LINK = text(
+_INSERT_LINK = (
     f"INSERT INTO {RequestCaseRow.__tablename__} (request_id, case_id, via, closed) "
     "VALUES (:request, :case, '', false) ON CONFLICT DO NOTHING"
 )
+_LINK = text(_INSERT_LINK)
 _SAVE_SIGHTING = text(
     f"UPDATE {SightingRow.__tablename__} SET outcome = :outcome, request_id = :request WHERE sighting_id = :sighting"
+)
+_PREPARED = text(
+    f"WITH linked AS ({_INSERT_LINK}) UPDATE {SightingRow.__tablename__} SET outcome = :outcome, request_id = :request "
+    "WHERE sighting_id = :sighting"
+)
+_JOINED_TO = text(
+    f"SELECT request_id FROM {RequestRow.__tablename__} "
+    "WHERE joined_id = ANY(CAST(:wanted AS text[])) AND joined_id <> '' ORDER BY request_id"
 )
 _WORKED = text(f"UPDATE {GateRow.__tablename__} SET failures = 0 WHERE platform = :platform AND failures <> 0")
 
@@ -149,10 +169,12 @@ class SqlStore:
     async def begin(self) -> AsyncIterator[SqlWork]:
         """See ports.Store."""
         async with self._database.begin() as session:
-            yield SqlWork(session, self._surroundings)
+            work = SqlWork(session, self._surroundings)
+            yield work
+            await work.finish()
 
     def within(self, session: AsyncSession) -> SqlWork:
-        """The work of a transaction that somebody else opened (a batch of events)."""
+        """The work of a transaction that somebody else opened (a batch of events), and who finishes it."""
         return SqlWork(session, self._surroundings)
 
 
@@ -162,16 +184,34 @@ class SqlWork:
     def __init__(self, session: AsyncSession, surroundings: Surroundings) -> None:
         self._session = session
         self._around = surroundings
+        self._subscribers: dict[str, Subscriber] = {}
+        """Those that this transaction has locked."""
+        self._stored: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+        """What the database holds of requests that this transaction has locked or written, and of their attempts."""
+        self._due: dict[tuple[str, str], datetime] = {}
+
+    async def finish(self) -> None:
+        """Writes what was put off to the end of the transaction."""
+        trace = inject_traceparent()
+        rows, self._due = {row: (at, trace) for row, at in self._due.items()}, {}
+        await due.schedule_many(self._session, rows)
 
     # --- requests ---
 
     async def request(self, request_id: str, *, lock: bool = True) -> Request | None:
         """See ports.Work."""
-        return await self._one(_LOCKED if lock else _UNLOCKED, {"wanted": request_id})
+        found = await self._one(_LOCKED if lock else _UNLOCKED, {"wanted": request_id})
+        return self._locked(found) if lock else found
 
     async def latest(self, subscriber_id: str, url_ref: bytes, platform: str) -> Request | None:
         """See ports.Work."""
-        return await self._one(_LATEST, {"subscriber": subscriber_id, "url_ref": url_ref, "platform": platform})
+        page = {"subscriber": subscriber_id, "url_ref": url_ref, "platform": platform}
+        return self._locked(await self._one(_LATEST, page))
+
+    def _locked(self, request: Request | None) -> Request | None:
+        if request is not None:
+            self._stored[request.request_id] = _rows_of(request)
+        return request
 
     async def list_requests(self, listing: Listing) -> Sequence[Request]:
         """See ports.Work."""
@@ -201,11 +241,12 @@ class SqlWork:
 
     async def save(self, request: Request, cause: Cause = SYSTEM) -> None:
         """See ports.Work."""
-        row = {name: getattr(request, name) for name in (*_FIXED, *_SAVED)}
-        row |= {name: list(getattr(request, name)) for name in ("missing", "released", "marks")}
-        await insert_rows(self._session, _REQUEST, [row], _SAVE_REQUEST)
-        attempts = [{"request_id": request.request_id, **asdict(attempt)} for attempt in request.attempts]
-        await insert_rows(self._session, _ATTEMPT, attempts, _SAVE_ATTEMPT)
+        row, attempts = _rows_of(request)
+        stored, tried = self._stored.get(request.request_id, ({}, []))
+        if row != stored:
+            await insert_rows(self._session, _REQUEST, [row], _SAVE_REQUEST)
+        await insert_rows(self._session, _ATTEMPT, [one for one in attempts if one not in tried], _SAVE_ATTEMPT)
+        self._stored[request.request_id] = row, attempts
         for transition in request.transitions:
             count_move(request, transition)
             record = record_of(request, transition, cause, self._around.group_of(request.platform))
@@ -229,6 +270,38 @@ class SqlWork:
             query = query.where(own)
         return (await self._session.execute(query)).scalars().all()
 
+    async def others_about(self, request: Request, states: Collection[State]) -> Sequence[tuple[str, str]]:
+        """See ports.Work. One transaction at a time looks for others about a page: of two requests that are sent at the
+        same moment the second finds the first."""
+        page = f"{request.platform}:{request.url_ref.hex()}"
+        await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(page, 0))))
+        tried = exists().where(AttemptRow.request_id == RequestRow.request_id, AttemptRow.tries > 0)
+        query = (
+            select(RequestRow.request_id, RequestRow.subscriber_id)
+            .where(
+                RequestRow.url_ref == request.url_ref,
+                RequestRow.platform == request.platform,
+                RequestRow.subscriber_id != request.subscriber_id,
+                RequestRow.state.in_([state.value for state in states]),
+                RequestRow.joined_id == "",
+                RequestRow.path != Path.PERSON,
+                tried,
+            )
+            .order_by(RequestRow.create_time, RequestRow.request_id)
+            .limit(MOST_OTHERS)
+        )
+        return [(row.request_id, row.subscriber_id) for row in await self._session.execute(query)]
+
+    async def joined_to(self, request_id: str) -> Sequence[str]:
+        """See ports.Work."""
+        return (await self._session.execute(_JOINED_TO, {"wanted": [request_id]})).scalars().all()
+
+    async def joined_to_those_of(self, subscriber_id: str) -> Sequence[str]:
+        """See ports.Work."""
+        own = select(RequestRow.request_id).where(RequestRow.subscriber_id == subscriber_id)
+        ids = list((await self._session.execute(own)).scalars())
+        return (await self._session.execute(_JOINED_TO, {"wanted": ids})).scalars().all()
+
     async def note(self, subject: Request | str, note: Note, at: datetime, cause: Cause = SYSTEM) -> None:
         """See ports.Work."""
         key = subject if isinstance(subject, str) else subject.subscriber_id
@@ -243,21 +316,15 @@ class SqlWork:
 
     async def gate(self, platform: str) -> Gate:
         """See ports.Work."""
-        query = select(_GATE).where(GateRow.platform == platform).with_for_update()
-        row = (await self._session.execute(query)).one_or_none()
+        row = (await self._session.execute(_GATE_OF, {"wanted": platform})).one_or_none()
         if row is None:
             await self._session.execute(insert(_GATE).values(asdict(Gate(platform))).on_conflict_do_nothing())
-            row = (await self._session.execute(query)).one()
+            row = (await self._session.execute(_GATE_OF, {"wanted": platform})).one()
         return Gate(**row._mapping)
 
     async def save_gate(self, gate: Gate) -> None:
         """See ports.Work."""
-        await self._session.execute(
-            update(GateRow)
-            .where(GateRow.platform == gate.platform)
-            .values(asdict(gate))
-            .execution_options(synchronize_session=False)
-        )
+        await update_rows(self._session, _GATE, "platform", [asdict(gate)])
 
     async def gates(self) -> Sequence[Gate]:
         """See ports.Work."""
@@ -406,16 +473,23 @@ class SqlWork:
 
     async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
         """See ports.Work."""
+        if subscriber_id in self._subscribers:
+            return replace(self._subscribers[subscriber_id])
         query, wanted = _SUBSCRIBER_LOCKED if lock else _SUBSCRIBER_OF, {"wanted": subscriber_id}
         row = (await self._session.execute(query, wanted)).one_or_none()
         if row is None:
             fresh = asdict(Subscriber(subscriber_id))
             await self._session.execute(insert(_SUBSCRIBER).values(fresh).on_conflict_do_nothing())
             row = (await self._session.execute(query, wanted)).one()
-        return Subscriber(row.subscriber_id, row.language, row.suspended, row.removal_consent)
+        found = Subscriber(row.subscriber_id, row.language, row.suspended, row.removal_consent)
+        if lock:
+            self._subscribers[subscriber_id] = replace(found)
+        return found
 
     async def save_subscriber(self, subscriber: Subscriber) -> None:
         """See ports.Work."""
+        if subscriber.subscriber_id in self._subscribers:
+            self._subscribers[subscriber.subscriber_id] = replace(subscriber)
         await self._session.execute(
             update(SubscriberRow)
             .where(SubscriberRow.subscriber_id == subscriber.subscriber_id)
@@ -430,20 +504,21 @@ class SqlWork:
 
     async def add_sightings(self, sightings: Sequence[Sighting]) -> None:
         """See ports.Work."""
-        if sightings:
-            rows = [asdict(sighting) for sighting in sightings]
-            await self._session.execute(insert(SightingRow).values(rows).on_conflict_do_nothing())
+        await insert_rows(self._session, _SIGHTING, [asdict(sighting) for sighting in sightings], "DO NOTHING")
 
     async def save_sighting(self, sighting: Sighting) -> None:
         """See ports.Work."""
         values = {"outcome": sighting.outcome, "request": sighting.request_id, "sighting": sighting.sighting_id}
         await self._session.execute(_SAVE_SIGHTING, values)
 
+    async def prepared(self, sighting: Sighting, request_id: str) -> None:
+        """See ports.Work."""
+        values = {"request": request_id, "case": sighting.case_id, "sighting": sighting.sighting_id}
+        await self._session.execute(_PREPARED, values | {"outcome": PREPARED})
+
     async def unprepared(self, case_id: str) -> Sequence[Sighting]:
         """See ports.Work."""
-        waits = SightingRow.outcome.in_(["PENDING", NO_CONSENT, SUSPENDED])
-        query = select(_SIGHTING).where(SightingRow.case_id == case_id, waits).order_by(SightingRow.sighting_id)
-        return [Sighting(**row._mapping) for row in await self._session.execute(query)]
+        return [Sighting(**row._mapping) for row in await self._session.execute(_UNPREPARED, {"wanted": case_id})]
 
     async def held_cases(self, subscriber_id: str) -> Sequence[str]:
         """See ports.Work."""
@@ -496,6 +571,8 @@ class SqlWork:
             delete(due.DUE).where(or_(due.DUE.c.entity_id.in_(requests), due.DUE.c.entity_id.in_(cases)))
         )
         own = RequestRow.subscriber_id == subscriber_id
+        self._subscribers.pop(subscriber_id, None)
+        self._stored.clear()
         subjects = select(func.concat("request:", RequestRow.request_id)).where(own)
         await self._session.execute(delete(VoteRow).where(VoteRow.subject.in_(subjects)))
         for table in (_REQUEST, _SIGHTING, _MANDATE, _SUBSCRIBER):
@@ -507,8 +584,8 @@ class SqlWork:
 
     async def schedule(self, kind: str, entity_ids: Sequence[str], at: datetime) -> None:
         """See ports.Work."""
-        trace = inject_traceparent()
-        await due.schedule_many(self._session, {(kind, item): (at, trace) for item in entity_ids})
+        for item in entity_ids:
+            self._due[kind, item] = min(at, self._due.get((kind, item), at))
 
     async def recall(self, caller: str, method: str, request: Message) -> str | None:
         """See ports.Work."""
@@ -568,6 +645,13 @@ def _place(request: Request, column: str = "evidence_sealed") -> bytes:
     return f"removal_request|{request.request_id}|{column}".encode()
 
 
+def _rows_of(request: Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the database holds of a request, and of its attempts."""
+    row = {name: getattr(request, name) for name in (*_FIXED, *_SAVED)}
+    row |= {name: list(getattr(request, name)) for name in ("missing", "released", "marks")}
+    return row, [{"request_id": request.request_id, **asdict(attempt)} for attempt in request.attempts]
+
+
 def _attempt(values: Sequence[Any]) -> Attempt:
     number, outcome, in_flight, tries, send_time, *words = values
     sent = datetime.fromisoformat(send_time).astimezone(UTC) if send_time else None
@@ -603,6 +687,7 @@ def _request(row: Any) -> Request:
         released=tuple(row.released),
         marks=tuple(row.marks),
         groundless=row.groundless,
+        joined_id=row.joined_id,
         previous_id=row.previous_id,
         baseline_sealed=bytes(row.baseline_sealed),
         case_ids=tuple((row.case_ids or ())[:100]),

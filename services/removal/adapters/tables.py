@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     ForeignKey,
     Index,
@@ -100,6 +101,11 @@ class RequestRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
     marks: Mapped[list[str]] = mapped_column(ARRAY(String(32)), comment="what was reminded of in its state")
     groundless: Mapped[bool] = mapped_column(comment="the platform found no ground for it")
     previous_id: Mapped[str] = mapped_column(_ID, comment="request of the episode before; may be empty")
+    joined_id: Mapped[str] = mapped_column(
+        _ID,
+        server_default=text("''"),
+        comment="another subscriber's request about the same page that it waits for; may be empty",
+    )
     baseline_sealed: Mapped[bytes] = mapped_column(
         LargeBinary, comment="what the page looked like, sealed with the subscriber's key; may be empty"
     )
@@ -109,6 +115,8 @@ class RequestRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
         Index("ix_removal_request_own", "subscriber_id", "create_time", "request_id"),
         Index("ix_removal_request_state", "state", "create_time", "request_id"),
         Index("ix_removal_request_decided", "platform", "state_time"),
+        Index("ix_removal_request_url", "url_ref", "platform"),
+        Index("ix_removal_request_joined", "joined_id", postgresql_where=text("joined_id <> ''")),
     )
 
 
@@ -189,6 +197,27 @@ class ReplyRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
     __table_args__ = (
         Index("ix_platform_reply_open", "reply_id", postgresql_where=text("outcome IN ('UNCLEAR', 'NOT_PROVED')")),
     )
+
+
+class TransparencyCountRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
+    """How often something happened in a month; about nobody, so it outlives every erasure."""
+
+    __tablename__ = "transparency_count"
+    month: Mapped[str] = mapped_column(String(7), primary_key=True, comment="YYYY-MM, UTC")
+    platform: Mapped[str] = mapped_column(String(32), primary_key=True, comment="platform id")
+    what: Mapped[str] = mapped_column(String(63), primary_key=True, comment="what happened, UPPER_SNAKE")
+    reason: Mapped[str] = mapped_column(String(63), primary_key=True, comment="why, UPPER_SNAKE; may be empty")
+    number: Mapped[int] = mapped_column(BigInteger, comment="how often")
+
+
+class TransparencyCursorRow(Base):  # type: ignore[valid-type, misc] # see SubscriberRow
+    """How far the log records of this service are counted."""
+
+    __tablename__ = "transparency_cursor"
+    partition: Mapped[int] = mapped_column(
+        SmallInteger, primary_key=True, autoincrement=False, comment="partition of the outbox"
+    )
+    position: Mapped[int] = mapped_column(BigInteger, comment="last position that is counted")
 
 
 chassis_tables(Base.metadata)

@@ -52,6 +52,8 @@ class Scope(StrEnum):
     """Put requests to platforms."""
     SUPPLEMENT = "SUPPLEMENT"
     """Answer a rejection and put the request again without asking anew."""
+    JOIN = "JOIN"
+    """Let one request stand for several subscribers whose content is on the same page."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Mandate:
     document_sha256: bytes
     expire_time: datetime
     revoke_time: datetime | None = None
-    scope: tuple[Scope, ...] = tuple(Scope)
+    scope: tuple[Scope, ...] = (Scope.FILE, Scope.SUPPLEMENT)
     """What it lets us do."""
 
     def covers(self, platform: str, at: datetime, scope: Scope | None = None) -> bool:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from services.removal.domain.guards import WAITS_FOR_VERDICT
 from services.removal.domain.policy import Path, Policy
 from services.removal.domain.request import LAPSED, Request
 from services.removal.domain.sight import SightRules
-from services.removal.domain.states import State
+from services.removal.domain.states import SENDABLE, State
 
 NO_ACKNOWLEDGEMENT = "NO_ACKNOWLEDGEMENT"
 OVERDUE = "OVERDUE"
 SILENCE = "SILENCE"
 PERSON_DID_NOT_FILE = "PERSON_DID_NOT_FILE"
+NO_VERDICT = "NO_VERDICT"
 NOBODY_ANSWERED = "NOBODY_ANSWERED"
 REMINDED = "REMINDED"
 
@@ -31,9 +33,11 @@ class Step(StrEnum):
     MARK = "MARK"
     """Note that a time has passed."""
     REMIND = "REMIND"
-    """Tell the person that it is theirs to file."""
+    """Tell the person that it is theirs to file, or to say that it may be filed."""
     SUPPLEMENT = "SUPPLEMENT"
     GIVE_UP = "GIVE_UP"
+    PART = "PART"
+    """Wait no longer for another subscriber's request about the same page."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class Moment:
     name: str = ""
 
 
+def waits_for_person(request: Request) -> bool:
+    """Whether nothing goes on before the subscriber does something: files it, or says that it may be filed."""
+    asked = request.path is Path.PERSON or request.reason == WAITS_FOR_VERDICT
+    return asked and request.state in SENDABLE
+
+
 def moments(request: Request, policy: Policy, rules: Rules) -> tuple[Moment, ...]:
     """What is still to be done about a request in its state, the earliest first; past times are overdue."""
     if LAPSED in request.marks:
@@ -91,11 +101,14 @@ def _timers(request: Request, policy: Policy, rules: Rules, since: datetime) -> 
             if Step.SUPPLEMENT not in request.marks:
                 yield Moment(since + policy.resubmission.pause, Step.SUPPLEMENT)
             yield Moment(since + rules.person_gives_up, Step.GIVE_UP, NOBODY_ANSWERED)
-        case State.CHECKED | State.SUPPLEMENTED if request.path is Path.PERSON:
+        case State.CHECKED | State.SUPPLEMENTED if waits_for_person(request):
             for number, pause in enumerate(rules.remind_after):
                 if f"{REMINDED}_{number}" not in request.marks:
                     yield Moment(since + pause, Step.REMIND, f"{REMINDED}_{number}")
-            yield Moment(since + rules.person_gives_up, Step.GIVE_UP, PERSON_DID_NOT_FILE)
+            end = PERSON_DID_NOT_FILE if request.path is Path.PERSON else NO_VERDICT
+            yield Moment(since + rules.person_gives_up, Step.GIVE_UP, end)
+        case State.CHECKED | State.SUPPLEMENTED if request.joined_id:
+            yield Moment(since + expected.give_up, Step.PART)
 
 
 def _looks(request: Request, rules: Rules, since: datetime) -> Iterator[Moment]:
@@ -107,8 +120,9 @@ def _looks(request: Request, rules: Rules, since: datetime) -> Iterator[Moment]:
         return
     match request.state:
         case State.CHECKED | State.SUPPLEMENTED if request.path is not Path.PERSON:
-            # One look before anybody was asked: what later ones are compared with.
-            schedule: tuple[timedelta, ...] = ()
+            # One look before anybody was asked: what later ones are compared with. Joined to another's request it is
+            # looked after like one that was sent.
+            schedule: tuple[timedelta, ...] = rules.look_after if request.joined_id else ()
         case State.TEMP_BLOCKED:
             if request.end_time is None and request.block_until is not None:
                 yield Moment(request.block_until, Step.LOOK)

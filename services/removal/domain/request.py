@@ -91,11 +91,13 @@ class Request:
     look_time: datetime | None = None
     """The latest look."""
     released: tuple[str, ...] = ()
-    """Holds that were lifted for good: VERDICT by the subscriber, TWO_PEOPLE by review."""
+    """Holds that were lifted for good: VERDICT by the subscriber, TWO_PEOPLE by review, ALONE by the clock."""
     marks: tuple[str, ...] = ()
     """What was reminded of since it came into its state."""
     groundless: bool = False
     """Whether the platform found no ground for it (Network Act 44-13)."""
+    joined_id: str = ""
+    """Another subscriber's request about the same page that it waits for; empty for none."""
     previous_id: str = ""
     """Request of the episode before; empty for the first."""
     baseline_sealed: bytes = field(default=b"", repr=False)

@@ -10,7 +10,7 @@ from services.chassis.clock import Clock
 from services.removal.domain.following import Rules as FollowingRules
 from services.removal.domain.guards import Rules as GuardRules
 from services.removal.domain.replies import Rules as ReplyRules
-from services.removal.ports import CaseFile, Policies, StatusDesk, Store, Watcher, Ways
+from services.removal.ports import CaseFile, Counts, Policies, StatusDesk, Store, Watcher, Ways
 
 PREPARE = "PREPARE"
 """Due work: make requests of the packed sightings of a case (entity: the case)."""
@@ -22,6 +22,9 @@ FOLLOW = "FOLLOW"
 """Due work: look at the page of a request and at its clocks (entity: the request)."""
 SUPPLEMENT = "SUPPLEMENT"
 """Due work: answer a rejection with evidence and put the request again (entity: the request)."""
+
+COUNT = "COUNT"
+"""Due work: count for the public what has happened (one row)."""
 
 DRY_RUN = "DRY_RUN"
 ILLEGAL_TRANSITION = "ILLEGAL_TRANSITION"
@@ -41,3 +44,4 @@ class Needs:
     following: FollowingRules
     guards: GuardRules
     replies: ReplyRules
+    counts: Counts

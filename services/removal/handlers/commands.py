@@ -24,7 +24,7 @@ from services.removal.domain.filing import (
     authority,
     missing,
 )
-from services.removal.domain.guards import VERDICT
+from services.removal.domain.guards import VERDICT, WAITS_FOR_VERDICT
 from services.removal.domain.policy import Path, Policy
 from services.removal.domain.request import Request, ResubmissionLimitError, attempt_id
 from services.removal.domain.states import LOOKED_AT, SENDABLE, IllegalMoveError, Move, State
@@ -214,6 +214,8 @@ async def tell(needs: Needs, command: Command, request_id: str, answer: str, ref
                 if request.state not in SENDABLE:
                     raise _illegal(request.state, Move.SUBMIT)
                 request.released = tuple(dict.fromkeys((*request.released, VERDICT)))
+                if request.reason == WAITS_FOR_VERDICT:
+                    request.wait("")
                 await work.schedule(SUBMIT, [request_id], now)
             case "DO_NOT_FILE":
                 _move(request, Move.WITHDRAW, now, DO_NOT_FILE)

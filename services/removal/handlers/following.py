@@ -79,6 +79,13 @@ async def consent_withdrawn(work: Work, subscriber_id: str, at: datetime) -> Non
     await _withdraw(work, await work.waiting(subscriber_id, OPEN_STATES, ()), CONSENT_WITHDRAWN, at)
 
 
+async def erased(work: Work, subscriber_id: str, asked: int, at: datetime) -> None:
+    """A subscriber is forgotten; what waited for one of their requests goes its own way."""
+    waiting = await work.joined_to_those_of(subscriber_id)
+    await work.erase(subscriber_id, asked)
+    await work.schedule(SUBMIT, waiting, at)
+
+
 async def _go_on(work: Work, subscriber_id: str, at: datetime) -> None:
     await work.schedule(PREPARE, await work.held_cases(subscriber_id), at)
     held = await work.waiting(subscriber_id, [State.CHECKED, State.SUPPLEMENTED], [SUSPENDED, NO_CONSENT])
@@ -97,4 +104,5 @@ async def _withdraw(work: Work, request_ids: Sequence[str], reason: str, at: dat
         except IllegalMoveError:
             # It has ended: nothing is left to take back.
             continue
+        await work.schedule(SUBMIT, await work.joined_to(request_id), at)
         await work.save(request)

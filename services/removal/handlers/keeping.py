@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from services.removal.domain.following import moments
+from services.removal.domain.following import moments, waits_for_person
 from services.removal.domain.policy import Path, Policy
 from services.removal.domain.request import Request
-from services.removal.domain.states import SENDABLE
-from services.removal.handlers import FOLLOW, Needs
+from services.removal.domain.states import State
+from services.removal.handlers import FOLLOW, SUBMIT, Needs
 from services.removal.ports import SYSTEM, Cause, Work
 
 HANDED = "HANDED"
+"""Mark of a request that the person was told is theirs to file."""
+ASKED = "ASKED"
+"""Mark of a request that the person was asked about: may it be filed?"""
+STANDING = frozenset({State.CHECKED, State.SUPPLEMENTED, State.SUBMITTED, State.RECEIVED, State.TEMP_BLOCKED})
+"""Where another's request about the same page is waited for: on its way, with the platform, or done for a while."""
 SOON = timedelta(seconds=1)
 """A step that makes no progress is not taken again at once."""
 
@@ -30,8 +35,13 @@ async def keep(
     `schedule` the due work that is running stays what comes next.
     """
     now = needs.clock.now()
-    if request.path is Path.PERSON and request.state in SENDABLE and HANDED not in request.marks:
-        request.mark(HANDED)
+    told = HANDED if request.path is Path.PERSON else ASKED
+    tells = waits_for_person(request) and told not in request.marks
+    if tells or (request.transitions and request.state not in STANDING):
+        # Whoever waits for it goes on by themselves.
+        await work.schedule(SUBMIT, await work.joined_to(request.request_id), now)
+    if tells:
+        request.mark(told)
         await work.hand_to_person(request, 1, now)
     await work.save(request, cause)
     upcoming = moments(request, policy, needs.following) if schedule else ()

@@ -24,11 +24,10 @@ from services.removal.domain.request import REAPPEARED, Request
 from services.removal.domain.states import ENDED, Move, State
 from services.removal.handlers import SUBMIT, Needs
 from services.removal.handlers.keeping import keep
-from services.removal.ports import SYSTEM, Cause, Sighting, Subscriber, Work
+from services.removal.ports import PREPARED, SYSTEM, Cause, Sighting, Subscriber, Work
 
 log = logger(__name__)
 
-PREPARED = "PREPARED"
 UNKNOWN_PLATFORM = "UNKNOWN_PLATFORM"
 NO_CAPTURE = "NO_CAPTURE"
 CASE_CLOSED = "CASE_CLOSED"
@@ -105,8 +104,7 @@ async def make(
         request.evidence_sealed = work.seal(request, evidence)
         request.made(now)
         await check(needs, work, request, policy, evidence, claimant, cause)
-    await work.link(request.request_id, sighting.case_id)
-    await work.save_sighting(replace(sighting, outcome=PREPARED, request_id=request.request_id))
+    await work.prepared(sighting, request.request_id)
     return request
 
 

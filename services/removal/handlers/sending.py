@@ -19,12 +19,14 @@ from services.removal.domain.guards import (
     VERDICT,
     WAITS_FOR_REVIEW,
     WAITS_FOR_VERDICT,
+    Gate,
 )
 from services.removal.domain.policy import Policy
 from services.removal.domain.request import Attempt, Request, ResubmissionLimitError
 from services.removal.domain.states import SENDABLE, State
 from services.removal.handlers import SUBMIT, SUBMIT_AGAIN, Needs
 from services.removal.handlers.guarding import judge_ratio
+from services.removal.handlers.joining import join
 from services.removal.handlers.keeping import keep
 from services.removal.handlers.preparing import barred, claimant_for
 from services.removal.ports import Accepted, Answer, Barred, Later, Refused, Sent, Unknown, Way, Work
@@ -50,36 +52,51 @@ class _Plan:
     mandate: Mandate | None
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """An attempt whose beginning is committed."""
+
+    plan: _Plan
+    attempt: Attempt
+    failing: bool
+    """Whether the platform has failed last, so that a success is news."""
+
+
 async def submit(needs: Needs, kind: str, request_id: str) -> None:
     """Sends a request that is ready. Repeating it after a crash sends nothing twice.
 
     `kind` is the kind of due work that this runs as. Raises Unavailable while the case service cannot be asked.
     """
     with stage("removal_submit"):
-        plan = await _plan(needs, request_id)
-        if plan is None:
+        claimant, begun = Claimant(), await _begin(needs, kind, request_id)
+        if isinstance(begun, _Plan):
+            claimant = await claimant_for(needs, begun.policy, begun.subscriber_id) or claimant
+            begun = await _begin(needs, kind, request_id, begun)
+        if not isinstance(begun, _Begun):
             return
-        claimant = await claimant_for(needs, plan.policy, plan.subscriber_id) or Claimant()
-        attempt = await _intend(needs, kind, request_id, plan)
-        if attempt is None:
-            return
-        key = attempt.attempt_id
+        plan, key = begun.plan, begun.attempt.attempt_id
         filing = needs.policies.render(plan.policy, plan.evidence, claimant, plan.mandate, reference=key)
         answer = await plan.way.sender.send(plan.policy, plan.way.endpoint, filing, key)
-        await _record(needs, kind, request_id, attempt.number, answer, plan.policy)
+        await _record(needs, kind, request_id, begun, answer)
 
 
-async def _plan(needs: Needs, request_id: str) -> _Plan | None:
-    """What to send; None where nothing may be sent now, and the request says why."""
+async def _begin(needs: Needs, kind: str, request_id: str, plan: _Plan | None = None) -> _Begun | _Plan | None:
+    """Commits that sending begins; None where nothing may be sent now, and the request says why. Where the platform
+    wants to see who asks, first the plan alone, and nothing is committed: the subscriber's data are read only for a
+    request that may be sent, and never while anything is locked.
+    """
     async with needs.store.begin() as work:
         request = await work.request(request_id)
         policy = needs.policies.get(request.platform) if request else None
         if request is None or policy is None or not request.may_be_sent:
             return None
-        plan = await _way(needs, work, request, policy)
-        if isinstance(plan, _Plan):
-            return plan
-        request.wait(plan, request.path)
+        way = plan or await _way(needs, work, request, policy)
+        if isinstance(way, _Plan) and await join(needs, work, request, policy, way.mandate):
+            await keep(needs, work, request, policy)
+            return None
+        if isinstance(way, _Plan):
+            return way if policy.discloses and plan is None else await _intend(needs, work, kind, request, way)
+        request.wait(way, request.path)
         await keep(needs, work, request, policy)
         return None
 
@@ -102,39 +119,37 @@ async def _way(needs: Needs, work: Work, request: Request, policy: Policy) -> _P
     return way if isinstance(way, str) else _Plan(request.subscriber_id, policy, way, evidence, right.mandate)
 
 
-async def _intend(needs: Needs, kind: str, request_id: str, plan: _Plan) -> Attempt | None:
-    """Commits that sending begins; None where it must not (any more), or not yet."""
-    async with needs.store.begin() as work:
-        request = await work.request(request_id)
-        if request is None or not request.may_be_sent:
-            return None
-        try:
-            attempt = request.next_attempt(plan.policy.resubmission.most_attempts)
-        except ResubmissionLimitError:
-            return None
-        interrupted = attempt.in_flight and not plan.way.sender.repeatable
-        if interrupted or attempt.tries >= MAX_TRIES:
-            request.lose_track(attempt, LOST if interrupted else RETRIES_EXHAUSTED, needs.clock.now())
-            await keep(needs, work, request, plan.policy)
-            return None
-        if not await _passes(needs, work, kind, request, plan.policy):
-            await work.save(request)
-            return None
-        attempt.in_flight = True
-        attempt.tries += 1
-        request.slot_time = None
-        request.path = plan.policy.path
-        request.policy_version = plan.policy.version
+async def _intend(needs: Needs, work: Work, kind: str, request: Request, plan: _Plan) -> _Begun | None:
+    """Notes that sending begins; None where it must not (any more), or not yet."""
+    try:
+        attempt = request.next_attempt(plan.policy.resubmission.most_attempts)
+    except ResubmissionLimitError:
+        return None
+    interrupted = attempt.in_flight and not plan.way.sender.repeatable
+    if interrupted or attempt.tries >= MAX_TRIES:
+        request.lose_track(attempt, LOST if interrupted else RETRIES_EXHAUSTED, needs.clock.now())
+        await keep(needs, work, request, plan.policy)
+        return None
+    gate = await work.gate(plan.policy.platform)
+    if not await _passes(needs, work, kind, request, plan.policy, gate):
         await work.save(request)
-        return attempt
+        return None
+    attempt.in_flight = True
+    attempt.tries += 1
+    request.slot_time = None
+    request.path = plan.policy.path
+    request.policy_version = plan.policy.version
+    await work.save(request)
+    return _Begun(plan, attempt, gate.failures > 0)
 
 
-async def _passes(needs: Needs, work: Work, kind: str, request: Request, policy: Policy) -> bool:
+async def _passes(
+    needs: Needs, work: Work, kind: str, request: Request, policy: Policy, gate: Gate
+) -> bool:
     """Whether the gate of the platform is open and it is this request's turn; otherwise the request says what it waits
     for, and is scheduled for when that is over by itself. A turn that was taken is kept.
     """
     now = needs.clock.now()
-    gate = await work.gate(policy.platform)
     if obstacle := gate.obstacle(now):
         request.wait(obstacle)
         if obstacle == PLATFORM_PAUSED and gate.pause_until is not None:
@@ -154,8 +169,9 @@ def _other(kind: str) -> str:
     return SUBMIT_AGAIN if kind == SUBMIT else SUBMIT
 
 
-async def _record(needs: Needs, kind: str, request_id: str, number: int, answer: Answer, policy: Policy) -> None:
+async def _record(needs: Needs, kind: str, request_id: str, begun: _Begun, answer: Answer) -> None:
     """Commits what came of it."""
+    number, policy = begun.attempt.number, begun.plan.policy
     async with needs.store.begin() as work:
         request = await work.request(request_id)
         if request is None:
@@ -167,7 +183,7 @@ async def _record(needs: Needs, kind: str, request_id: str, number: int, answer:
             # Withdrawn, or settled by a person, while it was on its way: only the attempt remembers.
             attempt.in_flight = False
         await keep(needs, work, request, policy)
-        await _count(needs, work, policy, answer)
+        await _count(needs, work, policy, answer, failing=begun.failing)
         log.info("removal_attempt", removal_request_id=request_id, attempt=number, answer=type(answer).__name__)
 
 
@@ -194,17 +210,20 @@ async def _apply(
             await work.schedule(_other(kind), [request.request_id], now + pause)
 
 
-async def _count(needs: Needs, work: Work, policy: Policy, answer: Answer) -> None:
-    """What the answer says about the platform: it fails, it works, it finds our requests groundless."""
+async def _count(needs: Needs, work: Work, policy: Policy, answer: Answer, *, failing: bool) -> None:
+    """What the answer says about the platform: it fails, it works, it finds our requests groundless. `failing`: whether
+    it had failed when the attempt began; that it works on is no news.
+    """
     match answer:
         case Later() | Barred():
             gate = await work.gate(policy.platform)
             gate.failed(needs.guards, needs.clock.now())
             await work.save_gate(gate)
         case Refused():
-            await work.worked(policy.platform)
+            if failing:
+                await work.worked(policy.platform)
             await judge_ratio(needs, work, policy.platform)
-        case _:
+        case _ if failing:
             await work.worked(policy.platform)
 
 

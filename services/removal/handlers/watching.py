@@ -12,12 +12,13 @@ from datetime import datetime
 
 from services.chassis.telemetry import logger, stage
 from services.removal.domain.address import host_of
-from services.removal.domain.following import REMINDED, Moment, Step, moments
-from services.removal.domain.policy import Path, Policy
+from services.removal.domain.following import REMINDED, Moment, Step, moments, waits_for_person
+from services.removal.domain.guards import ALONE
+from services.removal.domain.policy import Policy
 from services.removal.domain.request import REAPPEARED, Request
 from services.removal.domain.sight import Baseline, Finding, Judgement, Sight, baseline_of, judge
 from services.removal.domain.states import LOOKED_AT, Move, State
-from services.removal.handlers import SUPPLEMENT, Needs
+from services.removal.handlers import SUBMIT, SUPPLEMENT, Needs
 from services.removal.handlers.keeping import SOON, keep
 from services.removal.handlers.preparing import barred, next_episode
 from services.removal.ports import Cause, Note, Work
@@ -36,6 +37,7 @@ TOO_MANY_EPISODES = "TOO_MANY_EPISODES"
 class _Look:
     """What is to be looked at."""
 
+    subscriber_id: str
     policy: Policy
     address: str
     reference: str
@@ -52,7 +54,7 @@ async def follow(needs: Needs, request_id: str) -> None:
         stated = None
         if judge(sight, None, needs.following.sight).finding is Finding.UNSEEN and look.reference:
             stated = await needs.desk.ask(look.policy, host_of(look.address), look.reference)
-        await _looked(needs, request_id, sight, stated)
+        await _looked(needs, look.subscriber_id, request_id, sight, stated)
 
 
 async def _clocks(needs: Needs, request_id: str) -> _Look | None:
@@ -74,7 +76,7 @@ async def _clocks(needs: Needs, request_id: str) -> _Look | None:
         if not looks:
             return None
         last = request.attempts[-1] if request.attempts else None
-        return _Look(policy, work.unseal(request).source_url, last.reference if last else "")
+        return _Look(request.subscriber_id, policy, work.unseal(request).source_url, last.reference if last else "")
 
 
 async def _apply(needs: Needs, work: Work, request: Request, moment: Moment, now: datetime) -> None:
@@ -86,21 +88,26 @@ async def _apply(needs: Needs, work: Work, request: Request, moment: Moment, now
         case Step.SUPPLEMENT if Step.SUPPLEMENT not in request.marks:
             request.mark(Step.SUPPLEMENT)
             await work.schedule(SUPPLEMENT, [request.request_id], now)
-        case Step.REMIND if request.path is Path.PERSON:
+        case Step.REMIND if waits_for_person(request):
             request.mark(moment.name)
             told = sum(name.startswith(REMINDED) for name in request.marks)
             await work.hand_to_person(request, 1 + told, now)
             await work.note(request, Note("REMIND", moment.name, request.reason, rule_version=version), now)
+        case Step.PART if request.joined_id:
+            request.released = tuple(dict.fromkeys((*request.released, ALONE)))
+            await work.schedule(SUBMIT, [request.request_id], now)
         case Step.MARK:
             request.mark(moment.name)
             request.wait(moment.name)
             await work.note(request, Note("MARK", moment.name, rule_version=version), now)
 
 
-async def _looked(needs: Needs, request_id: str, sight: Sight, stated: Move | None) -> None:
+async def _looked(needs: Needs, subscriber_id: str, request_id: str, sight: Sight, stated: Move | None) -> None:
     """Commits what was seen."""
     async with needs.store.begin() as work:
-        request = await locked(work, request_id)
+        # Before the request its subscriber, as in `locked`.
+        await work.subscriber(subscriber_id, lock=True)
+        request = await work.request(request_id)
         policy = needs.policies.get(request.platform) if request else None
         if request is None or policy is None:
             return

@@ -112,3 +112,26 @@ async def test_cancelled_work_is_not_done(database: Database) -> None:
         await cancel(session, "PACK", "a")
     await _run(database, ManualClock(START), handler, 0.2)
     assert done == []
+
+
+async def test_work_that_hangs_holds_up_nothing_but_its_own_place(database: Database) -> None:
+    hangs, rest = asyncio.Event(), asyncio.Event()
+    done = list[str]()
+
+    async def handler(item: DueItem) -> None:
+        if item.entity_id == "hangs":
+            await hangs.wait()
+        done.append(item.entity_id)
+        if len(done) == 50:
+            rest.set()
+
+    for entity in ("hangs", *map(str, range(50))):
+        await _schedule(database, entity, START if entity == "hangs" else START + timedelta(seconds=1))
+    clock = ManualClock(START + timedelta(minutes=1))
+    task = asyncio.ensure_future(DueWorker(database, clock, {"PACK": handler}, poll_ms=20, parallel=2).run())
+    try:
+        await asyncio.wait_for(rest.wait(), 60)
+        assert "hangs" not in done
+    finally:
+        hangs.set()
+        await end(task)

@@ -244,6 +244,24 @@ async def test_removal_notices_name_platform_and_result_in_the_inbox(world: Worl
     assert "네이버에서 삭제되었습니다" == items[0].title
 
 
+async def test_the_person_is_told_when_a_request_waits_for_them_and_again_when_reminded(world: World) -> None:
+    person, case_id = await world.person("phone"), uuid7()
+    waiting = removal_events.RemovalHandedToPerson(
+        facts=removal_events.RemovalFacts(
+            removal_request_id=uuid7(), subscriber_id=person, case_ids=[case_id], platform="youtube", episode=1,
+            state=removal_service_pb2.REMOVAL_STATE_CHECKED, reason="WAITS_FOR_PERSON",
+        ),
+        occurrence=1,
+    )
+    reminder = removal_events.RemovalHandedToPerson(facts=waiting.facts, occurrence=2)
+    needs_mandate = removal_events.RemovalHandedToPerson(facts=waiting.facts, occurrence=1)
+    needs_mandate.facts.reason = "NO_MANDATE"
+    await world.feed(waiting, waiting, reminder, needs_mandate)
+    titles = [item.title for item in (await world.inbox(person)).items]
+    asked = "유튜브 삭제 요청을 직접 제출해 주세요"
+    assert ["유튜브 삭제 요청에 위임이 필요합니다", asked, asked] == titles
+
+
 async def test_a_suspended_subscriber_is_left_in_peace_until_resumed(world: World) -> None:
     person = await world.person("phone")
     await world.feed(case_events.SubscriberSuspended(subscriber_id=person), opened(person))

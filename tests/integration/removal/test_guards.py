@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from misuse.removal.v1 import events_pb2
 from misuse.removal.v1 import removal_service_pb2 as pb
 from services.removal.adapters.ways import Sending
 from tests.integration.removal.world import RULES, START, Running, World, as_error, stamp, with_partner
@@ -140,6 +141,7 @@ async def test_a_template_that_wants_it_waits_for_the_subscribers_word(
         await world.work()
         one, other = await world.requests(person)
         assert ({"WAITS_FOR_VERDICT"}, []) == ({one.reason, other.reason}, world.forms)
+        assert ["RemovalHandedToPerson"] * 2 == await world.events()
         await world.tell(person, one.removal_request_id, pb.SUBSCRIBER_ANSWER_FILE_IT)
         await world.tell(person, other.removal_request_id, pb.SUBSCRIBER_ANSWER_DO_NOT_FILE)
         await world.work()
@@ -147,6 +149,25 @@ async def test_a_template_that_wants_it_waits_for_the_subscribers_word(
         assert pb.REMOVAL_STATE_RECEIVED == states[one.removal_request_id]
         assert pb.REMOVAL_STATE_WITHDRAWN == states[other.removal_request_id]
         assert 1 == len(world.forms)
+
+
+async def test_who_never_gives_the_word_is_reminded_and_then_the_request_ends(
+    migrated: str, tmp_path: Path, platform: PlatformSimulator
+) -> None:
+    policies = with_partner(tmp_path, hold_for_verdict=True)
+    sending = Sending(on=True, redirects=platform.endpoints())
+    async with Running(migrated, tmp_path / "a", platform, sending, policies=policies) as world:
+        person = await world.person()
+        await world.packed(person, "naver")
+        await world.work()
+        await world.later(days=4)
+        asked = [event for event in await world.outbox() if isinstance(event, events_pb2.RemovalHandedToPerson)]
+        assert [1, 2] == [event.occurrence for event in asked]
+        assert {"WAITS_FOR_VERDICT"} == {event.facts.reason for event in asked}
+        await world.later(days=27)
+        ended = await world.only(person)
+        assert (pb.REMOVAL_STATE_UNRESOLVED, "NO_VERDICT") == (ended.state, ended.reason)
+        assert [] == world.forms
 
 
 async def test_nobody_may_speak_for_another_subscriber(world: World) -> None:
