@@ -73,7 +73,7 @@ def features(crops: Pixels) -> Floats:
     """Light and texture of cells, and directions of edges in blocks, each beside the mean of its face: float32
     [N, FEATURES]. Neither brightness nor contrast of the whole changes them much.
     """
-    grey = [cv2.transform(crop.astype(np.float32), _GREY) for crop in crops]
+    grey = [np.asarray(cv2.transform(crop.astype(np.float32), _GREY), np.float32) for crop in crops]
     found = [np.concatenate([_cells(each), _edges(each)]) for each in grey]
     return np.asarray(found, np.float32).reshape(-1, FEATURES)
 

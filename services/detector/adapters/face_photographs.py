@@ -113,9 +113,10 @@ def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine |
         # What is steepest has nothing of `wanted` in it and no mean, so neither need be taken off what is seen.
         (a, b, c), (d, e, f) = step = ((solve @ seen) / contrast).reshape(2, 3).tolist()
         undone = _undoing(step)
-        warp = None if undone is None else _after(warp, undone)
-        if warp is None or not 0.5 < warp[0] * warp[4] - warp[1] * warp[3] < 2:
+        moved = None if undone is None else _after(warp, undone)
+        if moved is None or not 0.5 < moved[0] * moved[4] - moved[1] * moved[3] < 2:
             return None
+        warp = moved
         if max(abs(c), abs(f)) + max(abs(a), abs(b), abs(d), abs(e)) * len(one) / 2 < _STILL_PIXELS:
             break
     return warp
@@ -177,7 +178,7 @@ def _median_of_blocks(one: Structure, other: Structure) -> float:
     telling = spread > 1
     if telling.sum() < _LEAST_BLOCKS:
         return -1.0
-    return _median((product - mean_x * mean_y)[telling] / spread[telling])
+    return _median(np.asarray((product - mean_x * mean_y)[telling] / spread[telling], np.float32))
 
 
 def _median(values: Structure) -> float:
@@ -233,7 +234,7 @@ def face_codes(face: Structure) -> NDArray[np.uint64]:
     """uint64 [2,2]: of a face `from_afar`, and of its mirror image, 121 bits: is each of 11×11 places lighter than its
     surroundings. Codes of one photograph differ in few bits, whatever was done to its light and size."""
     inner = face[_FACE_MARGIN:-_FACE_MARGIN, _FACE_MARGIN:-_FACE_MARGIN]
-    small = cv2.resize(inner, (11, 11), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(inner, (11, 11), interpolation=cv2.INTER_AREA), np.float32)
     lighter = small > _median(small)
     packed = [np.packbits(np.append(view, np.zeros(7, bool))) for view in (lighter, lighter[:, ::-1])]
     return np.array(packed).view(np.uint64)
