@@ -73,7 +73,7 @@ def features(crops: Pixels) -> Floats:
     """Light and texture of cells, and directions of edges in blocks, each beside the mean of its face: float32
     [N, FEATURES]. Neither brightness nor contrast of the whole changes them much.
     """
-    grey = [cv2.transform(crop.astype(np.float32), _GREY) for crop in crops]
+    grey = [np.asarray(cv2.transform(crop.astype(np.float32), _GREY), np.float32) for crop in crops]
     found = [np.concatenate([_cells(each), _edges(each)]) for each in grey]
     return np.asarray(found, np.float32).reshape(-1, FEATURES)
 
@@ -83,7 +83,8 @@ def _cells(grey: Floats) -> Floats:
     light = _means(part)
     texture = np.sqrt(np.maximum(_means(part * part) - light * light, 0))
     light = (light - light.mean()) / (light.std() + 5)
-    return np.concatenate([light, np.log((texture + 2) / (texture.mean() + 2))])
+    texture = np.log((texture + 2) / (texture.mean() + 2))
+    return np.asarray(np.concatenate([light, texture]), np.float32)
 
 
 def _means(part: Floats) -> Floats:
