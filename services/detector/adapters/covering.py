@@ -83,7 +83,8 @@ def _cells(grey: Floats) -> Floats:
     light = _means(part)
     texture = np.sqrt(np.maximum(_means(part * part) - light * light, 0))
     light = (light - light.mean()) / (light.std() + 5)
-    return np.concatenate([light, np.log((texture + 2) / (texture.mean() + 2))])
+    texture = np.log((texture + 2) / (texture.mean() + 2))
+    return np.asarray(np.concatenate([light, texture]), np.float32)
 
 
 def _means(part: Floats) -> Floats:
