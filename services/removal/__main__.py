@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -151,6 +151,7 @@ async def _serve(fetcher: Fetcher) -> None:
     config = Config.from_env()
     sending, intake = Sending.from_env(os.environ, config), Intake.from_env(os.environ)
     rules = load_rules(config.rules_dir)
+    rules = replace(rules, following=replace(rules.following, sees=sending.look))
     policies = PolicyFiles(yaml_text.in_force(SHIPPED, config.rules_dir, config.service))
     runtime = await Runtime.open(config)
     ways = SendingWays(sending, runtime.clock)

@@ -15,7 +15,7 @@ from services.chassis.due import schedule, schedule_many
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, seal, unseal
 from services.chassis.telemetry import inject_traceparent
-from services.notify.adapters.deliveries import place
+from services.notify.adapters.deliveries import among, place
 from services.notify.adapters.tables import ContactRow, DeviceRow, FallBackRow, GatheringRow, SubscriberRow
 from services.notify.domain.delivery import Delivery, Path
 from services.notify.domain.gathering import Gathering
@@ -74,7 +74,7 @@ class Alternatives:
         rows = [{"subscriber_id": each, "window_start": now, "told": 0, "digest_id": "", "gathered": 0} for each in ids]
         table = table_of(GatheringRow)
         await insert_rows(self._session, table, rows, "DO NOTHING")
-        query = select(table).where(table.c.subscriber_id.in_(ids)).order_by(table.c.subscriber_id)
+        query = select(table).where(among(table.c.subscriber_id, ids)).order_by(table.c.subscriber_id)
         found = await self._session.execute(query.with_for_update())
         return {
             row.subscriber_id: Gathering(row.window_start, row.told, row.digest_id, row.gathered, row.due_time)
@@ -84,7 +84,7 @@ class Alternatives:
     async def digest_minutes(self, subscriber_ids: Collection[str]) -> Mapping[str, int]:
         """See Store."""
         query = select(SubscriberRow.subscriber_id, SubscriberRow.digest_minutes).where(
-            SubscriberRow.subscriber_id.in_(subscriber_ids)
+            among(SubscriberRow.subscriber_id, subscriber_ids)
         )
         return {subscriber_id: minutes for subscriber_id, minutes in await self._session.execute(query)}
 
@@ -123,7 +123,8 @@ class Alternatives:
     ) -> Sequence[FallBack]:
         """See Store."""
         query = select(ContactRow.subscriber_id).where(
-            ContactRow.subscriber_id.in_({notice.subscriber_id for _, notice in notices}), ContactRow.value.is_not(None)
+            among(ContactRow.subscriber_id, {notice.subscriber_id for _, notice in notices}),
+            ContactRow.value.is_not(None),
         )
         reachable = set(await self._session.scalars(query))
         rows = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.chassis.database import table_of, update_rows
@@ -215,7 +215,7 @@ class Deliveries:
         await self._session.execute(
             update(DeviceRow)
             .where(
-                DeviceRow.device_key.in_(device_keys),
+                among(DeviceRow.device_key, device_keys),
                 DeviceRow.last_seen_time.is_(None) | (DeviceRow.last_seen_time < now - _SEEN_EVERY),
             )
             .values(last_seen_time=now)
@@ -272,7 +272,7 @@ class Deliveries:
         query = (
             select(NotificationRow)
             .where(
-                NotificationRow.notification_id.in_(notification_ids),
+                among(NotificationRow.notification_id, notification_ids),
                 NotificationRow.delivery.in_((Delivery.QUEUED, Delivery.HANDED_OVER, Delivery.DELIVERED)),
                 (NotificationRow.delivery == Delivery.QUEUED) | NotificationRow.resend,
                 NotificationRow.path == "PUSH",
@@ -309,7 +309,9 @@ class Deliveries:
     async def push_tokens(self, device_keys: Collection[str]) -> Mapping[str, str]:
         """See Store."""
         query = select(DeviceRow.device_key, DeviceRow.subscriber_id, DeviceRow.push_token).where(
-            DeviceRow.device_key.in_(device_keys), DeviceRow.push_token.is_not(None), DeviceRow.remove_time.is_(None)
+            among(DeviceRow.device_key, device_keys),
+            DeviceRow.push_token.is_not(None),
+            DeviceRow.remove_time.is_(None),
         )
         found = {}
         for device_key, subscriber_id, sealed in await self._session.execute(query):
@@ -324,7 +326,7 @@ class Deliveries:
         # One that was registered anew while the old one was on its way is not meant.
         same = [device_key for device_key, token in tokens.items() if now_held.get(device_key) == token]
         await self._session.execute(
-            update(DeviceRow).where(DeviceRow.device_key.in_(same)).values(push_token=None, refused_time=now)
+            update(DeviceRow).where(among(DeviceRow.device_key, same)).values(push_token=None, refused_time=now)
         )
 
     async def wake(self, device_keys: Collection[str]) -> None:
@@ -333,6 +335,12 @@ class Deliveries:
         for start in range(0, len(keys), _KEYS_A_WAKE_UP):
             payload = "\n".join(keys[start : start + _KEYS_A_WAKE_UP])
             await self._session.execute(select(func.pg_notify(CHANNEL, payload)))
+
+
+def among(column: Any, values: Collection[str]) -> ColumnElement[bool]:
+    """Whether a column is one of the values: one array parameter, so that the statement stays the same however many
+    they are, and need not be compiled and prepared for each number."""
+    return cast(ColumnElement[bool], column == any_(literal(list(values), ARRAY(Text))))
 
 
 def _heard(row: Any) -> Heard:

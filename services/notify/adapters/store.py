@@ -6,15 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select, text, tuple_, update
+from sqlalchemy import and_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.chassis.database import table_of
 from services.chassis.errors import ResourceExhausted
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, seal, unseal
 from services.notify.adapters.alternatives import Alternatives
-from services.notify.adapters.deliveries import Deliveries, place, shown
+from services.notify.adapters.deliveries import Deliveries, among, place, shown
 from services.notify.adapters.tables import (
     ContactRow,
     DeviceRow,
@@ -72,6 +73,22 @@ _ADD_NOTIFICATIONS = text(
     ON CONFLICT DO NOTHING
     RETURNING notification_id
     """
+)
+_DEVICE_KEYS = text(
+    """
+    SELECT d.subscriber_id, d.device_id, d.device_key FROM device d
+    JOIN unnest(CAST(:subscribers AS text[]), CAST(:devices AS text[])) AS v (subscriber_id, device_id)
+        ON v.subscriber_id = d.subscriber_id AND v.device_id = d.device_id
+    WHERE d.remove_time IS NULL
+    """
+)
+# Plain rows: mapped objects would cost more than all that is done with them.
+_DEVICE, _SUBSCRIBER = table_of(DeviceRow), table_of(SubscriberRow)
+_WISHES = ("language", "discreet", "quiet_start_minute", "quiet_end_minute", "digest_minutes", "paths", "suspended")
+_RECIPIENTS = (
+    select(_DEVICE, _SUBSCRIBER.c.subscriber_id.label("known"), *(_SUBSCRIBER.c[name] for name in _WISHES))
+    .outerjoin(_SUBSCRIBER, _SUBSCRIBER.c.subscriber_id == _DEVICE.c.subscriber_id)
+    .where(_DEVICE.c.remove_time.is_(None))
 )
 _OF_A_SUBSCRIBER = (GatheringRow, FallBackRow, ContactRow)
 _OF_THE_CASE = (
@@ -299,41 +316,33 @@ class SqlStore(Deliveries, Alternatives):
 
     async def device_keys(self, devices: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
         """See Store."""
-        query = select(DeviceRow.subscriber_id, DeviceRow.device_id, DeviceRow.device_key).where(
-            tuple_(DeviceRow.subscriber_id, DeviceRow.device_id).in_(list(devices)), DeviceRow.remove_time.is_(None)
-        )
-        return {(subscriber, device): key for subscriber, device, key in await self._session.execute(query)}
+        values = {"subscribers": [who for who, _ in devices], "devices": [device for _, device in devices]}
+        rows = await self._session.execute(_DEVICE_KEYS, values)
+        return {(subscriber, device): key for subscriber, device, key in rows}
 
     async def recipients_of(self, subscriber_ids: Collection[str]) -> Mapping[str, Sequence[Recipient]]:
         """See Store."""
         found: dict[str, list[Recipient]] = {}
-        for recipient in await self._recipients(DeviceRow.subscriber_id.in_(subscriber_ids)):
+        for recipient in await self._recipients(among(DeviceRow.subscriber_id, subscriber_ids)):
             found.setdefault(recipient.device.subscriber_id, []).append(recipient)
         return found
 
     async def recipients(self, device_keys: Collection[str]) -> Mapping[str, Recipient]:
         """See Store."""
-        found = await self._recipients(DeviceRow.device_key.in_(device_keys))
+        found = await self._recipients(among(DeviceRow.device_key, device_keys))
         return {recipient.device.device_key: recipient for recipient in found}
 
     async def _recipients(self, which: Any) -> Sequence[Recipient]:
-        query = (
-            select(DeviceRow, SubscriberRow)
-            .outerjoin(SubscriberRow, SubscriberRow.subscriber_id == DeviceRow.subscriber_id)
-            .where(which, DeviceRow.remove_time.is_(None))
-        )
         return [
-            Recipient(
-                _device(device),
-                Preferences() if subscriber is None else _preferences(subscriber),
-                subscriber is not None and subscriber.suspended,
-            )
-            for device, subscriber in await self._session.execute(query)
+            Recipient(_device(row), Preferences(), False)
+            if row.known is None
+            else Recipient(_device(row), _preferences(row), row.suspended)
+            for row in await self._session.execute(_RECIPIENTS.where(which))
         ]
 
     async def devices_by_key(self, device_keys: Collection[str]) -> Mapping[str, Device]:
         """See Store."""
-        rows = await self._session.scalars(select(DeviceRow).where(DeviceRow.device_key.in_(device_keys)))
+        rows = await self._session.execute(select(_DEVICE).where(among(DeviceRow.device_key, device_keys)))
         return {row.device_key: _device(row) for row in rows}
 
     # --- deliveries ---
@@ -380,7 +389,7 @@ class SqlStore(Deliveries, Alternatives):
 
     async def mark_read(self, subscriber_id: str, item_ids: Sequence[str], now: datetime) -> int:
         """See Store."""
-        named = and_(InboxItemRow.subscriber_id == subscriber_id, InboxItemRow.item_id.in_(item_ids))
+        named = and_(InboxItemRow.subscriber_id == subscriber_id, among(InboxItemRow.item_id, item_ids))
         await self._session.execute(
             update(InboxItemRow).where(named, InboxItemRow.read_time.is_(None)).values(read_time=now)
         )
@@ -392,7 +401,7 @@ class SqlStore(Deliveries, Alternatives):
         """See Store."""
         query = (
             select(InboxItemRow.subscriber_id, func.count())
-            .where(InboxItemRow.subscriber_id.in_(subscriber_ids), InboxItemRow.read_time.is_(None))
+            .where(among(InboxItemRow.subscriber_id, subscriber_ids), InboxItemRow.read_time.is_(None))
             .group_by(InboxItemRow.subscriber_id)
         )
         return {subscriber_id: count for subscriber_id, count in await self._session.execute(query)}
@@ -412,7 +421,8 @@ def _subscriber(subscriber_id: str, language: str = LANGUAGES[0]) -> dict[str, A
     }
 
 
-def _preferences(row: SubscriberRow) -> Preferences:
+def _preferences(row: Any) -> Preferences:
+    """`row`: one with the wishes of a subscriber."""
     paths = tuple(row.paths.split(",")) if row.paths else ()
     quiet = (row.quiet_start_minute, row.quiet_end_minute)
     return Preferences(row.language, row.discreet, *quiet, row.digest_minutes, paths)
@@ -439,7 +449,8 @@ def _notification(draft: Draft, now: datetime) -> Notification:
     )
 
 
-def _device(row: DeviceRow) -> Device:
+def _device(row: Any) -> Device:
+    """`row`: of the table, or mapped."""
     return Device(
         device_key=row.device_key,
         subscriber_id=row.subscriber_id,

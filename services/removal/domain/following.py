@@ -62,6 +62,8 @@ class Rules:
     """A request that nobody files, or that a person had to decide, ends after this."""
     most_episodes: int
     """Episodes of one page; a content that comes back more often is left to a person."""
+    sees: bool = True
+    """Whether this process looks at pages at all; without, later looks ask platforms that tell how a request stands."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,12 @@ def _looks(request: Request, rules: Rules, since: datetime) -> Iterator[Moment]:
             schedule = rules.look_after
         case _:
             return
-    # The first look is at once: a request that was looked at before begins with the second (Request.move).
+    # The first look is at once: a request that was looked at before begins with the second (Request.move), and so does
+    # every request where nobody looks at pages, for then the first could but find that it sees nothing.
     times = (timedelta(), *schedule)
-    if request.looks < len(times):
-        yield Moment(since + times[request.looks], Step.LOOK)
+    number = request.looks if rules.sees else max(1, request.looks)
+    if number < len(times):
+        yield Moment(since + times[number], Step.LOOK)
 
 
 def _mark(request: Request, time: datetime, name: str) -> Iterator[Moment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -119,3 +120,19 @@ def test_a_rule_that_makes_no_sense_stops_the_service(tmp_path: pathlib.Path, na
     assert before != (folder / name).read_text(encoding="utf-8")
     with pytest.raises(RulesError):
         load_rules(folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (request(State.CHECKED, looks=0, look_time=None), []),
+        (request(State.RECEIVED, looks=0, look_time=None, marks=("OVERDUE",)), [(1, "LOOK"), (720, "GIVE_UP")]),
+        # What a platform claims is looked at all the same: that nobody could see is what makes it unverified.
+        (request(State.RECEIVED, looks=0, claim_time=NOW, marks=("OVERDUE",)), [(0, "LOOK"), (720, "GIVE_UP")]),
+    ],
+)
+def test_where_nobody_looks_at_pages_the_first_look_is_left_out(
+    made: Request, expected: list[tuple[float, str]]
+) -> None:
+    found = moments(made, naver(), replace(RULES, sees=False))
+    assert expected == [((moment.time - NOW) / HOUR, moment.step.value) for moment in found]
