@@ -20,6 +20,7 @@ from services.detector.evaluate_dedup.transforms import transforms
 CONTENTS = 10_000
 PAINTED = 20
 PROBES = 100
+FRAMED = 0.25
 MOST_MS = 5.0
 P95 = 95
 Pixels = NDArray[np.uint8]
@@ -119,18 +120,19 @@ def smooth(chance: np.random.Generator, side: int) -> NDArray[np.float32]:
 
 def another(base: Fingerprint, person: NDArray[np.float32], chance: np.random.Generator) -> Fingerprint:
     """The fingerprint of another picture of one person: other hashes, points that share no more than chance has it,
-    a face that is like and not the same."""
+    a face that is like and not the same. One in four has a border or stands on a page, and so three views."""
     face = 0.8 * person + 0.6 * smooth(chance, FACE_SIDE)
     points = Points(base.points.places[:KEPT_POINTS], base.points.descriptors[:KEPT_POINTS])
     some = chance.permutation(len(points.places))
     # Three of eight bits: as far from the other picture's points as from any.
     noise = chance.integers(0, 256, (3, len(some), 32), dtype=np.uint8)
     noise = noise[0] & (noise[1] | noise[2])
+    views = range(3) if chance.random() < FRAMED else [0] * 3
     return replace(
         base,
         sha256=chance.bytes(32),
-        dhashes=chance.integers(0, 2**64, (3, 8), dtype=np.uint64),
-        phashes=chance.integers(0, 2**64, (3, 8), dtype=np.uint64),
+        dhashes=chance.integers(0, 2**64, (3, 8), dtype=np.uint64)[views],
+        phashes=chance.integers(0, 2**64, (3, 8), dtype=np.uint64)[views],
         pdqs=chance.integers(0, 256, (8, 32), dtype=np.uint8),
         points=Points(chance.permutation(points.places), points.descriptors[some] ^ noise),
         faces=np.clip(128 + 40 * face, 0, 255).astype(np.uint8)[None],

@@ -290,7 +290,7 @@ async def stage(home: Path, database_url: str, nats_url: str) -> AsyncIterator[_
     create_master_key(home / "keys" / "master.key")
     tester = create_key_pair(home / "tokens" / "private", home / "tokens" / "public", "test")
     create_key_pair(home / "tokens" / "private", home / "tokens" / "public", "removal")
-    with_partner(home)
+    with_partner(home / "rules" / "removal")
     await migrate(database_url, MIGRATIONS)
     cases = _Cases()  # type: ignore[abstract] # the methods that nobody calls answer UNIMPLEMENTED
     database = Database(database_url)
@@ -307,7 +307,7 @@ async def stage(home: Path, database_url: str, nats_url: str) -> AsyncIterator[_
         "JIKIMI_DATABASE_URL": database_url,
         "JIKIMI_NATS_URL": nats_url,
         "JIKIMI_PEER_CASE": f"127.0.0.1:{port}",
-        "JIKIMI_RULES_DIR": str(home / "policies"),
+        "JIKIMI_RULES_DIR": str(home / "rules"),
         "JIKIMI_REMOVAL_SEND": "on",
         "JIKIMI_REMOVAL_ENDPOINTS": str(home / "platform" / "endpoints.json"),
     }

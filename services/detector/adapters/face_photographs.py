@@ -20,9 +20,7 @@ _SHIFTED_MARGIN, _ALIGNED_MARGIN = 8, 10
 """Of a face at that side only the middle is shifted and aligned: what lies further out is hair and backdrop, and copies
 are given other backdrops."""
 _FAR_SIDE = FACE_WINDOW + 4
-_ROUGH_STEPS, _FINE_STEPS = 15, 6
-_PROMISING = 0.76
-"""Agreement after a rough alignment from which a fine one may make a copy of it."""
+_MOST_STEPS = 15
 _STILL_PIXELS = 0.02
 """An alignment has come to rest when no place moves further than that in a step."""
 _SCALE = FACE_SIDE / _ALIGNED_SIDE
@@ -64,21 +62,17 @@ def _shifted(one: Structure, other: Structure) -> tuple[float, tuple[int, int]]:
 
 
 def _fine_agreement(one: Grey, other: Grey, shift: tuple[int, int]) -> float:
-    """Aligned in the small first, from where the faces agree best when merely shifted; then, where it looks promising,
-    at full size."""
+    """Aligned in the small, from where the faces agree best when merely shifted; compared at full size."""
     start = (1.0, 0.0, float(shift[0]), 0.0, 1.0, float(shift[1]))
-    small = _aligned(sized(one, _ALIGNED_SIDE), sized(other, _ALIGNED_SIDE), start, _ROUGH_STEPS)
+    small = _aligned(sized(one, _ALIGNED_SIDE), sized(other, _ALIGNED_SIDE), start)
     if small is None:
         return -1.0
     a, b, c, d, e, f = small
-    warp = (a, b, c * _SCALE, d, e, f * _SCALE)
-    wanted = _high_pass(one, _FINE_WIDTH)
-    rough = _agreement_after(warp, wanted, other)
-    finer = _aligned(one, other, warp, _FINE_STEPS) if rough >= _PROMISING else None
-    return rough if finer is None else max(rough, _agreement_after(finer, wanted, other))
+    fitted = _warped(other, (a, b, c * _SCALE, d, e, f * _SCALE), FACE_SIDE)
+    return _median_of_blocks(_high_pass(one, _FINE_WIDTH), _high_pass(fitted, _FINE_WIDTH))
 
 
-def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine | None:
+def _aligned(one: Grey, other: Grey, start: Affine) -> Affine | None:
     """The affine map that makes two faces most alike, whatever their light and contrast; None where the search
     diverges.
 
@@ -86,7 +80,7 @@ def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine |
     those of one face and are taken once, so that a step costs a warp and six products. cv2.findTransformECC takes them
     anew in every step, which is ten times as much at this size.
     """
-    inner, x, y = _places(len(one))
+    inner, x, y = _places()
     template = cv2.GaussianBlur(one, (3, 3), 0).astype(np.float32)
     looked_at = np.asarray(cv2.GaussianBlur(other, (3, 3), 0), np.uint8)
     middle = template[inner, inner].ravel()
@@ -105,7 +99,7 @@ def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine |
     except np.linalg.LinAlgError:
         return None
     warp = start
-    for _ in range(most_steps):
+    for _ in range(_MOST_STEPS):
         seen = _warped(looked_at, warp, inner.stop - inner.start).ravel().astype(np.float32)
         contrast = _spread(seen)
         if contrast < 1:
@@ -113,22 +107,23 @@ def _aligned(one: Grey, other: Grey, start: Affine, most_steps: int) -> Affine |
         # What is steepest has nothing of `wanted` in it and no mean, so neither need be taken off what is seen.
         (a, b, c), (d, e, f) = step = ((solve @ seen) / contrast).reshape(2, 3).tolist()
         undone = _undoing(step)
-        moved = None if undone is None else _after(warp, undone)
-        if moved is None or not 0.5 < moved[0] * moved[4] - moved[1] * moved[3] < 2:
+        if undone is None:
             return None
-        warp = moved
+        warp = _after(warp, undone)
+        if not 0.5 < warp[0] * warp[4] - warp[1] * warp[3] < 2:
+            return None
         if max(abs(c), abs(f)) + max(abs(a), abs(b), abs(d), abs(e)) * len(one) / 2 < _STILL_PIXELS:
             break
     return warp
 
 
 @cache
-def _places(side: int) -> tuple[slice, NDArray[np.float32], NDArray[np.float32]]:
-    """Of a face of that side: the middle that is compared, and how far right and down of it each of its pixels lies."""
-    margin = round(_ALIGNED_MARGIN * side / _ALIGNED_SIDE)
-    reach = np.arange(margin, side - margin, dtype=np.float32) - (side - 1) / 2
+def _places() -> tuple[slice, NDArray[np.float32], NDArray[np.float32]]:
+    """The middle that is aligned, and how far right and down of its own middle each of its pixels lies."""
+    inner = slice(_ALIGNED_MARGIN, _ALIGNED_SIDE - _ALIGNED_MARGIN)
+    reach = np.arange(inner.start, inner.stop, dtype=np.float32) - (_ALIGNED_SIDE - 1) / 2
     y, x = (axis.ravel().astype(np.float32) for axis in np.meshgrid(reach, reach, indexing="ij"))
-    return slice(margin, side - margin), x, y
+    return inner, x, y
 
 
 def _undoing(step: list[list[float]]) -> Affine | None:
@@ -163,10 +158,6 @@ def _spread(values: NDArray[np.float32]) -> float:
     return math.sqrt(max(0.0, float(values @ values) / len(values) - mean * mean))
 
 
-def _agreement_after(warp: Affine, wanted: Structure, other: Grey) -> float:
-    return _median_of_blocks(wanted, _high_pass(_warped(other, warp, FACE_SIDE), _FINE_WIDTH))
-
-
 def _median_of_blocks(one: Structure, other: Structure) -> float:
     """Median correlation of the blocks in the middle of two faces; −1 where too few hold any structure."""
     block = (FACE_SIDE - 2 * (round(_FACE_MARGIN * FACE_SIDE / _ALIGNED_SIDE) + 1)) // _FACE_BLOCKS
@@ -178,10 +169,10 @@ def _median_of_blocks(one: Structure, other: Structure) -> float:
     telling = spread > 1
     if telling.sum() < _LEAST_BLOCKS:
         return -1.0
-    return _median(np.asarray((product - mean_x * mean_y)[telling] / spread[telling], np.float32))
+    return _median((product - mean_x * mean_y)[telling] / spread[telling])
 
 
-def _median(values: Structure) -> float:
+def _median(values: NDArray[np.floating]) -> float:
     """The same as np.median, which takes ten times as long for as few."""
     ordered = np.sort(values, axis=None)
     return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

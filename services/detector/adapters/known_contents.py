@@ -358,7 +358,7 @@ def _near(cluster_id: str, rule: str, distance: float) -> Near:
 
 def _highest(values: NDArray[Any], most: int, least: float) -> Iterator[int]:
     """Places of the `most` highest values that reach `least`, the highest first."""
-    top = np.argpartition(values, -most)[-most:] if len(values) > most else np.arange(len(values))
-    for at in top[np.argsort(-values[top], kind="stable")]:
-        if values[at] >= least:
-            yield int(at)
+    enough = np.flatnonzero(values >= least)
+    if len(enough) > most:
+        enough = enough[np.argpartition(values[enough], -most)[-most:]]
+    yield from enough[np.argsort(-values[enough], kind="stable")].tolist()

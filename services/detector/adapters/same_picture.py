@@ -187,11 +187,21 @@ def judged_by_hashes(found: HashDistances, rules: DedupRules) -> HashVerdicts:
 
 
 def _least(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Least distance of any of a picture's hashes to any view of each of N others [views,N]."""
-    best = np.full(known.shape, 64, np.uint8)
-    for each in np.unique(new):
-        np.minimum(best, np.bitwise_count(known ^ each), out=best)
-    return np.asarray(best.min(axis=0), np.uint16)
+    """Least distance of any of a picture's hashes to any view of each of N others [views,N]. Most pictures have neither
+    border nor page: their further views are the first again."""
+    hashes, whole = np.unique(new), known[0]
+    best = _least_of_column(hashes, whole)
+    for view in known[1:]:
+        other = np.flatnonzero(view != whole)
+        best[other] = np.minimum(best[other], _least_of_column(hashes, view[other]))
+    return np.asarray(best, np.uint16)
+
+
+def _least_of_column(hashes: NDArray[np.uint64], column: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    best = np.full(len(column), 64, np.uint8)
+    for each in hashes:
+        np.minimum(best, np.bitwise_count(column ^ each), out=best)
+    return best
 
 
 def _least_wide(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
