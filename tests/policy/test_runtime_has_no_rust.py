@@ -43,6 +43,7 @@ def holds_rust(path: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_no_runtime_package_holds_compiled_rust() -> None:
     guilty = {
         name: [path.name for path in installed_files(name) if holds_rust(path)] for name in locked_names()

@@ -100,6 +100,7 @@ async def erased(world: World) -> tuple[str, str]:
     return person, case_id
 
 
+@pytest.mark.slow
 async def test_nothing_names_an_erased_subscriber_and_no_key_opens_what_was_theirs(world: World) -> None:
     person, case_id = await erased(world)
     keys = world.service.units.keys
@@ -125,6 +126,7 @@ async def _pack(world: World, case_id: str) -> None:
         pass
 
 
+@pytest.mark.slow
 async def test_the_log_of_a_purged_case_holds_and_says_that_it_was_purged(world: World) -> None:
     _, case_id = await erased(world)
     await world.work()

@@ -38,6 +38,7 @@ async def test_labellers_get_the_consented_crop_of_a_released_match_and_nobody_e
     assert grpc.StatusCode.NOT_FOUND == refused.value.code()
 
 
+@pytest.mark.slow
 async def test_without_consent_to_a_crop_labellers_get_none(world, pictures):
     who = await world.register("FACE_TEMPLATE")
     await world.enrolled(who, pictures["obama"])

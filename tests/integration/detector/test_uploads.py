@@ -381,6 +381,7 @@ async def test_the_log_of_a_blur_says_everything_but_the_content(world: World, p
     assert {"NEVER_WRITTEN", "ZEROED"} == {each.how for each in record.deletions}
 
 
+@pytest.mark.slow
 async def test_an_audit_proves_the_stored_result_from_the_record_alone(world: World, pictures) -> None:
     who = await world.register(*SCOPES)
     await world.enrolled(who, pictures["obama"])

@@ -127,12 +127,14 @@ async def test_a_probe_without_certificate_learns_health_and_nothing_else(
     assert grpc.StatusCode.UNIMPLEMENTED is refused.value.code()
 
 
+@pytest.mark.slow
 async def test_what_is_not_ready_lives_all_the_same(tmp_path: Path, certificates: dict[str, Path]) -> None:
     runs = served(tmp_path, certificates["case"], ready=False)
     async with runs as (_, probe), grpc.aio.insecure_channel(probe) as channel:
         assert [NOT_SERVING, SERVING] == [await asked(channel, ""), await asked(channel, "live")]
 
 
+@pytest.mark.slow
 async def test_probes_see_a_drain_and_no_death(tmp_path: Path, certificates: dict[str, Path]) -> None:
     async with served(tmp_path, certificates["case"]) as (_, probe), grpc.aio.insecure_channel(probe) as channel:
         await until(channel, "", SERVING)

@@ -174,6 +174,7 @@ def test_a_failed_preparation_stops_what_was_started_and_says_why(home: Home) ->
     assert [None] == [one.process for one in system.watched]
 
 
+@pytest.mark.slow
 def test_one_supervisor_a_home(home: Home) -> None:
     with supervisor.sole_supervisor(home) as first, supervisor.sole_supervisor(home) as second:
         assert (True, False) == (first, second)
