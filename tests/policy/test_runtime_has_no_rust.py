@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 LOCK = Path(__file__).parents[2] / "requirements" / "runtime.txt"
 EXTRAS = (LOCK.with_name("ocr.txt"),)
 """What some machines install besides; looked at where it is installed."""
