@@ -11,7 +11,7 @@ from jikimi_client.misuse.detector import v1 as api
 from services.console.approval_commands import print_proposals, propose_body
 from services.console.client import Connections, connections, staff
 from services.console.home import Home
-from services.console.output import PAGE, CannotDo, Row, everything, present, print_rows, time_of
+from services.console.output import CannotDo, Row, everything, present, print_rows, time_of
 
 THRESHOLD = "THRESHOLD"
 
@@ -61,7 +61,7 @@ async def _all(services: Connections, options: argparse.Namespace) -> list[api.T
     stub = _stub(services, options)
 
     async def page(token: str) -> tuple[list[api.ThresholdEvaluation], str]:
-        request = api.ListThresholdEvaluationsRequest(page_size=PAGE, page_token=token)
+        request = api.ListThresholdEvaluationsRequest(page_token=token)
         answer = await stub.list_threshold_evaluations(request)
         return answer.evaluations, answer.next_page_token
 
