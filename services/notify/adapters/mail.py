@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -55,7 +56,7 @@ class Mail:
     def _hand_over(self, message: Message) -> MessageAnswer:
         mail = self._mail(message)
         try:
-            with smtplib.SMTP(self._relay.host, self._relay.port, timeout=SECONDS) as server:
+            with closing(smtplib.SMTP(self._relay.host, self._relay.port, timeout=SECONDS)) as server:
                 server.ehlo_or_helo_if_needed()
                 if server.has_extn("starttls"):
                     server.starttls()
@@ -67,6 +68,9 @@ class Mail:
                     mail_options=["RET=HDRS", f"ENVID={message.key}"] if reports else [],
                     rcpt_options=["NOTIFY=SUCCESS,FAILURE"] if reports else [],
                 )
+                # The mail is taken: what the relay says to QUIT changes nothing, and as a failure would send it again.
+                with suppress(OSError, smtplib.SMTPException):
+                    server.quit()
         except smtplib.SMTPRecipientsRefused as error:
             code = next(iter(error.recipients.values()))[0]
             return _refusal(int(code))

@@ -207,6 +207,13 @@ async def test_what_a_mail_server_reports_is_applied_and_never_kept(
     assert ([], ["4:2,F"]) == (list((folder / "new").iterdir()), [file.name for file in (folder / "cur").iterdir()])
 
 
+async def test_a_mail_that_was_taken_is_sent_whatever_the_relay_says_to_the_farewell() -> None:
+    with _Relay(farewell="421 too busy to say good-bye") as relay:
+        mail = Mail(Relay("127.0.0.1", relay.port, "notice@jikimi.invalid", "x@message.invalid"), ManualClock(_NOW))
+        sent = await mail.send(Message(uuid7(), ADDRESS, "지킴이", Words("제목", "본문"), "ko", False))
+    assert ("", False, "quit") == (sent.reason, sent.again, relay.heard[-1])
+
+
 async def test_a_relay_that_can_is_asked_to_report_under_our_key() -> None:
     with _Relay() as relay:
         mail = Mail(Relay("127.0.0.1", relay.port, "notice@jikimi.invalid", "x@message.invalid"), ManualClock(_NOW))
@@ -231,8 +238,9 @@ class _Relay(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, farewell: str = "221 bye") -> None:
         super().__init__(("127.0.0.1", 0), _Conversation)
+        self.farewell = farewell
         self.port: int = self.server_address[1]
         self.heard: list[str] = []
 
@@ -256,7 +264,8 @@ class _Conversation(socketserver.StreamRequestHandler):
             if body and words != ".":
                 continue
             verb, body = words[:4].lower(), words[:4].lower() == "data"
-            answers = {"ehlo": b"250-relay\r\n250 DSN\r\n", "data": b"354 go on\r\n", "quit": b"221 bye\r\n"}
+            farewell = f"{self.server.farewell}\r\n".encode()
+            answers = {"ehlo": b"250-relay\r\n250 DSN\r\n", "data": b"354 go on\r\n", "quit": farewell}
             self.wfile.write(answers.get(verb, b"250 OK\r\n"))
             if verb == "quit":
                 return
