@@ -37,8 +37,8 @@ ocr: setup ## Add what reads texts in pictures: package, models, fonts of its te
 	@$(PYTHON) bootstrap/assets.py ocr fonts
 
 test: setup ## Run the fast suite; it prints what it skipped and why
-	@# One worker more than cores, because tests wait; one that hangs fails alone.
-	@$(VENV)/python -m pytest -n $$(($$(nproc) + 1)) -m "not slow" -o faulthandler_exit_on_timeout=true
+	@# One that hangs fails alone.
+	@$(VENV)/python -m pytest -n auto -m "not slow" -o faulthandler_exit_on_timeout=true
 
 test-slow: setup ## Run the slow suite alone
 	@$(VENV)/python -m pytest -m slow
