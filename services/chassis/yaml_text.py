@@ -26,3 +26,8 @@ def parse(text: str | bytes) -> Any:
     Raises `yaml.YAMLError` where it is none.
     """
     return yaml.load(text, _SafeLoader)  # one of the two safe loaders
+
+
+def read(shipped: Path, operators: Path | None, service: str) -> Any:
+    """What the file in force says. Raises OSError and `yaml.YAMLError`."""
+    return parse(in_force(shipped, operators, service).read_text(encoding="utf-8"))

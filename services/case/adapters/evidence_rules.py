@@ -64,7 +64,7 @@ def _path(value: object) -> Path:
 
 
 def _read(folder: File | None, name: str) -> object:
-    return yaml_text.parse(yaml_text.in_force(SHIPPED / name, folder, "case").read_text(encoding="utf-8"))
+    return yaml_text.read(SHIPPED / name, folder, "case")
 
 
 def _mapping(value: object, names: set[str], where: str) -> Mapping[str, Any]:

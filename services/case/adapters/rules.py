@@ -212,4 +212,4 @@ def _days(value: object) -> tuple[str, ...]:
 
 
 def _read(name: str, folder: Path | None) -> Any:
-    return yaml_text.parse(yaml_text.in_force(SHIPPED / name, folder, "case").read_text(encoding="utf-8"))
+    return yaml_text.read(SHIPPED / name, folder, "case")

@@ -85,7 +85,7 @@ class FetchRules:
 
 def read_fetch_rules(folder: Path | None = None) -> FetchRules:
     """The rules of `folder`/chassis/fetch.yaml, or those that are shipped. Raises ValueError naming what is wrong."""
-    data = yaml_text.parse(yaml_text.in_force(SHIPPED, folder, "chassis").read_text(encoding="utf-8"))
+    data = yaml_text.read(SHIPPED, folder, "chassis")
     try:
         rules = _rules(data)
     except (KeyError, TypeError, AttributeError, re.error) as problem:

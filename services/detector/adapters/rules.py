@@ -64,13 +64,13 @@ class Rules:
 
 
 def read_rules(folder: Path | None = None) -> Rules:
-    """Reads every file. Those in `<folder>/detector` go before the shipped ones. Raises ValueError or KeyError."""
-    chosen = {file.name: file for file in RULES.glob("*.yaml")}
-    if folder is not None:
-        chosen |= {file.name: file for file in (folder / "detector").glob("*.yaml")}
+    """Reads every file, the operator's below `folder` or the shipped one. Raises ValueError, KeyError or OSError."""
+
+    def chosen(name: str) -> Path:
+        return yaml_text.in_force(RULES / name, folder, "detector")
 
     def load(name: str) -> Any:
-        return yaml_text.parse(chosen[name].read_text(encoding="utf-8"))
+        return yaml_text.read(RULES / name, folder, "detector")
 
     uploads = load("uploads.yaml")
     return Rules(
@@ -82,10 +82,10 @@ def read_rules(folder: Path | None = None) -> Rules:
         tiles=TileRules.read(load("tiles.yaml")),
         covering=CoveringRules.read(load("covering.yaml")),
         collection=CollectionRules.read(load("collection.yaml"), _source_types(), _bases()),
-        pictures=read_dedup_rules(chosen["dedup.yaml"]),
-        texts=TextDedupRule.parse(chosen["dedup_text.yaml"].read_text(encoding="utf-8")),
+        pictures=read_dedup_rules(chosen("dedup.yaml")),
+        texts=TextDedupRule.parse(chosen("dedup_text.yaml").read_text(encoding="utf-8")),
         ocr=OcrRules.read(load("ocr.yaml")),
-        pii_file=chosen["pii.yaml"],
+        pii_file=chosen("pii.yaml"),
         uploads=UploadRules.read(uploads),
         redaction=RedactionRules.read(uploads["redaction"]),
         calibration=CalibrationRules.read(load("calibration.yaml")),

@@ -52,11 +52,14 @@ class DedupRules:
 
 
 def read_rules(path: Path = RULES_FILE) -> DedupRules:
-    """The rules in a YAML file. Raises ValueError when a field is missing or unknown."""
+    """The rules in a YAML file. Raises ValueError when a field is missing or unknown, or out of bounds."""
     try:
-        return DedupRules(**yaml_text.parse(path.read_text()))
+        rules = DedupRules(**yaml_text.parse(path.read_text()))
     except TypeError as problem:
         raise ValueError(f"{path.name}: fields differ from DedupRules") from problem
+    if rules.pdq_most > _PDQ_REACH:
+        raise ValueError(f"{path.name}: pdq_most is beyond {_PDQ_REACH}, up to which distances are taken")
+    return rules
 
 
 @dataclass(frozen=True)

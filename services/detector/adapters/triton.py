@@ -95,7 +95,7 @@ class TritonRules:
 
 def read_triton_rules(folder: Path | None = None) -> TritonRules:
     """`<folder>/detector/triton.yaml` if there is one, else the rules shipped. Raises ValueError."""
-    values = yaml_text.parse(yaml_text.in_force(RULES_FILE, folder, "detector").read_text(encoding="utf-8"))
+    values = yaml_text.read(RULES_FILE, folder, "detector")
     names = {field.name for field in fields(TritonRules)}
     if not isinstance(values, dict) or set(values) != names | {"id"}:
         raise ValueError("triton rules: a field is missing or unknown")

@@ -50,8 +50,7 @@ def load_register(gates: Gates, folder: Path | None = None) -> Register:
 
 
 def _read(name: str, folder: Path | None) -> dict[str, Any]:
-    path = yaml_text.in_force(SHIPPED / name, folder, "gate")
-    data: dict[str, Any] = yaml_text.parse(path.read_text(encoding="utf-8"))
+    data: dict[str, Any] = yaml_text.read(SHIPPED / name, folder, "gate")
     return data
 
 

@@ -56,8 +56,7 @@ def _check(rules: DeliveryRules) -> None:
 
 def read(folder: Path | None, name: str) -> Any:
     """A file of rules: the operator's where there is one, else the shipped."""
-    path = yaml_text.in_force(SHIPPED / name, folder, "notify")
-    return yaml_text.parse(path.read_text(encoding="utf-8"))
+    return yaml_text.read(SHIPPED / name, folder, "notify")
 
 
 def _ms(value: Any) -> timedelta:

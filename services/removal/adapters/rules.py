@@ -45,9 +45,8 @@ def load_rules(folder: Path | None = None) -> RuleBook:
 
 
 def _load(folder: Path | None, name: str, read: Callable[[Mapping[str, Any]], Rules]) -> Rules:
-    path = yaml_text.in_force(SHIPPED / name, folder, "removal")
     try:
-        return read(yaml_text.parse(path.read_text(encoding="utf-8")))
+        return read(yaml_text.read(SHIPPED / name, folder, "removal"))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, re.error) as error:
         raise RulesError(f"{name}: {type(error).__name__}") from None
 

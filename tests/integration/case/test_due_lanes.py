@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-
-import pytest
-from sqlalchemy import MetaData
 
 from services.case.__main__ import PATIENT, lanes
 from services.case.ports import ERASURE, PACK
 from services.chassis.clock import ManualClock
-from services.chassis.database import Database, chassis_tables
+from services.chassis.database import Database
 from services.chassis.due import DueItem, DueWorker, schedule
 from services.chassis.tasks import end
 
-METADATA = MetaData()
-chassis_tables(METADATA)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def database(database_url: Callable[[str], str]) -> AsyncIterator[Database]:
-    database = Database(database_url("case"))
-    async with database.engine.begin() as connection:
-        await connection.run_sync(METADATA.create_all)
-    yield database
-    await database.close()
 
 
 async def test_an_erasure_is_done_while_evidence_waits_to_be_packed(database: Database) -> None:

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import MetaData, insert, text
+from sqlalchemy import insert, text
 
 from misuse.case.v1.events_pb2 import CaseOpened
 from services.chassis.backlog import Backlog
 from services.chassis.bus import CURSOR
 from services.chassis.clock import ManualClock
-from services.chassis.database import Database, chassis_tables
+from services.chassis.database import Database
 from services.chassis.due import schedule
 from services.chassis.outbox import OUTBOX_HEAD, Outbox
 from services.chassis.tasks import end
 
-METADATA = MetaData()
-chassis_tables(METADATA)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def database(database_url: Callable[[str], str]) -> AsyncIterator[Database]:
-    database = Database(database_url("case"))
-    async with database.engine.begin() as connection:
-        await connection.run_sync(METADATA.create_all)
-    yield database
-    await database.close()
 
 
 def shown(name: str, **labels: str) -> float | None:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import MetaData, func, select
+from sqlalchemy import func, select
 
 from services.chassis.clock import ManualClock
-from services.chassis.database import Database, chassis_tables
+from services.chassis.database import Database
 from services.chassis.due import DUE, DueHandler, DueItem, DueWorker, cancel, schedule
 from services.chassis.errors import Unavailable
 from services.chassis.tasks import end
 
-METADATA = MetaData()
-chassis_tables(METADATA)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def database(database_url: Callable[[str], str]) -> AsyncIterator[Database]:
-    database = Database(database_url("case"))
-    async with database.engine.begin() as connection:
-        await connection.run_sync(METADATA.create_all)
-    yield database
-    await database.close()
 
 
 async def _run(database: Database, clock: ManualClock, handler: DueHandler, seconds: float = 0.6) -> None:
