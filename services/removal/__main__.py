@@ -48,8 +48,9 @@ from services.removal.ports import CaseFile, Policies, StatusDesk, Watcher, Ways
 from services.removal.servicer import RemovalServicer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-PREPARING_AT_ONCE = 4
-SENDING_AT_ONCE = 8
+PREPARING_AT_ONCE = 16
+SENDING_AT_ONCE = 16
+"""As many as share a transaction."""
 LOOKING_AT_ONCE = 4
 
 

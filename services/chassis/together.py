@@ -1,0 +1,127 @@
+"""How do pieces of work that run side by side share one transaction?
+
+Whoever comes while a transaction runs waits, and the first of those who wait takes all of them into the next one: its
+begin, its statements, its commit and the disk are paid once. Where that fails, each is done alone, and only the one
+that is at fault fails. A piece that is called off while it waits is left out; one that is called off while it leads
+leaves the others to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST = 16
+"""Pieces of one transaction."""
+STEADY_PIECES, STEADY_SECONDS = 5, 0.5
+"""Where so many came within so long, more are coming: a transaction may let them gather for a moment. The first after a
+calm is done at once."""
+
+
+class Left(Enum):
+    """What came of a piece that was not done with the others."""
+
+    LEFT = "LEFT"
+
+
+LEFT = Left.LEFT
+"""It has to be done alone: something that it needs is held by somebody else."""
+
+
+@dataclass(frozen=True)
+class Piece(Generic[T]):
+    """What somebody wants done, and as part of what."""
+
+    item: T
+    _context: contextvars.Context = field(default_factory=contextvars.copy_context, repr=False)
+
+    async def within(self, work: Coroutine[Any, Any, R]) -> R:
+        """Does work as whoever asked for it: what it writes belongs to their trace."""
+        return await asyncio.create_task(work, context=self._context)
+
+
+Do = Callable[[Sequence[Piece[T]]], Awaitable[Sequence[R | Left]]]
+"""Does pieces in one transaction; returns what came of each, in their order. A single piece is never LEFT."""
+
+
+@dataclass
+class _Waiting(Generic[T]):
+    piece: Piece[T]
+    place: asyncio.Future[Any]
+
+
+class Together(Generic[T]):
+    """One queue of pieces of work of one kind; one transaction at a time."""
+
+    def __init__(self, *, most: int = MOST, moment: float = 0.0) -> None:
+        """`moment`: how long pieces that come steadily may gather, seconds."""
+        self._most = most
+        self._moment = moment
+        self._waiting: list[_Waiting[T]] = []
+        self._turn = asyncio.Lock()
+        self._came: deque[float] = deque(maxlen=STEADY_PIECES)
+
+    async def __call__(self, item: T, do: Do[T, R]) -> R:
+        """Has it done with whatever waits at the same time; all of one queue are done by the same `do`. Raises what
+        it raises when it is done alone."""
+        loop = asyncio.get_running_loop()
+        mine = _Waiting(Piece(item), loop.create_future())
+        self._waiting.append(mine)
+        self._came.append(loop.time())
+        try:
+            async with self._turn:
+                if not mine.place.done():
+                    await self._lead(do, loop)
+            result: R = await mine.place
+            return result
+        finally:
+            # Called off, it is not waited for.
+            mine.place.cancel()
+            self._waiting = [each for each in self._waiting if each is not mine]
+
+    async def _lead(self, do: Do[T, R], loop: asyncio.AbstractEventLoop) -> None:
+        """Does what waits, the own piece among it: turns are given in the order of coming."""
+        steady = len(self._came) == STEADY_PIECES and loop.time() - self._came[0] < STEADY_SECONDS
+        if self._moment and steady:
+            await asyncio.sleep(self._moment)
+        batch = self._waiting[: self._most]
+        for each, result in zip(batch, await self._try(batch, do), strict=True):
+            if not each.place.done():
+                _settle(each.place, result)
+        self._waiting = [each for each in self._waiting if not each.place.done()]
+
+    async def _try(self, batch: Sequence[_Waiting[T]], do: Do[T, R]) -> Sequence[R | Exception]:
+        if len(batch) > 1:
+            try:
+                found = await do([each.piece for each in batch])
+            except Exception:
+                found = [LEFT] * len(batch)
+        else:
+            found = [LEFT]
+        return [
+            await self._alone(each, do) if result is LEFT else result
+            for each, result in zip(batch, found, strict=True)
+        ]
+
+    async def _alone(self, one: _Waiting[T], do: Do[T, R]) -> R | Exception:
+        try:
+            (result,) = await do([one.piece])
+        except Exception as error:
+            return error
+        assert not isinstance(result, Left)
+        return result
+
+
+def _settle(place: asyncio.Future[Any], result: object) -> None:
+    if isinstance(result, Exception):
+        place.set_exception(result)
+    else:
+        place.set_result(result)
