@@ -197,7 +197,7 @@ class DueWorker:
     async def _fill(self, group: asyncio.TaskGroup, held: set[DueItem]) -> None:
         """Takes what is due once a place is free, or waits until there may be something."""
         self._wakeup.clear()
-        room = TAKE - len(held)
+        room = max(TAKE, self._places) - len(held)
         if len(held) < self._places:
             try:
                 items = await self._take(room)
@@ -282,7 +282,7 @@ class DueWorker:
         else:
             await self._ends(item, self._done)
 
-    async def _done(self, items: Sequence[Piece[DueItem]]) -> Sequence[bool]:
+    async def _done(self, items: Sequence[Piece[DueItem]], _: bool) -> Sequence[bool]:
         """Deletes rows whose work is done; False for one that stays, for it was scheduled again meanwhile."""
         ended = [piece.item for piece in items]
         rows = {

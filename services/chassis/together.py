@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -48,8 +49,9 @@ class Piece(Generic[T]):
         return await asyncio.create_task(work, context=self._context)
 
 
-Do = Callable[[Sequence[Piece[T]]], Awaitable[Sequence[R | Left]]]
-"""Does pieces in one transaction; returns what came of each, in their order. A single piece is never LEFT."""
+Do = Callable[[Sequence[Piece[T]], bool], Awaitable[Sequence[R | Left]]]
+"""Does pieces in one transaction; returns what came of each, in their order. True: the one piece is alone and may wait
+for others; it is never LEFT."""
 
 
 @dataclass
@@ -72,56 +74,41 @@ class Together(Generic[T]):
     async def __call__(self, item: T, do: Do[T, R]) -> R:
         """Has it done with whatever waits at the same time; all of one queue are done by the same `do`. Raises what
         it raises when it is done alone."""
-        loop = asyncio.get_running_loop()
-        mine = _Waiting(Piece(item), loop.create_future())
+        mine = _Waiting(Piece(item), asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
-        self._came.append(loop.time())
+        self._came.append(time.monotonic())
         try:
             async with self._turn:
                 if not mine.place.done():
-                    await self._lead(do, loop)
-            result: R = await mine.place
-            return result
+                    await self._lead(do)
+            result: R | Left = await mine.place
         finally:
             # Called off, it is not waited for.
             mine.place.cancel()
             self._waiting = [each for each in self._waiting if each is not mine]
+        if not isinstance(result, Left):
+            return result
+        # Outside of its turn: nobody waits for one that has to wait for others.
+        (alone,) = await do([mine.piece], True)
+        assert not isinstance(alone, Left)
+        return alone
 
-    async def _lead(self, do: Do[T, R], loop: asyncio.AbstractEventLoop) -> None:
+    async def _lead(self, do: Do[T, R]) -> None:
         """Does what waits, the own piece among it: turns are given in the order of coming."""
-        steady = len(self._came) == STEADY_PIECES and loop.time() - self._came[0] < STEADY_SECONDS
-        if self._moment and steady:
+        if self._moment and self._steady:
             await asyncio.sleep(self._moment)
         batch = self._waiting[: self._most]
-        for each, result in zip(batch, await self._try(batch, do), strict=True):
+        found: Sequence[R | Left] = [LEFT] * len(batch)
+        try:
+            found = await do([each.piece for each in batch], False)
+        except Exception:
+            if len(batch) == 1:
+                raise
+        for each, result in zip(batch, found, strict=True):
             if not each.place.done():
-                _settle(each.place, result)
+                each.place.set_result(result)
         self._waiting = [each for each in self._waiting if not each.place.done()]
 
-    async def _try(self, batch: Sequence[_Waiting[T]], do: Do[T, R]) -> Sequence[R | Exception]:
-        if len(batch) > 1:
-            try:
-                found = await do([each.piece for each in batch])
-            except Exception:
-                found = [LEFT] * len(batch)
-        else:
-            found = [LEFT]
-        return [
-            await self._alone(each, do) if result is LEFT else result
-            for each, result in zip(batch, found, strict=True)
-        ]
-
-    async def _alone(self, one: _Waiting[T], do: Do[T, R]) -> R | Exception:
-        try:
-            (result,) = await do([one.piece])
-        except Exception as error:
-            return error
-        assert not isinstance(result, Left)
-        return result
-
-
-def _settle(place: asyncio.Future[Any], result: object) -> None:
-    if isinstance(result, Exception):
-        place.set_exception(result)
-    else:
-        place.set_result(result)
+    @property
+    def _steady(self) -> bool:
+        return len(self._came) == STEADY_PIECES and time.monotonic() - self._came[0] < STEADY_SECONDS

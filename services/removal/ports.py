@@ -106,8 +106,8 @@ class Work(Protocol):
     async def request(self, request_id: str, *, lock: bool = True) -> Request | None:
         """A request with its attempts and cases."""
 
-    async def requests(self, request_ids: Collection[str]) -> Mapping[str, Request]:
-        """Several at once, by id, locked: those that no other transaction holds. One alone is waited for."""
+    async def requests(self, request_ids: Collection[str], *, wait: bool) -> Mapping[str, Request]:
+        """Several at once, by id, locked; without `wait` those alone that no other transaction holds."""
 
     async def look_up(self, pages: Collection[Page]) -> None:
         """Reads the latest episodes of pages at once: `latest` then costs nothing. The caller has locked their
@@ -200,10 +200,12 @@ class Work(Protocol):
     async def reopen_case(self, case_id: str) -> bool:
         """Takes `close_case` back; returns whether sightings of the case wait to be prepared again."""
 
-    async def meet(self, subscriber_ids: Collection[str], *, lock: bool = False) -> Collection[str]:
+    async def meet(
+        self, subscriber_ids: Collection[str], *, lock: bool = False, wait: bool = True
+    ) -> Collection[str]:
         """Reads subscribers and their mandates at once: asking for each of them then costs nothing. With `lock` they
-        are locked as well, but for those that another transaction holds; one alone is waited for. Returns the ids of
-        those that were read."""
+        are locked as well; without `wait` those alone that no other transaction holds. Returns the ids of those that
+        were read."""
 
     async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
         """A subscriber, made when not yet known: case's events of one subscriber come in order, but commands may

@@ -153,7 +153,7 @@ _SUBSCRIBERS = (
     "WHERE subscriber_id = ANY(CAST(:wanted AS text[]))"
 )
 _MEET = text(_SUBSCRIBERS)
-_MEET_LOCKED = text(f"{_SUBSCRIBERS} FOR UPDATE")
+_MEET_LOCKED = text(f"{_SUBSCRIBERS} ORDER BY subscriber_id FOR UPDATE")
 _MEET_FREE = text(f"{_SUBSCRIBERS} ORDER BY subscriber_id FOR UPDATE SKIP LOCKED")
 _SIGHTING_OF = select(_SIGHTING).where(SightingRow.sighting_id == bindparam("wanted"))
 _SIGHTINGS_OF = select(_SIGHTING).where(SightingRow.sighting_id == any_(_WANTED))
@@ -287,9 +287,9 @@ class SqlWork:
 
     # --- requests ---
 
-    async def requests(self, request_ids: Collection[str]) -> Mapping[str, Request]:
+    async def requests(self, request_ids: Collection[str], *, wait: bool) -> Mapping[str, Request]:
         """See ports.Work."""
-        query = _ALL_LOCKED if len(request_ids) == 1 else _ALL_FREE
+        query = _ALL_LOCKED if wait else _ALL_FREE
         found = [_request(row) for row in await self._execute(query, {"wanted": list(request_ids)})]
         for request in found:
             self._locked(request)
@@ -602,9 +602,11 @@ class SqlWork:
 
     # --- subscribers, sightings, mandates ---
 
-    async def meet(self, subscriber_ids: Collection[str], *, lock: bool = False) -> Collection[str]:
+    async def meet(
+        self, subscriber_ids: Collection[str], *, lock: bool = False, wait: bool = True
+    ) -> Collection[str]:
         """See ports.Work."""
-        query = (_MEET_LOCKED if len(subscriber_ids) == 1 else _MEET_FREE) if lock else _MEET
+        query = (_MEET_LOCKED if wait else _MEET_FREE) if lock else _MEET
         met: dict[str, list[Mandate]] = {}
         if not subscriber_ids:
             return ()

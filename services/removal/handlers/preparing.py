@@ -63,7 +63,7 @@ async def prepare(needs: Needs, case_id: str) -> None:
             await needs.queues.making(ready, partial(_make, needs))
 
 
-async def _read(needs: Needs, cases: Sequence[Piece[str]]) -> Sequence[Sequence[Sighting] | Left]:
+async def _read(needs: Needs, cases: Sequence[Piece[str]], alone: bool) -> Sequence[Sequence[Sighting] | Left]:
     """The sightings of each case that wait for a request and may be prepared."""
     async with needs.store.begin() as work:
         waiting = await work.unprepared([case.item for case in cases])
@@ -73,8 +73,7 @@ async def _read(needs: Needs, cases: Sequence[Piece[str]]) -> Sequence[Sequence[
             own = [sighting for sighting in waiting if sighting.case_id == case.item]
             if own and barred(await work.subscriber(own[0].subscriber_id)):
                 # What is written about them locks the subscriber.
-                own = [sighting for sighting in own if len(cases) == 1 and await _may_prepare(work, sighting)]
-                found.append(own if len(cases) == 1 else LEFT)
+                found.append([s for s in own if await _may_prepare(work, s)] if alone else LEFT)
             else:
                 found.append(own)
         return found
@@ -98,15 +97,15 @@ async def _ready(
     return _Ready(usable[0][0].subscriber_id, tuple(usable), claimants) if usable else None
 
 
-async def _make(needs: Needs, cases: Sequence[Piece[_Ready]]) -> Sequence[bool | Left]:
+async def _make(needs: Needs, cases: Sequence[Piece[_Ready]], alone: bool) -> Sequence[bool | Left]:
     """Makes the requests of cases, but for those whose subscriber another transaction holds."""
     async with needs.store.begin() as work:
-        locked = await work.meet({case.item.subscriber_id for case in cases}, lock=True)
+        locked = await work.meet({case.item.subscriber_id for case in cases}, lock=True, wait=alone)
         mine = [case.item for case in cases if case.item.subscriber_id in locked]
         await _read_ahead(work, mine)
         return [
             await case.within(_make_of_case(needs, work, case.item))
-            if case.item.subscriber_id in locked or len(cases) == 1
+            if alone or case.item.subscriber_id in locked
             else LEFT
             for case in cases
         ]

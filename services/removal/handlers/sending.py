@@ -110,17 +110,19 @@ async def submit(needs: Needs, kind: str, request_id: str) -> None:
         )
 
 
-async def _begin_all(needs: Needs, turns: Sequence[Piece[_Turn]]) -> Sequence[_Begun | _Plan | Left | None]:
+async def _begin_all(
+    needs: Needs, turns: Sequence[Piece[_Turn]], alone: bool
+) -> Sequence[_Begun | _Plan | Left | None]:
     """Commits that sending begins; see `_begin`. What another transaction holds is left."""
     async with needs.store.begin() as work:
-        requests = await work.requests({turn.item.request_id for turn in turns})
+        requests = await work.requests({turn.item.request_id for turn in turns}, wait=alone)
         await work.meet({request.subscriber_id for request in requests.values()})
         found: list[_Begun | _Plan | Left | None] = []
         await work.open_gates(_gates(needs, turns, requests))
         for turn in turns:
             request = requests.get(turn.item.request_id)
             if request is None:
-                found.append(LEFT if len(turns) > 1 else None)
+                found.append(None if alone else LEFT)
             else:
                 found.append(await turn.within(_begin(needs, work, turn.item, request)))
         return found
@@ -224,10 +226,10 @@ def _other(kind: str) -> str:
     return SUBMIT_AGAIN if kind == SUBMIT else SUBMIT
 
 
-async def _record_all(needs: Needs, answers: Sequence[Piece[_Answered]]) -> Sequence[bool | Left]:
+async def _record_all(needs: Needs, answers: Sequence[Piece[_Answered]], alone: bool) -> Sequence[bool | Left]:
     """Commits what came of attempts, but for those whose request another transaction holds."""
     async with needs.store.begin() as work:
-        requests = await work.requests({each.item.turn.request_id for each in answers})
+        requests = await work.requests({each.item.turn.request_id for each in answers}, wait=alone)
         failed = (each.item for each in answers if isinstance(each.item.answer, Later | Barred))
         await work.open_gates({item.begun.plan.policy.platform for item in failed})
         done: list[bool | Left] = []
@@ -235,7 +237,7 @@ async def _record_all(needs: Needs, answers: Sequence[Piece[_Answered]]) -> Sequ
             request = requests.get(each.item.turn.request_id)
             if request is not None:
                 await each.within(_record(needs, work, each.item, request))
-            done.append(request is not None or len(answers) == 1 or LEFT)
+            done.append(request is not None or alone or LEFT)
         return done
 
 

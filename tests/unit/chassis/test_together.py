@@ -24,12 +24,12 @@ class Rounds:
         for _ in range(number):
             self.may_end.release()
 
-    async def do(self, pieces: Sequence[Piece[str]]) -> Sequence[str | Left]:
+    async def do(self, pieces: Sequence[Piece[str]], alone: bool) -> Sequence[str | Left]:
         self.rounds.append([piece.item for piece in pieces])
         await self.may_end.acquire()
         if any(piece.item == "bad" for piece in pieces):
             raise ValueError("bad")
-        return [LEFT if piece.item == "held" and len(pieces) > 1 else piece.item.upper() for piece in pieces]
+        return [LEFT if piece.item == "held" and not alone else piece.item.upper() for piece in pieces]
 
 
 @pytest.fixture
@@ -65,7 +65,8 @@ async def test_one_that_fails_fails_alone(rounds: Rounds) -> None:
     rounds.let_end()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert ["A", "B", ValueError, "C"] == [type(one) if isinstance(one, Exception) else one for one in found]
-    assert [["a"], ["b", "bad", "c"], ["b"], ["bad"], ["c"]] == rounds.rounds
+    assert [["a"], ["b", "bad", "c"]] == rounds.rounds[:2]
+    assert [["b"], ["bad"], ["c"]] == sorted(rounds.rounds[2:])
 
 
 async def test_what_somebody_else_holds_is_done_alone_afterwards(rounds: Rounds) -> None:
@@ -102,7 +103,7 @@ async def test_each_is_done_as_whoever_asked_for_it() -> None:
     async def mine() -> str:
         return WHO.get()
 
-    async def do(pieces: Sequence[Piece[str]]) -> Sequence[str]:
+    async def do(pieces: Sequence[Piece[str]], alone: bool) -> Sequence[str]:
         return [await piece.within(mine()) for piece in pieces]
 
     async def as_one(name: str) -> str:
@@ -121,3 +122,10 @@ async def test_pieces_that_come_steadily_are_let_gather(rounds: Rounds) -> None:
     tasks = await ask(queue, rounds, "a", "b", "c")
     await asyncio.gather(*tasks)
     assert ["a", "b", "c"] == rounds.rounds[-1]
+
+
+async def test_a_single_one_that_has_to_wait_for_others_is_tried_and_then_done_alone(rounds: Rounds) -> None:
+    first, second = await ask(Together(), rounds, "held", "b")
+    rounds.let_end()
+    assert ["HELD", "B"] == await asyncio.gather(first, second)
+    assert [["b"], ["held"], ["held"]] == sorted(rounds.rounds)
