@@ -268,7 +268,7 @@ class Relay:
             "SELECT p, 0, 0 FROM generate_series(0, :last) p ON CONFLICT DO NOTHING"
         )
         await connection.execute(query, {"last": self._lanes - 1})
-        # A plan that was made while the outbox was short is kept, and would read all of it for ever.
+        # A plan of stamping that was made while the outbox was short is kept, and would read all of it each time.
         await connection.execute(text("SET enable_seqscan = off"))
 
     async def _round(self, connection: AsyncConnection) -> int:
