@@ -22,6 +22,7 @@ from services.console import (
     probe_commands,
     removal_commands,
     report_commands,
+    request_commands,
     review_commands,
     rights_commands,
     sample_commands,
@@ -369,6 +370,7 @@ def _rights(nouns: Nouns) -> None:
     erase = _verb(verbs, "erase", rights_commands.erase, "erase somebody in every service")
     erase.add_argument("subscriber")
     _verb(verbs, "erasures", rights_commands.erasures, "erasures and whose answer is missing; exit 1 while one is late")
+    _requests(verbs)
 
     verbs = _noun(nouns, "access", "who read whose personal data")
     listing = _verb(verbs, "list", rights_commands.access_list, "readings, newest first")
@@ -382,6 +384,36 @@ def _rights(nouns: Nouns) -> None:
     listing.add_argument("--service", default="")
     listing.add_argument("--role", choices=sorted(rights_commands.RULE_READERS), default="OPERATOR")
     listing.add_argument("--values", action="store_true", help="print them")
+
+
+def _requests(verbs: Nouns) -> None:
+    ask = _verb(verbs, "ask", request_commands.ask, "hand in a request about the own data of somebody")
+    ask.add_argument("subscriber")
+    ask.add_argument("type", choices=request_commands.TYPES)
+    ask.add_argument("--detail", default="", help="what is asked for, in the words of who asks")
+    ask.add_argument("--requester", choices=request_commands.REQUESTERS, default="SELF")
+    ask.add_argument("--identity", default="", help="how it was checked who asks; without it: the person's own token")
+    ask.add_argument("--document", default="", help="file with the mandate; its hash alone is kept")
+    ask.add_argument("--reason", default="", help="why it is handed in for the person")
+    listing = _verb(verbs, "list", request_commands.requests, "requests by deadline; exit 1 while one is late")
+    listing.add_argument("--state", choices=request_commands.STATES, default="RECEIVED")
+    show = _verb(verbs, "show", request_commands.show, "one request with what was asked for")
+    fulfil = _verb(verbs, "fulfil", request_commands.fulfil, "do what was asked for, and answer")
+    fulfil.add_argument("--statement", default="", help="what the person is told beside")
+    fulfil.add_argument("--correct", action="append", default=[], metavar="ENTRY=VALUE", help="may stand several times")
+    reject = _verb(verbs, "reject", request_commands.reject, "refuse for a legal reason")
+    extend = _verb(verbs, "extend", request_commands.extend, "put the deadline off")
+    answer = _verb(verbs, "answer", request_commands.answer, "save the document that answers a request")
+    answer.add_argument("-o", "--out", required=True)
+    for verb in (show, fulfil, reject, extend, answer):
+        verb.add_argument("request")
+    for verb in (reject, extend):
+        verb.add_argument("why", help="a reason of rights.yaml, such as NOT_WRONG or UNUSUALLY_MANY")
+    reject.add_argument("--statement", default="", help="what the person is told beside")
+    for verb in (ask, listing, show, fulfil, reject, extend, answer):
+        verb.add_argument("--as", dest="person", default="", help="name of the privacy officer")
+    purges = _verb(verbs, "purges", request_commands.purges, "what is to be purged, was, or is held")
+    purges.add_argument("--state", choices=request_commands.PURGE_STATES, default="DUE")
 
 
 def _approvals(nouns: Nouns) -> None:
