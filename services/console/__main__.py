@@ -16,6 +16,7 @@ from services.console import (
     backup_commands,
     calibration_commands,
     case_commands,
+    channel_commands,
     commands,
     gate_commands,
     key_commands,
@@ -161,6 +162,15 @@ def _signals(nouns: Nouns) -> None:
     status.add_argument("id")
     verbs = _noun(nouns, "channel", "where is looked")
     _verb(verbs, "list", commands.channel_list, "the channels")
+    scan = _verb(verbs, "scan", channel_commands.scan, "ask the collectors of a channel for a scan now")
+    scan.add_argument("channel")
+    scan.add_argument("--most", type=int, default=100, help="signals at most, 1 to 1000")
+    report = _verb(verbs, "report", channel_commands.report, "report for a subscriber where something was seen")
+    report.add_argument("subscriber")
+    report.add_argument("url")
+    report.add_argument("--note", default="", help="what the subscriber says")
+    for verb in (scan, report):
+        verb.add_argument("--request", default="", help="id that an earlier call printed: how far is that one?")
 
 
 def _uploads(nouns: Nouns) -> None:

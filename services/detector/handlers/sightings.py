@@ -1,8 +1,8 @@
 """What becomes of a subscriber's word that something of hers stands at an address?
 
 The address is looked at later, once, by the policy of fetching. What is seen becomes a signal as a collector's would.
-Where the policy refuses, the subscriber's own words become it (the procedure by hand); evidence then shows that nobody fetched
-the page, and platforms that want that are told so.
+Where the policy refuses, the subscriber's own words become it (the procedure by hand); evidence then shows that
+nobody fetched the page, and platforms that want that are told so.
 """
 
 from __future__ import annotations

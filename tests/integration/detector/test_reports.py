@@ -10,12 +10,13 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from sqlalchemy import text
 
 from misuse.common.v1 import signal_pb2 as common
 from misuse.detector.v1 import channel_service_pb2 as channels
 from misuse.detector.v1 import events_pb2 as events
 from services.chassis.due import DUE
-from services.chassis.fetch import Fetcher, read_fetch_rules
+from services.chassis.fetch import Decision, Fetched, Fetcher, Verdict, read_fetch_rules
 from services.chassis.ids import uuid7
 from services.chassis.rpc import unwrap
 from services.detector.adapters.pages import PublicPages, page_of
@@ -261,8 +262,6 @@ def test_an_address_belongs_to_the_channel_of_its_host(heavy, url, channel):
 
 
 def test_a_page_is_read_as_its_words_and_old_korean_pages_too() -> None:
-    from services.chassis.fetch import Decision, Fetched, Verdict
-
     html = "<title>게시판</title><script>var a=1</script><p>전화 010</p><img alt='얼굴 사진'>"
     allowed = Decision(Verdict.ALLOW, "FETCHED", "1")
     for encoding in ("utf-8", "cp949"):
@@ -312,8 +311,6 @@ async def test_a_scan_is_seen_by_collectors_and_what_they_bring_is_counted(world
 
 async def told_of(world: Any) -> list[Any]:
     async with world.database.begin() as session:
-        from sqlalchemy import text
-
         rows = await session.execute(text("SELECT payload FROM outbox WHERE event = 'channel_scan_requested'"))
         return [events.ChannelScanRequested.FromString(bytes(row[0])) for row in rows]
 
