@@ -833,9 +833,6 @@ class RightsStore(Protocol):
     async def answer(self, request: RightsRequest) -> bytes | None:
         """The document that answers it; None where it is gone, or never was."""
 
-    async def has_answer(self, rights_request_id: str) -> bool:
-        """Whether a document is kept."""
-
     async def drop_answer(self, rights_request_id: str) -> None:
         """Deletes the document."""
 

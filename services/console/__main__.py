@@ -415,6 +415,7 @@ def _requests(verbs: Nouns) -> None:
     extend = _verb(verbs, "extend", request_commands.extend, "put the deadline off")
     answer = _verb(verbs, "answer", request_commands.answer, "save the document that answers a request")
     answer.add_argument("-o", "--out", required=True)
+    answer.add_argument("--reason", default="HAND_OVER", help="why: a word of capitals is kept as it is")
     for verb in (show, fulfil, reject, extend, answer):
         verb.add_argument("request")
     for verb in (reject, extend):

@@ -119,7 +119,7 @@ async def extend(home: Home, options: argparse.Namespace) -> int:
 
 async def answer(home: Home, options: argparse.Namespace) -> int:
     """Saves the document that answers a request."""
-    wanted = case_api.GetRightsAnswerRequest(rights_request_id=options.request)
+    wanted = case_api.GetRightsAnswerRequest(rights_request_id=options.request, reason=options.reason)
     async with connections(home) as services:
         parts = [part.chunk async for part in _stub(services, options).get_rights_answer(wanted)]
     out = Path(options.out)

@@ -886,8 +886,8 @@ class Scans(Protocol):
     async def get(self, scan_id: str, *, lock: bool = False) -> Scan | None:
         """One scan; locked until the transaction ends when asked."""
 
-    async def running(self, channel: str, now: datetime) -> Scan | None:
-        """The scan of a channel that runs."""
+    async def running(self, channels: Collection[str], now: datetime) -> dict[str, Scan]:
+        """Channel → its scan that runs; channels without one are left out."""
 
     async def asked_since(self, channel: str, since: datetime) -> list[datetime]:
         """When scans of a channel were asked for after a time, in order."""

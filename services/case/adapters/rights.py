@@ -15,8 +15,9 @@ from services.case.adapters.tables import RIGHTS_REQUEST, among
 from services.case.domain.rights import Requester, RightsRequest, RightsState, RightsType
 
 _R = RIGHTS_REQUEST.c
-_NAMES = tuple(field.name for field in fields(RightsRequest))
-_COLUMNS = tuple(_R[name] for name in _NAMES)
+_KEPT = "answer_kept"
+_NAMES = tuple(field.name for field in fields(RightsRequest) if field.name != _KEPT)
+_COLUMNS = (*(_R[name] for name in _NAMES), _R.sealed_answer.is_not(None).label(_KEPT))
 _ORDER = (_R.due_time, _R.rights_request_id)
 _OPEN = _R.state == RightsState.RECEIVED.value
 
@@ -55,15 +56,11 @@ class SqlRights:
         """See `RightsStore`."""
         sealed = self._seal(request, document, "sealed_answer")
         await self._set(request.rights_request_id, {"sealed_answer": sealed})
+        request.answer_kept = True
 
     async def answer(self, request: RightsRequest) -> bytes | None:
         """See `RightsStore`."""
         return await self._opened(request, "sealed_answer")
-
-    async def has_answer(self, rights_request_id: str) -> bool:
-        """See `RightsStore`."""
-        query = select(_R.sealed_answer.is_not(None)).where(_R.rights_request_id == rights_request_id)
-        return bool(await self._session.scalar(query))
 
     async def drop_answer(self, rights_request_id: str) -> None:
         """See `RightsStore`."""
@@ -144,6 +141,6 @@ def _row(request: RightsRequest) -> dict[str, Any]:
 
 
 def _request(row: Any) -> RightsRequest:
-    values = {name: getattr(row, name) for name in _NAMES}
+    values = {name: getattr(row, name) for name in (*_NAMES, _KEPT)}
     parsed = {"type": RightsType(row.type), "requester": Requester(row.requester), "state": RightsState(row.state)}
     return RightsRequest(**values | parsed)

@@ -162,8 +162,10 @@ class RightsRequest:
     """Why it was rejected."""
     erasure_id: str = ""
     answer_sha256: bytes = b""
-    """Of the document that answers it; empty where none is kept."""
+    """Of the document that answers it; empty where none was made."""
     version: int = 1
+    answer_kept: bool = False
+    """Whether that document can be read."""
 
     @property
     def open(self) -> bool:

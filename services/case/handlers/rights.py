@@ -180,7 +180,7 @@ class Rights:
         async with self.units() as unit:
             request = await unit.rights.lock(rights_request_id)
             # Of somebody who was erased meanwhile the answer went with the rest, and that is on record.
-            if request is None or request.subscriber_id is None:
+            if request is None or not request.answer_kept:
                 return
             await unit.rights.drop_answer(rights_request_id)
             purged = records.purge("RIGHTS_ANSWER", rights_request_id, due_time, self.rules.version, now)

@@ -15,16 +15,21 @@ from typing import TypeAlias, TypeVar
 
 from misuse.case.v1.subscriber_service_pb2 import ConsentScope
 from misuse.common.v1.access_pb2 import DataClass, Purpose, Role
+from misuse.detector.v1.signal_service_pb2 import Capture
 from services.case.domain.access import AccessEntry
 from services.case.domain.archive import Json, canonical
 from services.case.domain.custody import iso
 from services.case.domain.people import Consent
 from services.case.domain.rights import Asked, RightsRequest, RightsRules, RightsState, RightsType
 from services.case.handlers import subscribers
-from services.case.ports import CaseFilter, CaseOrder, CasePlace, Unit
+from services.case.ports import CaseFilter, CaseOrder, CasePlace, Sighting, Unit
 
 FORMAT = "jikimi-rights-answer/1"
 PAGE = 200
+CAPTURES = 50
+"""Captures that are opened at once: each may hold pictures."""
+TEXT_CHARS = 1_000
+"""Of a masked text; the whole of it lies in the evidence pack."""
 Place: TypeAlias = tuple[datetime, str]
 T = TypeVar("T")
 
@@ -185,18 +190,30 @@ class _Reading:
             sightings = await self.unit.cases.sightings(root, left + 1)
             if len(sightings) > left:
                 self.cut.append("found")
-            for each in sightings[:left]:
-                found.append(
-                    {
-                        "case_id": each.case_id,
-                        "kind": each.kind.name,
-                        "channel": each.channel,
-                        "channel_group": each.channel_group,
-                        "platform": each.platform,
-                        "found": iso(each.discover_time),
-                    }
-                )
+            for start in range(0, min(left, len(sightings)), CAPTURES):
+                found += await self._shown(sightings[start : min(start + CAPTURES, left)])
         return found
+
+    async def _shown(self, sightings: Sequence[Sighting]) -> list[Json]:
+        """Finds with the place and the masked text that were taken over; pictures lie in the evidence packs."""
+        captures = await self.unit.evidence.captures([each.decision_id for each in sightings])
+        shown: list[Json] = []
+        for each in sightings:
+            stored = captures.get(each.decision_id)
+            capture = Capture.FromString(stored.content) if stored else Capture()
+            shown.append(
+                {
+                    "case_id": each.case_id,
+                    "kind": each.kind.name,
+                    "channel": each.channel,
+                    "channel_group": each.channel_group,
+                    "platform": each.platform,
+                    "found": iso(each.discover_time),
+                    "url": capture.source_url,
+                    "masked_text": capture.masked_text[:TEXT_CHARS],
+                }
+            )
+        return shown
 
     async def _requests(self) -> Json:
         async def page(after: Place | None) -> Sequence[RightsRequest]:

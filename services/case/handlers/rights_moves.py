@@ -61,7 +61,7 @@ async def forget_subscriber(unit: Unit, subscriber_id: str, rules: RightsRules, 
     open_ones = await unit.rights.open_of(subscriber_id)
     await unit.rights.forget_subscriber(subscriber_id)
     for request in open_ones:
-        request.subscriber_id, request.document_sha256 = None, b""
+        request.subscriber_id, request.document_sha256, request.answer_kept = None, b"", False
         if request.type is not RightsType.DELETION:
             request.reject(SUBSCRIBER_ERASED, now)
             await unit.rights.update(request)

@@ -7,7 +7,7 @@ from typing import Any
 
 from misuse.case.v1 import privacy_service_pb2 as pb
 from services.case.domain.people import LANGUAGES
-from services.case.domain.rights import Asked, Correction, Entry, RightsRequest, RightsState, wrong
+from services.case.domain.rights import REASON_CHARS, Asked, Correction, Entry, RightsRequest, RightsState, wrong
 from services.case.handlers.rights import Rights
 from services.case.handlers.rights_answers import detail_in
 from services.case.ports import Unit
@@ -99,6 +99,8 @@ class RightsCalls:
     ) -> AsyncIterator[pb.GetRightsAnswerResponse]:
         """See the contract."""
         rights_request_id = parse_uuid(request.rights_request_id, "rights_request_id")
+        if len(request.reason) > REASON_CHARS:
+            raise wrong("reason", "REASON_MALFORMED")
         async with self._needs.units() as unit:
             document = await self._rights.document(unit, rights_request_id, owner())
         for start in range(0, len(document), CHUNK_BYTES):
@@ -106,9 +108,9 @@ class RightsCalls:
 
     async def _right(self, unit: Unit, request: RightsRequest) -> pb.RightsRequest:
         rules, now = self._rights.rules, self._needs.now()
-        known = await unit.subscribers.get(request.subscriber_id) if request.subscriber_id else None
-        language = known.language if known else LANGUAGES[0]
-        refusal = rules.refusals.get(request.reason)
+        refusal, language = rules.refusals.get(request.reason), LANGUAGES[0]
+        if refusal and request.subscriber_id and (known := await unit.subscribers.get(request.subscriber_id)):
+            language = known.language
         return pb.RightsRequest(
             rights_request_id=request.rights_request_id,
             type=request.type.value,
@@ -127,7 +129,7 @@ class RightsCalls:
             law=rules.types[request.type].law,
             rule_version=request.rule_version,
             erasure_id=request.erasure_id,
-            answer_kept=await unit.rights.has_answer(request.rights_request_id),
+            answer_kept=request.answer_kept,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -34,12 +34,12 @@ class SqlScans:
         row = (await self._session.execute(query.with_for_update() if lock else query)).one_or_none()
         return None if row is None else Scan(*row)
 
-    async def running(self, channel: str, now: datetime) -> Scan | None:
+    async def running(self, channels: Collection[str], now: datetime) -> dict[str, Scan]:
         """See the port."""
         row = tables.ChannelScanRow
-        query = select(*_SCAN).where(row.channel == channel, ~row.ended, row.end_time > now)
-        found = (await self._session.execute(query.order_by(row.request_time.desc()).limit(1))).one_or_none()
-        return None if found is None else Scan(*found)
+        query = select(*_SCAN).where(row.channel.in_(channels), ~row.ended, row.end_time > now)
+        found = [Scan(*each) for each in await self._session.execute(query.order_by(row.request_time))]
+        return {scan.channel: scan for scan in found}
 
     async def asked_since(self, channel: str, since: datetime) -> list[datetime]:
         """See the port."""

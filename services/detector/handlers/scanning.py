@@ -6,6 +6,7 @@ look at their channels, and an event for those that follow; what they bring with
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,7 +50,7 @@ class Scanning:
             if channel is None:
                 raise NotFound("NO_SUCH_CHANNEL", "There is no such channel.")
             _check(channel)
-            scan = await work.scans.running(channel_id, now)
+            scan = (await work.scans.running([channel_id], now)).get(channel_id)
             if scan is None:
                 await self._check_budget(work, channel_id, now)
                 scan = await self._begin(work, channel, request.max_signals, now)
@@ -57,11 +58,10 @@ class Scanning:
                 await work.remember(caller, "ScanChannel", request, scan.scan_id)
         return scan
 
-    async def running(self, channel_ids: list[str]) -> dict[str, Scan]:
+    async def running(self, channel_ids: Collection[str]) -> dict[str, Scan]:
         """Channel → its scan that runs."""
         async with self.begin() as work:
-            found = [await work.scans.running(channel_id, self.clock.now()) for channel_id in channel_ids]
-        return {scan.channel: scan for scan in found if scan is not None}
+            return await work.scans.running(channel_ids, self.clock.now())
 
     async def _check_budget(self, work: Work, channel_id: str, now: datetime) -> None:
         asked = await work.scans.asked_since(channel_id, now - _DAY)

@@ -76,8 +76,8 @@ async def extend(world: World, rights_request_id: str, reason: str, extensions: 
     return (await privacy(world).ExtendRightsRequest(request, metadata=officer(world))).rights_request
 
 
-async def document(world: World, rights_request_id: str, by: Metadata) -> dict[str, Any]:
-    request = pb.GetRightsAnswerRequest(rights_request_id=rights_request_id)
+async def document(world: World, rights_request_id: str, by: Metadata, reason: str = "") -> dict[str, Any]:
+    request = pb.GetRightsAnswerRequest(rights_request_id=rights_request_id, reason=reason)
     parts = [part.chunk async for part in privacy(world).GetRightsAnswer(request, metadata=by)]
     found: dict[str, Any] = json.loads(b"".join(parts))
     return found

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from misuse.case.v1 import events_pb2
+from misuse.case.v1 import events_pb2, privacy_service_pb2_grpc
+from misuse.case.v1 import privacy_service_pb2 as pb
 from misuse.case.v1 import subscriber_service_pb2 as sb
 from misuse.common.v1.access_pb2 import PURPOSE_RIGHTS, ROLE_PRIVACY_OFFICER
 from services.chassis.ids import uuid7
@@ -23,12 +24,14 @@ from tests.integration.case.rights_world import (
     listed,
     moves,
     officer,
+    privacy,
     purges,
     reject,
     show,
 )
+from tests.integration.case.test_access_log import keep, noting, told
 from tests.integration.case.test_erasure import OTHERS, answer, busy, naming
-from tests.integration.case.world import World, refused
+from tests.integration.case.world import URL, World, refused
 
 WORDS = "제 전화번호가 틀렸어요 010-1234-5678"
 DAY = timedelta(days=1)
@@ -205,6 +208,8 @@ async def test_an_access_is_answered_with_what_is_held_and_the_answer_is_purged_
     assert {"SERVICE", "REMOVAL"} == {each["scope"] for each in data["consents"]}
     assert case_id in {each["case_id"] for each in data["cases"]}
     assert 2 == len([each for each in data["found"] if each["case_id"] == case_id])
+    places = {(each["url"], each["masked_text"]) for each in data["found"] if each["case_id"] == case_id}
+    assert {(URL, "call 010-****-5678")} == places
     assert {"detector", "removal", "notify", "gate"} == {each["service"] for each in paper["held_elsewhere"]}
     assert [] == data["cut"]
     assert {} == await naming(world, "김하나")
@@ -333,3 +338,27 @@ async def test_the_gate_counts_answers_in_time_late_ones_and_refusals_as_its_rul
     assert {"OPEN_BEFORE_DUE": 1} == {each.name: each.count for each in measured.excluded if each.count}
     shown = {stratum.name: (stratum.size, stratum.value) for stratum in measured.strata}
     assert {"ACCESS": 1.0, "CORRECTION": 1.0, "SUSPENSION": 0.0} == {name: value for name, (_, value) in shown.items()}
+
+
+async def test_whoever_of_the_staff_reads_a_request_stands_in_the_persons_access_log(world: World) -> None:
+    person = await world.person()
+    made = await ask(world, person, "ACCESS")
+    await fulfil(world, made.rights_request_id)
+    asked = pb.GetRightsAnswerRequest(rights_request_id=made.rights_request_id, reason="HAND_OVER")
+    async with noting(world) as channel:
+        stub = privacy_service_pb2_grpc.PrivacyServiceStub(channel)
+        for caller in (officer(world), herself(world, person)):
+            assert [part async for part in stub.GetRightsAnswer(asked, metadata=caller)]
+    await keep(world, *await told(world))
+    request = pb.ListAccessLogRequest(subscriber_id=person)
+    [read] = (await privacy(world).ListAccessLog(request, metadata=officer(world))).entries
+    assert ("officer-1", "HAND_OVER", made.rights_request_id) == (read.actor, read.reason, read.id)
+
+
+async def test_repeating_a_purge_of_an_answer_records_it_once(world: World) -> None:
+    person = await world.person()
+    made = await ask(world, person, "SUSPENSION")
+    await fulfil(world, made.rights_request_id)
+    for _ in range(2):
+        await world.service.rights.purge_answer(made.rights_request_id, world.clock.now())
+    assert 1 == len([each for each in await world.records() if each.purge_log.item_kind == "RIGHTS_ANSWER"])
