@@ -195,6 +195,7 @@ async def test_somebody_is_reminded_before_the_deadline_and_again_and_again_afte
     assert 4 == len([each for each in await world.records() if each.HasField("rights_follow_log")])
 
 
+@pytest.mark.slow
 async def test_an_access_is_answered_with_what_is_held_and_the_answer_is_purged_one_day(world: World) -> None:
     person, case_id = await busy(world)
     made = await ask(world, person, "ACCESS")
