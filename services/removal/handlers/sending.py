@@ -204,7 +204,7 @@ async def _passes(
     needs: Needs, work: Work, kind: str, request: Request, policy: Policy, gate: Gate
 ) -> bool:
     """Whether the gate of the platform is open and it is this request's turn; otherwise the request says what it waits
-    for, and is scheduled for when that is over by itself. A turn that was taken is kept.
+    for, and is scheduled for when that is over by itself. A turn that was taken is kept, until it lapses.
     """
     now = needs.clock.now()
     if obstacle := gate.obstacle(now):
@@ -212,7 +212,7 @@ async def _passes(
         if obstacle == PLATFORM_PAUSED and gate.pause_until is not None:
             await work.schedule(_other(kind), [request.request_id], gate.pause_until)
         return False
-    if request.slot_time is None:
+    if request.slot_time is None or request.slot_time < now - needs.guards.turn_lapses_after:
         request.slot_time = gate.turn(policy.pace, now)
         await work.save_gate(gate)
     if request.slot_time > now:
