@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from html.parser import HTMLParser
 from typing import Final
 
@@ -37,7 +38,9 @@ class PublicPages:
         """See the port."""
         if self._fetcher is None:
             return Page(Verdict.REFUSE.value, LOOKING_IS_OFF, self._rules.version)
-        return page_of(await self._fetcher.fetch(address))
+        fetched = await self._fetcher.fetch(address)
+        # A long page takes a while to read, and somebody may wait before an upload.
+        return await asyncio.to_thread(page_of, fetched)
 
 
 def page_of(fetched: Fetched) -> Page:

@@ -102,7 +102,11 @@ class Sightings:
             if report is not None and report.state is not ReportState.RECEIVED:
                 await work.reports.remove(report_id)
                 return
-        if report is None:
+            subscriber = await work.subscribers.get(report.subscriber_id) if report else None
+        if report is None or subscriber is None:
+            return
+        if subscriber.suspended:
+            await self._end(report_id, ReportState.NOT_LOOKED_AT, "SUBSCRIBER_SUSPENDED", self.rules.version)
             return
         opened = self.vault.open(report.subscriber_id, _TABLE, report_id, _COLUMN, report.sealed)
         if opened is None:

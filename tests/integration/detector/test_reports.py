@@ -162,6 +162,17 @@ async def test_where_the_policy_refuses_the_subscribers_words_go_on_and_nothing_
     assert (2, 0) == (len(web.asked), await world.decide())
 
 
+async def test_nothing_is_looked_at_for_somebody_whose_processing_was_stopped_meanwhile(world):
+    who = await world.register()
+    web = show(world, SEEN)
+    await report(world, who, request_id="r1")
+    await world.follow(lambda stop: world.detector.following.suspended(stop, who))
+    await work(world, LOOK_AT_REPORT)
+    [_, told] = await world.records("sighting_report_log")
+    assert ("NOT_LOOKED_AT", "SUBSCRIBER_SUSPENDED") == (told.action, told.reason)
+    assert ([], 0) == (web.asked, await world.decide())
+
+
 async def test_without_a_way_out_only_words_are_looked_at(world):
     who = await world.register()
     await report(world, who, request_id="r1")
