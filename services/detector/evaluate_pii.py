@@ -250,7 +250,7 @@ def _labels(entities: Iterable[Mapping[str, Any]], reading: Reading) -> Iterator
 
 def _ours(scanner: Scanner) -> Find:
     def find(samples: Sequence[Sample]) -> list[list[Span]]:
-        results = [scanner.scan([TextPart("text", sample.text)]) for sample in samples]
+        results = scanner.scan_each([TextPart("text", sample.text)] for sample in samples)
         return [
             [Span(hit.kind, hit.start, hit.end, hit.confidence, hit.personal) for hit in result.hits]
             for result in results

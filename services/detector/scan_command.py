@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -71,13 +72,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def scan_text(scanner: Scanner, text: str) -> Scanned:
     """Everything in a text of any length: beyond the scanner's limit in portions that end at a line or a gap."""
+    return next(scan_texts(scanner, [text]))
+
+
+def scan_texts(scanner: Scanner, texts: Iterable[str]) -> Iterator[Scanned]:
+    """The same of each text, in order; several are looked at together."""
+    begun: deque[tuple[str, int]] = deque()
+
+    def portions() -> Iterator[list[TextPart]]:
+        for text in texts:
+            for start, portion in _portions(text, scanner.rules.max_chars):
+                begun.append((text, start))
+                yield [TextPart("text", portion)]
+
     hits: list[Hit] = []
     combinations: dict[Combination, None] = {}
-    for start, portion in _portions(text, scanner.rules.max_chars):
-        result = scanner.scan([TextPart("text", portion)])
+    for result in scanner.scan_each(portions()):
+        text, start = begun.popleft()
         hits += (replace(hit, start=hit.start + start, end=hit.end + start) for hit in result.hits)
         combinations |= dict.fromkeys(result.combinations)
-    return Scanned(text, tuple(hits), tuple(combinations))
+        if not begun or begun[0][1] == 0:
+            yield Scanned(text, tuple(hits), tuple(combinations))
+            hits, combinations = [], {}
 
 
 def _portions(text: str, most: int) -> Iterator[tuple[int, str]]:
@@ -110,17 +126,14 @@ def entities(scanned: Scanned) -> list[dict[str, Any]]:
 
 def _rows(scanner: Scanner, given: argparse.Namespace, stdin: BinaryIO) -> int:
     """One row out for each usable row in; broken ones are named on standard error by their line."""
-    broken = rows = 0
+    rows = 0
+    broken: list[BrokenRow] = []
     kinds: Counter[str] = Counter()
     try:
         with _opened(given.jsonl, stdin) as source:
-            for row in read_rows(source):
-                if isinstance(row, BrokenRow):
-                    broken += 1
-                    print(f"line {row.line}: {row.reason}", file=sys.stderr)
-                    continue
+            for row, scanned in _scanned(scanner, _usable(source, broken), together=given.jsonl != STDIN):
                 rows += 1
-                answer = _answer(scanner, row, masked=given.mask)
+                answer = _answer(row, scanned, masked=given.mask)
                 kinds.update(entity["kind"] for entity in answer["entities"])
                 if given.json or given.mask:
                     print(json.dumps(answer, ensure_ascii=False))
@@ -132,8 +145,27 @@ def _rows(scanner: Scanner, given: argparse.Namespace, stdin: BinaryIO) -> int:
     return 1 if broken else 0
 
 
-def _answer(scanner: Scanner, row: Row, *, masked: bool) -> dict[str, Any]:
-    scanned = scan_text(scanner, row.text)
+def _usable(source: BinaryIO, broken: list[BrokenRow]) -> Iterator[Row]:
+    """The rows that can be scanned; the others are named on standard error and added to `broken`."""
+    for row in read_rows(source):
+        if isinstance(row, BrokenRow):
+            broken.append(row)
+            print(f"line {row.line}: {row.reason}", file=sys.stderr)
+        else:
+            yield row
+
+
+def _scanned(scanner: Scanner, rows: Iterable[Row], *, together: bool) -> Iterator[tuple[Row, Scanned]]:
+    """Each row with what was found in it. Rows of a file are looked at together; whoever writes to standard input may
+    wait for the answer to a row before the next."""
+    if not together:
+        yield from ((row, scan_text(scanner, row.text)) for row in rows)
+        return
+    ahead, texts = tee(rows)
+    yield from zip(ahead, scan_texts(scanner, (row.text for row in texts)), strict=True)
+
+
+def _answer(row: Row, scanned: Scanned, *, masked: bool) -> dict[str, Any]:
     answer: dict[str, Any] = {"id": row.id, "entities": entities(scanned)}
     return answer | ({"text": mask(scanned.text, scanned.hits)} if masked else {})
 

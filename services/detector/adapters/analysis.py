@@ -290,7 +290,7 @@ class SignalAnalyst:
         """Scans all texts, in portions of what a scan takes at once."""
         portions = list(_portions(texts, self._scanner.rules.max_chars))
         with self._scanning, stage("scan"):
-            results = [self._scanner.scan(portion) for portion in portions]
+            results = list(self._scanner.scan_each(portions))
         if len(results) == 1:
             return results[0]
         together = dict.fromkeys(combination for each in results for combination in each.combinations)

@@ -1,47 +1,64 @@
 """How Hyperscan finds the places where personal data can be, so that exact patterns look only there.
 
-One pass over the text as it came answers three questions at once: is there any place at all, where, and can
-normalisation change anything that matters? Most texts end with the first. Only where a sign of disguise stands is the
-text normalised and looked through again.
+Two passes over texts as they came answer three questions: is there any place at all, where, and can normalisation
+change anything that matters? Most texts end with the first. Only where a sign of disguise stands is the text normalised
+and looked through again. Many texts are passed over at once, as lines of one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from services.chassis.files import make_folder, replace_file
+from services.detector.adapters.pii_alphabet import LINE_END, Alphabet
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, WholeText
 from services.detector.domain.pii.normalise import (
-    FOREIGN_BYTES,
+    FOREIGN,
+    HARMLESS,
     HARMLESS_CHARACTER,
-    HARMLESS_SIGN,
     SIGNS_OF_FOLDING,
     SIGNS_OF_VEILING,
     View,
     fold,
     unveil,
 )
-from services.detector.domain.pii.recogniser import MANY_DIGITS, Recogniser
-from services.detector.domain.pii.scan import Windows
+from services.detector.domain.pii.recogniser import END_OF_MANY_DIGITS, Recogniser
+from services.detector.domain.pii.scan import Sight, Windows
 
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
 Found: TypeAlias = list[tuple[int, int]]
-Expressions: TypeAlias = tuple[str, ...]
-Plan: TypeAlias = tuple[tuple[str, int], ...]
-"""(expression, Hyperscan's flags) by number: all that decides what a database is."""
-_NOWHERE: Final[tuple[View, Sequence[tuple[int, Windows]]]] = (View(""), ())
-_SIGHT: Final = 64
+Plan: TypeAlias = tuple[str, ...]
+"""Expressions by number: all that decides what a database is."""
+_NOWHERE: Final[Sight] = (View(""), ())
+_REACH: Final = 64
 """Characters beyond a window that words nearby may reach."""
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the first passes tell of a text."""
+
+    text: str
+    written: bytes
+    digits: bool = False
+    harmless: bool = False
+    folding: bool = False
+    veiling: bool = False
+    ends: list[tuple[int, Sequence[int]]] = field(default_factory=list)
+    """(characters before the end of an anchor, recognisers that have it)."""
+
+
 class HyperscanEngine:
-    """Passes over the text with the recognisers' anchors; yields merged windows around their matches.
+    """Passes over many texts at once with the recognisers' anchors; yields merged windows around their matches.
 
     Not to be shared between threads: one scratch space, guarded by Hyperscan against concurrent use.
     Raises ImportError where the hyperscan package does not load on this machine.
@@ -51,82 +68,116 @@ class HyperscanEngine:
         self._recognisers = recognisers
         few = sorted({anchor for each in recognisers if not each.many_digits for anchor in each.anchors})
         many = sorted({anchor for each in recognisers if each.many_digits for anchor in each.anchors})
-        signs = (MANY_DIGITS, *SIGNS_OF_VEILING, *SIGNS_OF_FOLDING)
+        folding, veiling = "|".join((*SIGNS_OF_FOLDING, FOREIGN)), "|".join(SIGNS_OF_VEILING)
+        self._alphabet = Alphabet([*few, *many, END_OF_MANY_DIGITS, HARMLESS, folding, veiling])
         self._users = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in few]
         self._users_of_many = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in many]
-        self._anchors = len(few)
-        self._veiling = self._anchors + 1
-        self._folding = self._veiling + len(SIGNS_OF_VEILING)
-        self._harmless = self._folding + len(SIGNS_OF_FOLDING) + 1
-        self._database = _opened(tuple(few), signs, (FOREIGN_BYTES, HARMLESS_SIGN))
-        self._digits = _opened(tuple(many))
+        self._places = self._opened(*few, END_OF_MANY_DIGITS, HARMLESS)
+        # One automaton that tells of any sign is quicker than one for each.
+        self._signs = self._opened(folding, veiling)
+        self._many = self._opened(*many)
 
-    def look(self, text: str) -> tuple[View, Iterable[tuple[int, Windows]]]:
+    def look(self, texts: Sequence[str]) -> Sequence[Sight]:
         """See the port. Texts without any place are not normalised, nor those without a sign of disguise."""
-        data = _encoded(text)
-        found = _pass(self._database, data)
-        if not found:
-            return _NOWHERE
-        matched = {expression for expression, _ in found}
-        harmless = self._harmless in matched
-        matched.discard(self._harmless)
-        if not matched:
-            return _NOWHERE
-        highest = max(matched)
-        if highest < self._veiling:
-            places = self._windows(text, data, found)
-            if not harmless or not _touched(text, places):
-                return View(text), places
-        view = View(text)
-        if harmless or highest >= self._folding:
-            view = fold(text)
-            if view.text != text:
-                data = _encoded(view.text)
-                found = _pass(self._database, data)
-        if any(self._veiling <= each < self._folding for each, _ in found):
-            folded, view = view, unveil(view)
-            if view.text != folded.text:
-                data = _encoded(view.text)
-                found = _pass(self._database, data)
-        return view, self._windows(view.text, data, found)
+        sights: list[Sight] = [_NOWHERE] * len(texts)
+        seen = self._seen(texts)
+        plain = {at: each for at, each in seen.items() if not each.folding and not each.veiling}
+        disguised = {at: each for at, each in seen.items() if at not in plain}
+        for at, windows in self._windows({at: each for at, each in plain.items() if each.ends or each.digits}):
+            if windows and plain[at].harmless and _touched(texts[at], windows):
+                disguised[at] = plain[at]
+            elif windows:
+                sights[at] = View(texts[at]), windows
+        if disguised:
+            for at, sight in self._undone(disguised):
+                sights[at] = sight
+        return sights
 
-    def bare_pass(self, text: str) -> int:
-        """The number of matches of both databases in a normalised text: what the engine alone costs."""
-        data = _encoded(text)
-        return len(_pass(self._database, data)) + len(_pass(self._digits, data))
+    def _undone(self, disguised: Mapping[int, _Seen]) -> Iterator[tuple[int, Sight]]:
+        """What is to be seen of texts in which a sign of disguise stands."""
+        views = {
+            at: fold(each.text) if each.harmless or each.folding else View(each.text) for at, each in disguised.items()
+        }
+        seen = self._seen_again(disguised, views)
+        views |= {at: unveil(views[at]) for at, each in seen.items() if each.veiling}
+        seen = self._seen_again(seen, views)
+        for at, windows in self._windows(seen):
+            if windows:
+                yield at, (views[at], windows)
 
-    def _windows(self, text: str, data: bytes, found: Found) -> Sequence[tuple[int, Windows]]:
-        """Windows of the recognisers that have an anchor in the text, in the recognisers' order."""
-        ends = [(end, self._users[expression]) for expression, end in found if expression < self._anchors]
-        if any(expression == self._anchors for expression, _ in found):
-            ends += [(end, self._users_of_many[expression]) for expression, end in _pass(self._digits, data)]
-        if not ends:
-            return ()
-        ends.sort(key=_by_end)
-        places = _places(ends, None if len(data) == len(text) else data)
-        length = len(text)
-        return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
+    def _seen_again(self, seen: Mapping[int, _Seen], views: Mapping[int, View]) -> Mapping[int, _Seen]:
+        """The same, looked at anew where the view is another text than was seen."""
+        changed = [at for at, each in seen.items() if views[at].text != each.text]
+        if not changed:
+            return seen
+        anew = self._seen([views[at].text for at in changed])
+        return {
+            **{at: each for at, each in seen.items() if views[at].text == each.text},
+            **{changed[number]: each for number, each in anew.items()},
+        }
 
+    def _seen(self, texts: Sequence[str]) -> dict[int, _Seen]:
+        """What the first passes find, by the number of the text; texts without any match are left out."""
+        written = self._written(texts)
+        limits = list(accumulate(len(text) + 1 for text in texts))
+        seen: dict[int, _Seen] = {}
 
-def _opened(anchors: Expressions, once: Expressions = (), over_bytes: Expressions = ()) -> Any:
-    """A database of anchors, all whose matches are reported, and of expressions that are reported once; with a scratch
-    space of its own. Compiling takes seconds, so what was compiled is kept: in this process, and in `kept_folder`.
-    """
-    import hyperscan  # not on every architecture: WholeText takes its place
+        def of(end: int) -> tuple[_Seen, int]:
+            number = bisect_left(limits, end)
+            text, start = texts[number], limits[number] - len(texts[number]) - 1
+            if number not in seen:
+                seen[number] = _Seen(text, written[start : start + len(text)])
+            return seen[number], min(end - start, len(text))
 
-    # No UCP: normalised text has ASCII digits only, and Unicode classes make compilation five times slower.
-    flags = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
-    single = hyperscan.HS_FLAG_SINGLEMATCH
-    plan: Plan = (
-        *((expression, flags) for expression in anchors),
-        *((expression, flags | single) for expression in once),
-        *((expression, single) for expression in over_bytes),
-    )
-    database = _loaded(_kept(plan))
-    if database is None:
-        database = hyperscan.loadb(_compiled(plan), hyperscan.HS_MODE_BLOCK)
-    database.scratch = hyperscan.Scratch(database)
-    return database
+        for expression, end in _pass(self._places, written):
+            each, at = of(end)
+            if expression < len(self._users):
+                each.ends.append((at, self._users[expression]))
+            elif expression == len(self._users):
+                each.digits = True
+            else:
+                each.harmless = True
+        for expression, end in _pass(self._signs, written):
+            each, _ = of(end)
+            each.folding, each.veiling = each.folding or expression == 0, each.veiling or expression == 1
+        return seen
+
+    def _windows(self, seen: Mapping[int, _Seen]) -> Iterator[tuple[int, Sequence[tuple[int, Windows]]]]:
+        """Windows of the recognisers that have an anchor in each text, in the recognisers' order."""
+        self._find_many([each for each in seen.values() if each.digits])
+        for at, each in seen.items():
+            each.ends.sort(key=_by_end)
+            places = _places(each.ends)
+            length = len(each.text)
+            yield at, [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
+
+    def _find_many(self, seen: Sequence[_Seen]) -> None:
+        """Adds the anchors of recognisers that need many digits."""
+        if not seen:
+            return
+        written = b"\n".join([*(each.written for each in seen), b""])
+        limits = list(accumulate(len(each.written) + 1 for each in seen))
+        for expression, end in _pass(self._many, written):
+            number = bisect_left(limits, end)
+            each = seen[number]
+            at = end - limits[number] + len(each.written) + 1
+            each.ends.append((min(at, len(each.written)), self._users_of_many[expression]))
+
+    def _written(self, texts: Sequence[str]) -> bytes:
+        """Texts as lines: what finds an expression at the end of a text finds it at a line's."""
+        return self._alphabet.written(LINE_END.join([*texts, ""]))
+
+    def _opened(self, *expressions: str) -> Any:
+        """A database of expressions all whose matches are reported, with a scratch space of its own. Compiling takes
+        seconds, so what was compiled is kept: in this process, and in `kept_folder`."""
+        import hyperscan  # not on every architecture: WholeText takes its place
+
+        plan: Plan = tuple(self._alphabet.expression(each) for each in expressions)
+        database = _loaded(_kept(plan))
+        if database is None:
+            database = hyperscan.loadb(_compiled(plan), hyperscan.HS_MODE_BLOCK)
+        database.scratch = hyperscan.Scratch(database)
+        return database
 
 
 def kept_folder() -> Path:
@@ -158,10 +209,10 @@ def _compiled(plan: Plan) -> bytes:
 
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[expression.encode() for expression, _ in plan],
+        expressions=[expression.encode() for expression in plan],
         ids=list(range(len(plan))),
         elements=len(plan),
-        flags=[flags for _, flags in plan],
+        flags=[0] * len(plan),
     )
     data: bytes = hyperscan.dumpb(database)
     with suppress(OSError):  # a read-only image compiles at every start
@@ -170,15 +221,8 @@ def _compiled(plan: Plan) -> bytes:
     return data
 
 
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")  # a lone surrogate becomes "?": one character either way
-
-
 def _pass(database: Any, data: bytes) -> Found:
-    """(expression, end in bytes) of every match."""
+    """(expression, end) of every match."""
     found: Found = []
 
     def collect(expression: int, _start: int, end: int, _flags: int, _context: object) -> None:
@@ -191,7 +235,7 @@ def _pass(database: Any, data: bytes) -> Found:
 def _touched(text: str, places: Iterable[tuple[int, Windows]]) -> bool:
     """Whether a character that folding changes stands in sight of a window."""
     return any(
-        HARMLESS_CHARACTER.search(text, max(0, low - _SIGHT), high + _SIGHT)
+        HARMLESS_CHARACTER.search(text, max(0, low - _REACH), high + _REACH)
         for _, windows in places
         for low, high in windows
     )
@@ -201,17 +245,10 @@ def _by_end(place: tuple[int, Sequence[int]]) -> int:
     return place[0]
 
 
-def _places(ends: Sequence[tuple[int, Sequence[int]]], data: bytes | None) -> dict[int, list[int]]:
-    """For each recogniser the characters before each of its anchors' ends, ascending. `ends` ascend and count bytes of
-    `data`; without it they count characters."""
+def _places(ends: Sequence[tuple[int, Sequence[int]]]) -> dict[int, list[int]]:
+    """For each recogniser the characters before each of its anchors' ends, ascending as `ends` are."""
     places: dict[int, list[int]] = {}
-    before = at = 0
-    for end, users in ends:
-        if data is None:
-            at = end
-        elif end != before:
-            at += len(data[before:end].decode())
-            before = end
+    for at, users in ends:
         for user in users:
             places.setdefault(user, []).append(at)
     return places

@@ -90,6 +90,7 @@ async def test_a_platform_that_finds_too_many_groundless_is_held_by_itself(world
     assert [("GROUNDLESS_RATIO", "")] == await world.notes("HOLD")
 
 
+@pytest.mark.slow
 async def test_a_platform_gets_no_more_than_its_pace_and_everybody_gets_a_turn(
     migrated: str, tmp_path: Path, platform: PlatformSimulator
 ) -> None:

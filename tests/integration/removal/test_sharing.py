@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from sqlalchemy import event, text
 
 from misuse.removal.v1 import removal_service_pb2 as pb
@@ -37,6 +38,7 @@ async def transactions(world: World) -> AsyncIterator[list[int]]:
         event.remove(world.database.engine.sync_engine, "begin", count)
 
 
+@pytest.mark.slow
 async def test_many_requests_are_filed_once_each_in_a_few_transactions(world: World) -> None:
     people = [await world.person() for _ in range(12)]
     for number, person in enumerate(people):

@@ -367,18 +367,11 @@ def _plain_token(token: str) -> str:
 _SYMBOLS: Final = "←-⇿☀-❵➔-➿🇦-🇿🌀-🗿😀-🙏🚀-🛿🤀-🧿🩰-🫿"
 _SAID: Final = "(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)"
 _GAPS: Final = f"[ .,_/·){_HARMLESS}-]{{0,5}}"
-FOREIGN_BYTES: Final = (
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\xc3-\xdf\xe0\xe1\xee\xf1-\xf4]|\xc2[^\xb7]|\xe4[\x80-\xb7]"
-    r"|\xe2(?:\x80[^\x8d\x93\x94\x98\x99\x9c\x9d\xa2\xa6\xbb]|\x81|\x82[^\xa9\xac]|[\x83-\x85]|\x86[\x80-\x8f]"
-    r"|\x88[^\x80-\x82]|[\x89-\x95]|\x96[\x80-\x9f]|\x9d[\xb6-\xbf]|\x9e[\x80-\x93]|[\x9f-\xbf])"
-    r"|\xe3(?:\x80[^\x81\x88-\x91]|\x82[\x97-\xa0]|\x83[\xbc-\xbf]|\x84[\x80-\xb0]|\x85[\xa4-\xbf]|[\x86-\xbf])"
-    r"|\xea[\x80-\xaf]|\xed(?:\x9e[\xa4-\xbf]|[\x9f-\xbf])|\xef(?:\xb8[^\x8f]|\xbd[^\x9e]|[^\xb8\xbd])"
-    r"|\xf0(?:[^\x9f]|\x9f(?:[\x80-\x86\x88-\x8b]|\x87[\x80-\xa5]|\x99[\x90-\xbf]|[\x9c-\xa3]|\xa8|\xa9[\x80-\xaf]|[\xac-\xbf]))"
-)
-"""A sign of folding over UTF-8 as bytes: every character that folding may change and that is not harmless holds one."""
-HARMLESS_SIGN: Final = r"\xe2\x80[\x8d\x93\x94\xa6]|\xe3\x85\xa1|\xef\xb8\x8f|\xef\xbd\x9e"
-"""Folding changes something, but nothing by which a text without any place could have one."""
-HARMLESS_CHARACTER: Final = re.compile(f"[{_HARMLESS}]")
+FOREIGN: Final = f"[^{_PLAIN}{KEPT}{_HARMLESS}]"
+"""A sign of folding: every character that folding may change and that is not harmless."""
+HARMLESS: Final = f"[{_HARMLESS}]"
+"""Folding changes it, but nothing by which a text without any place could have one."""
+HARMLESS_CHARACTER: Final = re.compile(HARMLESS)
 SIGNS_OF_FOLDING: Final = (
     f"[{_HARMLESS}][^0-9a-z@]{{0,8}}[0-9a-z@]",
     f"[0-9a-z@][^0-9a-z@]{{0,8}}[{_HARMLESS}]",

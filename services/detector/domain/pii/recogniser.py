@@ -127,8 +127,11 @@ class Examples:
     invalid: tuple[str, ...] = ()
 
 
-MANY_DIGITS: Final = r"[0-9](?:[^0-9a-z가-힣\n]{0,5}[0-9]){6}"
+_SIGN: Final = r"[^0-9a-z가-힣\n]"
+MANY_DIGITS: Final = rf"[0-9](?:{_SIGN}{{0,5}}[0-9]){{6}}"
 """Seven digits with at most five signs between two of them."""
+END_OF_MANY_DIGITS: Final = rf"{MANY_DIGITS}(?:{_SIGN}{{0,5}}[a-z가-힣\n]|{_SIGN}{{6}})"
+"""The same where it ends, in a text that a line end follows: told once, however many digits there are."""
 
 
 def unknown(_value: str) -> bool | None:
