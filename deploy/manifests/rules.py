@@ -122,6 +122,9 @@ def services_are_asked_by_name(overlay: Overlay) -> Iterator[str]:
             yield f"{service}: refuses calls before clients learn that it ends"
         if pod.get("terminationGracePeriodSeconds", 0) < waits + grace:
             yield f"{service}: is killed before its calls are drained"
+        deployment = overlay.named("Deployment", service) or {"spec": {}}
+        if deployment["spec"].get("minReadySeconds", 0) < sizes()["drain"]["settle_seconds"]:
+            yield f"{service}: the next pod is replaced before clients have found the one before"
 
 
 def services_are_complete(overlay: Overlay) -> Iterator[str]:

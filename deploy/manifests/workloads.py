@@ -158,6 +158,7 @@ def deployment(service: str) -> Manifest:
     spec = {
         "replicas": size["replicas"]["least"],
         "revisionHistoryLimit": 5,
+        "minReadySeconds": sizes()["drain"]["settle_seconds"],
         "selector": {"matchLabels": selector(service)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {"metadata": {"labels": labels(service, SERVE)}, "spec": serving_pod(service)},

@@ -26,7 +26,13 @@ from services.case.adapters.captures import DetectorCaptures
 from services.case.adapters.changes import SqlChanges
 from services.case.adapters.evidence_rules import load_guidance, load_requirements
 from services.case.adapters.pages import HtmlPages
-from services.case.adapters.rules import load_access_rules, load_approval_rules, load_erasure_rules, load_rules
+from services.case.adapters.rules import (
+    load_access_rules,
+    load_approval_rules,
+    load_erasure_rules,
+    load_rights_rules,
+    load_rules,
+)
 from services.case.adapters.search import Tags
 from services.case.adapters.signing import FileSigner
 from services.case.adapters.timestamps import TIME_KEY_ID, OwnTime
@@ -39,6 +45,8 @@ from services.case.handlers.approving import Approving
 from services.case.handlers.counting import Counting
 from services.case.handlers.erasing import Erasing
 from services.case.handlers.exporting import Exporting
+from services.case.handlers.purging import Purging
+from services.case.handlers.rights import Rights
 from services.case.handlers.watching import Watching
 from services.case.ports import (
     CLOSE,
@@ -49,8 +57,11 @@ from services.case.ports import (
     GIVE_UP,
     PACK,
     PURGE_ACCESS,
+    PURGE_LIST,
     RELEASE,
     REVIEW_DUE,
+    RIGHTS_ANSWER,
+    RIGHTS_DUE,
     Captures,
     Signer,
 )
@@ -88,14 +99,15 @@ class CaseService:
     erasing: Erasing
     approving: Approving
     access: AccessKeeping
+    rights: Rights
+    purging: Purging
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Adds the servicers; services of later issues answer UNIMPLEMENTED."""
-        # The stubs call a method abstract that the generated base answers with UNIMPLEMENTED.
+        """Adds the servicers."""
         served = CaseServicer(self.needs)
         reviewed = ReviewServicer(self.needs)
         approvals = ApprovalServicer(self.needs, self.approving)
-        privacy = PrivacyServicer(self.needs, self.erasing, self.access)  # type: ignore[abstract] # see above
+        privacy = PrivacyServicer(self.needs, self.erasing, self.access, self.rights, self.purging)
         people = SubscriberServicer(self.needs)
         case_service_pb2_grpc.add_CaseServiceServicer_to_server(served, server)
         subscriber_service_pb2_grpc.add_SubscriberServiceServicer_to_server(people, server)
@@ -116,6 +128,9 @@ class CaseService:
             EXPIRE_PROPOSAL: self._expire_proposal,
             PURGE_ACCESS: self._purge_access,
             REVIEW_DUE: self._escalate,
+            RIGHTS_DUE: self._remind_of_right,
+            RIGHTS_ANSWER: self._purge_right_answer,
+            PURGE_LIST: self._forget_purges,
         }
 
     async def _pack(self, item: DueItem) -> None:
@@ -145,6 +160,16 @@ class CaseService:
 
     async def _purge_access(self, item: DueItem) -> None:
         await self.access.purge_when_due()
+
+    async def _remind_of_right(self, item: DueItem) -> None:
+        await self.rights.remind_when_due(item.entity_id)
+
+    async def _purge_right_answer(self, item: DueItem) -> None:
+        await self.rights.purge_answer(item.entity_id, item.due_time)
+
+    async def _forget_purges(self, item: DueItem) -> None:
+        await self.purging.forget_when_due()
+
     async def _escalate(self, item: DueItem) -> None:
         async with self.units() as unit:
             await review.escalate(unit, item.entity_id, self.needs.rules, self.needs.now())
@@ -170,6 +195,9 @@ def wire(
     approvals = load_approval_rules(config.rules_dir)
     granting = FileSigner(config.service_key_file.parent, config.token_keys_dir, GRANT_KEY)
     guidance = load_guidance(config.rules_dir)
+    rights = load_rights_rules(config.rules_dir)
+    erasing = Erasing(units, keys, load_erasure_rules(config.rules_dir), rights, clock.now)
+    purging = Purging(units, rights, clock.now)
     time_key = FileSigner(config.service_key_file.parent, config.token_keys_dir, TIME_KEY_ID)
     timestamps = OwnTime(time_key, clock.now)
     return CaseService(
@@ -196,10 +224,12 @@ def wire(
             HtmlPages(),
             clock.now,
         ),
-        following=Following(units.over, rules, clock.now),
-        erasing=Erasing(units, keys, load_erasure_rules(config.rules_dir), clock.now),
+        following=Following(units.over, rules, clock.now, purging),
+        erasing=erasing,
         access=AccessKeeping(units, load_access_rules(config.rules_dir), clock.now),
         approving=Approving(units, SignedGrants(granting, approvals), approvals, clock.now),
+        rights=Rights(units, erasing, rights, clock.now),
+        purging=purging,
     )
 
 

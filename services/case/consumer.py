@@ -25,6 +25,7 @@ from services.case.handlers import cases, intake, review, uploads
 from services.case.handlers.access import AccessKeeping
 from services.case.handlers.caselog import Arrival, append_records
 from services.case.handlers.erasing import Erasing
+from services.case.handlers.purging import Purging
 from services.case.metrics import CASE_LATENCY
 from services.case.ports import Unit
 from services.case.translate import facts_of, warning_of
@@ -64,6 +65,7 @@ class Following:
     """A unit over the consumer's transaction."""
     rules: Rules
     now: Callable[[], datetime]
+    purging: Purging
 
     def signals(self) -> Handlers:
         """The handlers for what the detector decided."""
@@ -140,11 +142,13 @@ class Following:
             )
 
     async def recorded(self, session: AsyncSession, events: Sequence[Event]) -> None:
-        """Records go into the case log."""
+        """Records go into the case log, and what they tell of purges into the list of them."""
         arrivals = [
             Arrival(event.publisher, record) for event, (record, _) in zip(events, _of(LogRecord, events), strict=True)
         ]
-        await append_records(self.unit(session), arrivals)
+        unit = self.unit(session)
+        await append_records(unit, arrivals)
+        await self.purging.take_in(unit, [arrival.record for arrival in arrivals])
 
     async def removal_moved(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """A removal request moved; its cases follow."""

@@ -25,7 +25,9 @@ from services.case.domain.erasure import Erasure
 from services.case.domain.guidance import Attached, Outcome
 from services.case.domain.incidents import Book, Facts
 from services.case.domain.people import Consent, Profile, Subscriber
+from services.case.domain.purges import PurgeItem
 from services.case.domain.removals import RemovalState
+from services.case.domain.rights import RightsRequest, RightsState
 from services.case.domain.rules import IncidentRules
 from services.case.domain.words import CaseKind, CaseState, Label, Priority, PriorityReason, SubscriberState, Verdict
 
@@ -289,6 +291,9 @@ class SubscriberStore(Protocol):
 
     async def profile(self, subscriber_id: str) -> Profile | None:
         """The profile; None when its key was destroyed."""
+
+    async def correct(self, subscriber_id: str, profile: Profile, language: str, now: datetime) -> None:
+        """Puts right values in the place of wrong ones; the version rises."""
 
     async def set_state(self, subscriber_id: str, state: SubscriberState, now: datetime) -> None:
         """Changes the state; the version rises."""
@@ -579,6 +584,14 @@ class Unit(Protocol):
     def erasures(self) -> ErasureStore:
         """Erasures."""
 
+    @property
+    def rights(self) -> RightsStore:
+        """Requests about one's own data."""
+
+    @property
+    def purges(self) -> PurgeStore:
+        """What is purged in any service."""
+
     def tell(self, key: str, message: Message, traceparent: str | None = None) -> None:
         """Publishes an event after the commit; events of one key keep their order."""
 
@@ -794,3 +807,82 @@ PURGE_ACCESS = "PURGE_ACCESS"
 """Due work: delete entries of the access log whose time is over; its entity is the log itself."""
 REVIEW_DUE = "REVIEW_DUE"
 """Due work: escalate a review item that nobody has settled."""
+
+
+class RightsStore(Protocol):
+    """Requests about one's own data; words and answers are sealed under the subscriber's key."""
+
+    async def add(self, request: RightsRequest, words: bytes) -> None:
+        """Stores a new one with what was said when it came in."""
+
+    async def get(self, rights_request_id: str) -> RightsRequest | None:
+        """One, without a lock."""
+
+    async def lock(self, rights_request_id: str) -> RightsRequest | None:
+        """One, locked."""
+
+    async def update(self, request: RightsRequest) -> None:
+        """Writes what changed."""
+
+    async def words(self, request: RightsRequest) -> bytes:
+        """What was said when it came in; empty where that is gone."""
+
+    async def keep_answer(self, request: RightsRequest, document: bytes) -> None:
+        """Stores the document that answers it."""
+
+    async def answer(self, request: RightsRequest) -> bytes | None:
+        """The document that answers it; None where it is gone, or never was."""
+
+    async def drop_answer(self, rights_request_id: str) -> None:
+        """Deletes the document."""
+
+    async def open_of(self, subscriber_id: str) -> Sequence[RightsRequest]:
+        """Open ones of a subscriber, locked, in the order of their ids."""
+
+    async def of_erasure(self, erasure_id: str) -> Sequence[RightsRequest]:
+        """Open ones that an erasure fulfils, locked."""
+
+    async def answered_of(self, subscriber_id: str) -> Sequence[RightsRequest]:
+        """Those of a subscriber whose document is kept, locked."""
+
+    async def page(
+        self, subscriber_id: str, state: RightsState | None, size: int, after: tuple[datetime, str] | None
+    ) -> Sequence[RightsRequest]:
+        """A page in the order of deadlines; of everybody where no subscriber is named, in any state for None."""
+
+    async def held(
+        self, reasons: Collection[str], size: int, after: tuple[datetime, str] | None
+    ) -> Sequence[RightsRequest]:
+        """A page of deletions that were rejected for one of these reasons, in the order of deadlines."""
+
+    async def forget_subscriber(self, subscriber_id: str) -> None:
+        """Leaves of a subscriber's requests what says nothing of anybody."""
+
+
+RIGHTS_DUE = "RIGHTS_DUE"
+"""Due work: remind of a request about one's own data, or escalate it."""
+RIGHTS_ANSWER = "RIGHTS_ANSWER"
+"""Due work: purge the answer to a request."""
+
+
+class PurgeStore(Protocol):
+    """What is purged in any service, as the records tell it."""
+
+    async def note_due(self, items: Sequence[PurgeItem]) -> None:
+        """Adds what became due; what is known stays, but the earlier deadline holds."""
+
+    async def note_purged(self, items: Sequence[PurgeItem]) -> None:
+        """Notes purges, of known items or not; of several records the latest stands."""
+
+    async def page_due(self, size: int, after: tuple[datetime, str] | None) -> Sequence[PurgeItem]:
+        """A page of what is not purged, by deadline."""
+
+    async def page_purged(self, size: int, before: tuple[datetime, str] | None) -> Sequence[PurgeItem]:
+        """A page of what was purged, newest first, with proof where the record is in the log."""
+
+    async def forget(self, before: datetime) -> int:
+        """Takes what was purged before a time off the list, and returns how much that was."""
+
+
+PURGE_LIST = "PURGE_LIST"
+"""Due work: take old purges off the list; its entity is the list itself."""

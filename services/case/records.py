@@ -24,12 +24,15 @@ from misuse.log.v1.record_pb2 import (
     PurgeLog,
     RepostRecurrenceLog,
     ReviewLog,
+    RightsFollowLog,
+    RightsRequestLog,
     SubscriberLog,
 )
 from services.case.domain.approvals import Proposal
 from services.case.domain.cases import Case
 from services.case.domain.chain import Head
 from services.case.domain.incidents import Facts, Joined, Recurrence, latency_ms
+from services.case.domain.rights import RightsRequest
 from services.case.domain.words import CaseKind, Rule
 from services.case.ports import SYSTEM, ReviewItem, Who
 
@@ -309,6 +312,45 @@ def review(item: ReviewItem, action: str, now: datetime, *, reason: str = "") ->
     return record
 
 
+def rights(
+    request: RightsRequest, to_state: str, reason: str, rule_version: str, now: datetime, who: Who
+) -> LogRecord:
+    """A request about one's own data moved: RECEIVED, EXTENDED, FULFILLED, REJECTED."""
+    body = RightsRequestLog(
+        rights_request_id=request.rights_request_id,
+        type=request.type.value,
+        to_state=to_state,
+        due_time=stamp(request.due_time),
+        requester=request.requester.value,
+        identity_basis=request.identity_basis,
+        reason=reason,
+        rule_version=rule_version,
+        answer_sha256=request.answer_sha256,
+    )
+    thing = ("rights_request", request.rights_request_id)
+    return _for_rights(_record([], *thing, request.version, now, who, rights_request_log=body))
+
+
+def rights_follow(
+    request: RightsRequest, action: str, rule_version: str, now: datetime, who: Who, *, entry: str = ""
+) -> LogRecord:
+    """A request was REMINDED, ESCALATED, STARTED to be erased, or something was CORRECTED."""
+    body = RightsFollowLog(
+        rights_request_id=request.rights_request_id,
+        type=request.type.value,
+        action=action,
+        entry=entry,
+        rule_version=rule_version,
+    )
+    thing = ("rights_request", request.rights_request_id)
+    return _for_rights(_record([], *thing, request.version, now, who, rights_follow_log=body))
+
+
+def _for_rights(record: LogRecord) -> LogRecord:
+    record.purpose = Purpose.PURPOSE_RIGHTS
+    return record
+
+
 def _record(
     case_ids: Sequence[str],
     entity: str,
@@ -328,6 +370,8 @@ def _record(
     | PurgeDueLog
     | PurgeLog
     | ReviewLog
+    | RightsFollowLog
+    | RightsRequestLog
     | SubscriberLog
     | GuidanceLog,
 ) -> LogRecord:

@@ -10,7 +10,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ARRAY, MetaData, Table, Text, TextClause, bindparam, text
@@ -37,6 +38,8 @@ TABLES = MetaData(naming_convention=NAMING)
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call] # the class is untyped
 _PENDING = "jikimi.pending_rows"
 _TOPICS = "jikimi.topics"
+_Shape = tuple[Table, tuple[str, ...], str, str]
+"""Table, columns, ON CONFLICT, key: see Rows."""
 _RETRY_STATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300", "53100"})
 """serialization, deadlock, lock timeout, server shutdown or start, too many connections, disk full."""
 
@@ -136,9 +139,45 @@ def wake_after_commit(session: AsyncSession, topic: str) -> None:
 
 async def _write_pending(session: AsyncSession) -> None:
     await session.flush()
+    await write_together(session, ())
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one table that are to be written. All have the columns of the first."""
+
+    table: Table
+    rows: Sequence[Mapping[str, Any]]
+    on_conflict: str = ""
+    """The SQL after ON CONFLICT, of rows that are inserted."""
+    key: str = ""
+    """A column: the rows that have these keys are updated; empty: the rows are inserted. No key may come twice."""
+
+    @property
+    def shape(self) -> _Shape:
+        """What the statement depends on."""
+        return self.table, tuple(self.rows[0]), self.on_conflict, self.key
+
+
+async def write_together(session: AsyncSession, parts: Sequence[Rows]) -> None:
+    """Writes rows of several tables, and what was added for later, with one statement: a statement costs more than what
+    it writes. No table may come twice in `parts`; what refers to rows of another part is checked at the end."""
     pending: dict[Table, list[dict[str, Any]]] = session.info.pop(_PENDING, {})
-    for table, rows in pending.items():
-        await insert_rows(session, table, rows)
+    named = {part.table for part in parts}
+    later = [Rows(table, rows) for table, rows in pending.items()]
+    first = (*parts, *(part for part in later if part.table not in named))
+    await _write(session, [part for part in first if part.rows])
+    await _write(session, [part for part in later if part.table in named])
+
+
+async def _write(session: AsyncSession, parts: Sequence[Rows]) -> None:
+    if not parts:
+        return
+    values: dict[str, list[Any]] = {}
+    for number, part in enumerate(parts):
+        table, columns, _, _ = part.shape
+        values |= _columns_of(table, columns, part.rows, _prefix(number))
+    await session.execute(_statement(tuple(part.shape for part in parts)), values)
 
 
 async def insert_rows(
@@ -148,60 +187,69 @@ async def insert_rows(
     costs a fraction of binding and executing row by row. All rows have the columns of the first. `on_conflict` is
     the SQL after ON CONFLICT."""
     if rows:
-        columns = tuple(rows[0])
-        await session.execute(_bulk_insert(table, columns, on_conflict), _columns_of(table, columns, rows))
+        await _write(session, [Rows(table, rows, on_conflict)])
 
 
 async def update_rows(session: AsyncSession, table: Table, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Updates the rows that have the keys with one statement. All rows have the columns of the first, `key` among
     them; no key may come twice."""
     if rows:
-        columns = tuple(rows[0])
-        await session.execute(_bulk_update(table, columns, key), _columns_of(table, columns, rows))
+        await _write(session, [Rows(table, rows, key=key)])
 
 
-def _columns_of(table: Table, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _columns_of(
+    table: Table, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], prefix: str
+) -> dict[str, list[Any]]:
     values = {name: [row[name] for row in rows] for name in columns}
     # An array of arrays must be rectangular: what is an array itself travels as JSON.
     return {
-        name: [json.dumps(item) for item in value] if isinstance(table.c[name].type, ARRAY) else value
+        prefix + name: [json.dumps(item) for item in value] if isinstance(table.c[name].type, ARRAY) else value
         for name, value in values.items()
     }
 
 
-# There are as many statements as places in the code that write in bulk.
+def _prefix(number: int) -> str:
+    """What keeps the parameters of the parts of one statement apart."""
+    return f"w{number}_" if number else ""
 
 
-@cache
-def _bulk_insert(table: Table, columns: tuple[str, ...], on_conflict: str) -> TextClause:
-    source, values = _unnested(table, columns)
+# There are as many statements as places in the code that write in bulk, times what they may happen to write.
+
+
+@lru_cache(maxsize=1024)
+def _statement(shapes: tuple[_Shape, ...]) -> TextClause:
+    """The statement that writes these parts: the last one is its own, those before are its WITH."""
+    words = [_words(shape, _prefix(number)) for number, shape in enumerate(shapes)]
+    before = ", ".join(f"w{number} AS ({each})" for number, each in enumerate(words[:-1]))
+    types = {
+        _prefix(number) + name: ARRAY(_item_type(table, name), dimensions=1)
+        for number, (table, columns, _, _) in enumerate(shapes)
+        for name in columns
+    }
+    statement = text(f"WITH {before} {words[-1]}" if before else words[-1])
+    return statement.bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
+
+
+def _words(shape: _Shape, prefix: str) -> str:
+    table, columns, on_conflict, key = shape
+    source, values = _unnested(table, columns, prefix)
+    if key:
+        changes = ", ".join(f"{_quote(name)} = {value}" for name, value in values.items() if name != key)
+        return f"UPDATE {_quote(table.name)} AS t SET {changes} FROM {source} WHERE t.{_quote(key)} = v.{_quote(key)}"
     words = f"INSERT INTO {_quote(table.name)} ({', '.join(map(_quote, columns))}) SELECT {', '.join(values.values())}"
     conflict = f" ON CONFLICT {on_conflict}" if on_conflict else ""
-    return _typed(f"{words} FROM {source} ORDER BY v.nth{conflict}", table, columns)
+    return f"{words} FROM {source} ORDER BY v.nth{conflict}"
 
 
-@cache
-def _bulk_update(table: Table, columns: tuple[str, ...], key: str) -> TextClause:
-    source, values = _unnested(table, columns)
-    changes = ", ".join(f"{_quote(name)} = {value}" for name, value in values.items() if name != key)
-    where = f"t.{_quote(key)} = v.{_quote(key)}"
-    return _typed(f"UPDATE {_quote(table.name)} AS t SET {changes} FROM {source} WHERE {where}", table, columns)
-
-
-def _unnested(table: Table, columns: Sequence[str]) -> tuple[str, Mapping[str, str]]:
+def _unnested(table: Table, columns: Sequence[str], prefix: str) -> tuple[str, Mapping[str, str]]:
     """(a relation v of the parameters, column → its value in v)."""
     values = {name: f"v.{_quote(name)}" for name in columns}
     for name in columns:
         if isinstance(kind := table.c[name].type, ARRAY):
             items = f"ARRAY(SELECT jsonb_array_elements_text(CAST({values[name]} AS jsonb)))"
             values[name] = f"CAST({items} AS {kind.compile(_DIALECT)})"
-    given = (f"CAST(:{name} AS {_item_type(table, name).compile(_DIALECT)}[])" for name in columns)
+    given = (f"CAST(:{prefix}{name} AS {_item_type(table, name).compile(_DIALECT)}[])" for name in columns)
     return f"unnest({', '.join(given)}) WITH ORDINALITY AS v ({', '.join(map(_quote, columns))}, nth)", values
-
-
-def _typed(words: str, table: Table, columns: Sequence[str]) -> TextClause:
-    types = {name: ARRAY(_item_type(table, name), dimensions=1) for name in columns}
-    return text(words).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
 
 
 def _item_type(table: Table, name: str) -> TypeEngine[Any]:

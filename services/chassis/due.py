@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,11 +32,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.chassis import dead_letters
 from services.chassis.clock import Clock
-from services.chassis.database import TABLES, Database, insert_rows, is_transient, wake_after_commit
+from services.chassis.database import TABLES, Database, Rows, is_transient, wake_after_commit, write_together
 from services.chassis.metrics import counter, histogram
 from services.chassis.shown import Scalar
 from services.chassis.tasks import end
 from services.chassis.telemetry import inject_traceparent, logger, span_from
+from services.chassis.together import Piece, Together
 from services.chassis.tracing import LONGEST_WAIT_SECONDS
 
 log = logger(__name__)
@@ -101,9 +102,12 @@ _TAKE = text(
 )
 _DONE = text(
     f"""
-    DELETE FROM {DUE.name} AS d USING set_config('synchronous_commit', 'off', true)
-    WHERE d.kind = :kind AND d.entity_id = :entity AND d.lease_until IS NOT NULL AND d.generation = :generation
-    RETURNING d.kind
+    DELETE FROM {DUE.name} AS d
+    USING unnest(CAST(:kinds AS text[]), CAST(:entities AS text[]), CAST(:generations AS bigint[]))
+        AS done (kind, entity_id, generation), set_config('synchronous_commit', 'off', true)
+    WHERE d.kind = done.kind AND d.entity_id = done.entity_id AND d.lease_until IS NOT NULL
+      AND d.generation = done.generation
+    RETURNING d.kind, d.entity_id
     """
 )
 _AGAIN = text(
@@ -132,15 +136,19 @@ async def schedule(
 
 async def schedule_many(session: AsyncSession, rows: Mapping[tuple[str, str], tuple[datetime, str]]) -> None:
     """`schedule` for many rows in one statement: (kind, entity id) → (due time, traceparent)."""
-    if not rows:
-        return
+    await write_together(session, [scheduled(session, rows)])
+
+
+def scheduled(session: AsyncSession, rows: Mapping[tuple[str, str], tuple[datetime, str]]) -> Rows:
+    """The rows that `schedule_many` writes, for one who writes them together with others; `session` wakes those who do
+    this work once it has committed."""
     for kind in {kind for kind, _ in rows}:
         wake_after_commit(session, _topic(kind))
     values = [
         {"kind": k, "entity_id": e, "due_time": t, "generation": 1, "attempts": 0, "traceparent": trace}
         for (k, e), (t, trace) in sorted(rows.items())
     ]
-    await insert_rows(session, DUE, values, _RESCHEDULE)
+    return Rows(DUE, values, _RESCHEDULE)
 
 
 async def cancel(session: AsyncSession, kind: str, entity_id: str) -> None:
@@ -169,6 +177,7 @@ class DueWorker:
         self._parallel = asyncio.Semaphore(parallel)
         self._places = parallel
         self._wakeup = database.wakeup(*map(_topic, handlers))
+        self._ends: Together[DueItem] = Together()
 
     async def run(self) -> None:
         """Works until cancelled. Whoever takes long holds up nobody but the place that it has."""
@@ -188,7 +197,7 @@ class DueWorker:
     async def _fill(self, group: asyncio.TaskGroup, held: set[DueItem]) -> None:
         """Takes what is due once a place is free, or waits until there may be something."""
         self._wakeup.clear()
-        room = TAKE - len(held)
+        room = max(TAKE, self._places) - len(held)
         if len(held) < self._places:
             try:
                 items = await self._take(room)
@@ -271,16 +280,25 @@ class DueWorker:
         except Exception as error:
             await self._failed(item, error)
         else:
-            await self._done(item)
+            await self._ends(item, self._done)
 
-    async def _done(self, item: DueItem) -> None:
-        row = {"kind": item.kind, "entity": item.entity_id}
+    async def _done(self, items: Sequence[Piece[DueItem]], _: bool) -> Sequence[bool]:
+        """Deletes rows whose work is done; False for one that stays, for it was scheduled again meanwhile."""
+        ended = [piece.item for piece in items]
+        rows = {
+            "kinds": [item.kind for item in ended],
+            "entities": [item.entity_id for item in ended],
+            "generations": [item.generation for item in ended],
+        }
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            if (await connection.execute(_DONE, row | {"generation": item.generation})).one_or_none() is None:
-                # It was scheduled again meanwhile.
-                await connection.execute(_AGAIN, row)
-                self._wakeup.set()
+            deleted = {(row.kind, row.entity_id) for row in await connection.execute(_DONE, rows)}
+            again = [item for item in ended if (item.kind, item.entity_id) not in deleted]
+            for item in again:
+                await connection.execute(_AGAIN, {"kind": item.kind, "entity": item.entity_id})
+        if again:
+            self._wakeup.set()
+        return [item not in again for item in ended]
 
     async def _failed(self, item: DueItem, error: Exception) -> None:
         reason = dead_letters.reason_of(error)

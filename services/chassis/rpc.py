@@ -41,7 +41,13 @@ _RETRY = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 _SERVICE_CONFIG = json.dumps(
-    {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}], "loadBalancingConfig": [{"round_robin": {}}]}
+    {
+        "methodConfig": [{"name": [{}], "retryPolicy": _RETRY}],
+        "loadBalancingConfig": [{"round_robin": {}}],
+        # Watches grpc.health.v1 of each instance (gRFC A17): one that says that it ends is asked no more. Without that
+        # a call that meets the closing door is CANCELLED, which nobody may retry.
+        "healthCheckConfig": {"serviceName": ""},
+    }
 )
 CHANNEL_OPTIONS = (
     ("grpc.service_config", _SERVICE_CONFIG),

@@ -54,6 +54,8 @@ RPC_SECONDS = histogram(
 
 UNARY_SECONDS_AT_MOST = 300.0
 """Longest answer to a single call whatever the caller's deadline."""
+NOTICE_SECONDS = 0.5
+"""Between the word that the server ends and its closed door: clients that watch its health turn to other instances."""
 STREAM_GRACE_S = 1.0
 """How long open streams may go on once the server drains."""
 
@@ -90,8 +92,8 @@ async def serve(
     parts: Mapping[str, bool] | None = None,
     readings: Readings | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains: not ready → no new calls → finish calls → stop the
-    background.
+    """Serves until SIGTERM or SIGINT, then drains: not ready → clients turn elsewhere → no new calls → finish calls →
+    stop the background.
 
     Health answers for "" and every service name what `ready` says (default: always), and for "live" that the
     process runs; on `config.probe_listen` too, in the clear, until the drain is over.
@@ -189,8 +191,9 @@ class _Front:
             await self._health.set(name, states.SERVING if works else states.NOT_SERVING)
 
     async def drain(self, seconds: float) -> None:
-        """Not ready, no new calls, calls in flight get `seconds` to end."""
+        """Not ready, a moment for clients to see it, no new calls; calls in flight get `seconds` to end."""
         await self.set_ready(False)
+        await asyncio.sleep(NOTICE_SECONDS)
         self._guard.end_streams_soon()
         await self.server.stop(seconds)
 

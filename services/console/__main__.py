@@ -16,12 +16,14 @@ from services.console import (
     backup_commands,
     calibration_commands,
     case_commands,
+    channel_commands,
     commands,
     gate_commands,
     key_commands,
     probe_commands,
     removal_commands,
     report_commands,
+    request_commands,
     review_commands,
     rights_commands,
     sample_commands,
@@ -160,6 +162,15 @@ def _signals(nouns: Nouns) -> None:
     status.add_argument("id")
     verbs = _noun(nouns, "channel", "where is looked")
     _verb(verbs, "list", commands.channel_list, "the channels")
+    scan = _verb(verbs, "scan", channel_commands.scan, "ask the collectors of a channel for a scan now")
+    scan.add_argument("channel")
+    scan.add_argument("--most", type=int, default=100, help="signals at most, 1 to 1000")
+    report = _verb(verbs, "report", channel_commands.report, "report for a subscriber where something was seen")
+    report.add_argument("subscriber")
+    report.add_argument("url")
+    report.add_argument("--note", default="", help="what the subscriber says")
+    for verb in (scan, report):
+        verb.add_argument("--request", default="", help="id that an earlier call printed: how far is that one?")
 
 
 def _uploads(nouns: Nouns) -> None:
@@ -369,6 +380,7 @@ def _rights(nouns: Nouns) -> None:
     erase = _verb(verbs, "erase", rights_commands.erase, "erase somebody in every service")
     erase.add_argument("subscriber")
     _verb(verbs, "erasures", rights_commands.erasures, "erasures and whose answer is missing; exit 1 while one is late")
+    _requests(verbs)
 
     verbs = _noun(nouns, "access", "who read whose personal data")
     listing = _verb(verbs, "list", rights_commands.access_list, "readings, newest first")
@@ -382,6 +394,37 @@ def _rights(nouns: Nouns) -> None:
     listing.add_argument("--service", default="")
     listing.add_argument("--role", choices=sorted(rights_commands.RULE_READERS), default="OPERATOR")
     listing.add_argument("--values", action="store_true", help="print them")
+
+
+def _requests(verbs: Nouns) -> None:
+    ask = _verb(verbs, "ask", request_commands.ask, "hand in a request about the own data of somebody")
+    ask.add_argument("subscriber")
+    ask.add_argument("type", choices=request_commands.TYPES)
+    ask.add_argument("--detail", default="", help="what is asked for, in the words of who asks")
+    ask.add_argument("--requester", choices=request_commands.REQUESTERS, default="SELF")
+    ask.add_argument("--identity", default="", help="how it was checked who asks; without it: the person's own token")
+    ask.add_argument("--document", default="", help="file with the mandate; its hash alone is kept")
+    ask.add_argument("--reason", default="", help="why it is handed in for the person")
+    listing = _verb(verbs, "list", request_commands.requests, "requests by deadline; exit 1 while one is late")
+    listing.add_argument("--state", choices=request_commands.STATES, default="RECEIVED")
+    show = _verb(verbs, "show", request_commands.show, "one request with what was asked for")
+    fulfil = _verb(verbs, "fulfil", request_commands.fulfil, "do what was asked for, and answer")
+    fulfil.add_argument("--statement", default="", help="what the person is told beside")
+    fulfil.add_argument("--correct", action="append", default=[], metavar="ENTRY=VALUE", help="may stand several times")
+    reject = _verb(verbs, "reject", request_commands.reject, "refuse for a legal reason")
+    extend = _verb(verbs, "extend", request_commands.extend, "put the deadline off")
+    answer = _verb(verbs, "answer", request_commands.answer, "save the document that answers a request")
+    answer.add_argument("-o", "--out", required=True)
+    answer.add_argument("--reason", default="HAND_OVER", help="why: a word of capitals is kept as it is")
+    for verb in (show, fulfil, reject, extend, answer):
+        verb.add_argument("request")
+    for verb in (reject, extend):
+        verb.add_argument("why", help="a reason of rights.yaml, such as NOT_WRONG or UNUSUALLY_MANY")
+    reject.add_argument("--statement", default="", help="what the person is told beside")
+    for verb in (ask, listing, show, fulfil, reject, extend, answer):
+        verb.add_argument("--as", dest="person", default="", help="name of the privacy officer")
+    purges = _verb(verbs, "purges", request_commands.purges, "what is to be purged, was, or is held")
+    purges.add_argument("--state", choices=request_commands.PURGE_STATES, default="DUE")
 
 
 def _approvals(nouns: Nouns) -> None:

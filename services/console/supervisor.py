@@ -56,6 +56,9 @@ LOG_BYTES, LOG_COPIES = 16 * 1024 * 1024, 3
 STEPS_BACK = {"removal": 5, "gate": 5}
 """How far services step back behind others on one machine: a removal has hours, and nobody waits for a record."""
 FAILURES_THAT_END_UP = 4
+SETTLE_SECONDS = 3.0
+"""Wait after an instance is back until its neighbour is restarted: a client that met a closed door tries it again after
+two seconds and a fifth at most (`rpc.CHANNEL_OPTIONS`)."""
 ANOTHER_RUNS = 75
 RESTORE_NOTE = "restore.json"
 """Lies in a home while a backup comes back: half of it must not run."""
@@ -633,13 +636,15 @@ def down(home: Home) -> int:
 
 
 def restart(home: Home, services: Sequence[str]) -> int:
-    """Restart the instances of services one after the other, each once the one before serves again. With two instances
-    or more no call has to wait. Returns the exit status."""
+    """Restart the instances of services one after the other, each once clients have found the one before again. With
+    two instances or more no call has to wait. Returns the exit status."""
     names = [name for name in read_status(home)["children"] if service_of(name) in services]
     if not names:
         print("Nothing of that runs; start it with `jikimi up`.", file=sys.stderr)
         return 1
-    for name in names:
+    for at, name in enumerate(names):
+        if at and service_of(names[at - 1]) == service_of(name):
+            time.sleep(SETTLE_SECONDS)
         before = read_status(home)["children"][name]["pid"]
         if before is not None and belongs(home, before):
             os.kill(before, signal.SIGTERM)

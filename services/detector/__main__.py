@@ -31,6 +31,7 @@ from services.chassis.clock import Clock
 from services.chassis.config import Config, ConfigError, integer, setting
 from services.chassis.database import Database, is_transient
 from services.chassis.due import DueHandler
+from services.chassis.fetch import Fetcher, read_fetch_rules
 from services.chassis.grants import GrantVerifier
 from services.chassis.idempotency import RequestMemory
 from services.chassis.keys import KeyStore, pepper
@@ -51,6 +52,7 @@ from services.detector.adapters.liveness import PassiveLiveness
 from services.detector.adapters.model_files import UnusableModel
 from services.detector.adapters.models import Embedder, FaceModels, open_models
 from services.detector.adapters.ocr import OFF, OcrUnavailable, known_mode, open_reader
+from services.detector.adapters.pages import PublicPages
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
 from services.detector.adapters.spool import SPOOL_TOPIC
@@ -69,10 +71,12 @@ from services.detector.handlers.freshness import Reporting
 from services.detector.handlers.intake import Counter, Intake, KnownChannels
 from services.detector.handlers.proving import Challenging, Devices, Reembedding, Resolving
 from services.detector.handlers.remembering import PURGE_CONTENTS, Remembering
+from services.detector.handlers.scanning import SCAN_ENDS, Scanning
 from services.detector.handlers.serving import Looking, Sweeping, Watching
+from services.detector.handlers.sightings import LOOK_AT_REPORT, Sightings
 from services.detector.handlers.uploading import NO_ANSWER, PURGE_CHECK, PURGE_RESULT, Checking, Linking, UploadLane
 from services.detector.handlers.uploading_answers import Answering
-from services.detector.ports import TextReader
+from services.detector.ports import Pages, TextReader
 from services.detector.sealing import References, Vault
 from services.detector.servicer import (
     CalibrationServicer,
@@ -114,13 +118,15 @@ class Tuning:
     """Sealed content that may wait."""
     ocr: str = AUTO
     """Whether texts in pictures are read: one of ocr.MODES."""
+    look: bool = False
+    """Whether addresses that subscribers report are fetched; this service holds faces, so it has no way out unasked."""
     uploads: int = 2
     """Uploads that are looked at at once, each in a thread of its own; more are refused."""
 
     @classmethod
     def from_env(cls) -> Tuning:
-        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB, _UPLOADS and JIKIMI_OCR. Raises
-        ConfigError."""
+        """Reads JIKIMI_DETECTOR_WORKERS, _THREADS, _MODEL_THREADS, _ENGINE, _SPOOL_MIB, _UPLOADS, _LOOK and JIKIMI_OCR.
+        Raises ConfigError."""
         number = integer(1, 64)
         return cls(
             workers=setting(os.environ, "JIKIMI_DETECTOR_WORKERS", cls.workers, number),
@@ -130,6 +136,7 @@ class Tuning:
             spool_bytes=MIB
             * setting(os.environ, "JIKIMI_DETECTOR_SPOOL_MIB", cls.spool_bytes // MIB, integer(1, 10**6)),
             ocr=setting(os.environ, "JIKIMI_OCR", cls.ocr, known_mode),
+            look=setting(os.environ, "JIKIMI_DETECTOR_LOOK", cls.look, _switch),
             uploads=setting(os.environ, "JIKIMI_DETECTOR_UPLOADS", cls.uploads, number),
         )
 
@@ -169,6 +176,8 @@ class Detector:
     answering: Answering
     lane: UploadLane
     calibrating: Calibrating
+    scanning: Scanning
+    sightings: Sightings
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the servicers."""
@@ -219,7 +228,12 @@ class Detector:
             PURGE_CHECK: lambda item: self.answering.purge_check(item.entity_id, item.due_time),
             PURGE_CONTENTS: lambda item: self.deciding.remembering.purge(item.entity_id),
             PURGE_RESULT: lambda item: self.answering.purge_result(item.entity_id, item.due_time),
+            SCAN_ENDS: lambda item: self.scanning.end(item.entity_id),
         }
+
+    def looking(self) -> Mapping[str, DueHandler]:
+        """What waits for strangers' servers, and so keeps nothing else waiting."""
+        return {LOOK_AT_REPORT: lambda item: self.sightings.look(item.entity_id)}
 
 
 async def _for_ever(round_: Callable[[], Awaitable[object]], seconds: float, *, at_once: bool = False) -> None:
@@ -277,12 +291,14 @@ def wire(
     reader: TextReader | None = None,
     uploads: UploadParts | None = None,
     shipped: FaceRules | None = None,
+    pages: Pages | None = None,
 ) -> Detector:
     """Puts the parts together; connects to nothing. While the embedders are away, pictures wait in the spool. Without
     a reader, what stands written in pictures is not looked for.
 
     Without `uploads`, uploads share threads with everything else, and have a scanner made for them here. `shipped` are
-    the rules of faces as their file has them, where `rules` hold those that labels have moved since.
+    the rules of faces as their file has them, where `rules` hold those that labels have moved since. Without `pages`
+    nothing that subscribers report is looked at.
     """
     secret = pepper(config.keys_dir, "references")
     references, vault = References(secret), Vault(keys)
@@ -357,6 +373,9 @@ def wire(
     source_types = frozenset(rules.collection.grounds)
     door = Door(rules.collection, frozenset(CollectionBasis.values()) - {0}, refusal_of_picture)
     intake = Intake(store.begin, keys, clock, door, references, known, spool_bytes)
+    scanning = Scanning(store.begin, clock, references, rules.reports)
+    looked_at = pages or PublicPages(read_fetch_rules(config.rules_dir), None)
+    sightings = Sightings(store.begin, vault, references, clock, rules.reports, looked_at, intake)
     return Detector(
         store=store,
         rules=rules,
@@ -381,10 +400,9 @@ def wire(
         enrolment=EnrollmentServicer(
             enrolling, Challenging(enrolling, random.SystemRandom()), devices
         ),
-        # Its type stub calls the base abstract; at run time the base answers UNIMPLEMENTED.
-        channels=ChannelServicer(  # type: ignore[abstract] # two methods come later
-            Watching(store.begin, clock, references, source_types, known)
-        ),
+        channels=ChannelServicer(Watching(store.begin, clock, references, source_types, known), scanning, sightings),
+        scanning=scanning,
+        sightings=sightings,
         embedders_ready=embedders_ready,
     )
 
@@ -399,8 +417,22 @@ def _dimension(embedder: Embedder) -> int:
     return int(embedder.embed(np.empty((0, 112, 112, 3), np.uint8)).shape[1])
 
 
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError
+    return text == "on"
+
+
 async def serve() -> None:
     """Runs the service until SIGTERM."""
+    if not Tuning.from_env().look:
+        await _serve(None)
+        return
+    async with Fetcher(read_fetch_rules(Config.from_env().rules_dir)) as fetcher:
+        await _serve(fetcher)
+
+
+async def _serve(fetcher: Fetcher | None) -> None:
     # A core file would hold what must never be written: uploads, keys, vectors.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config = Config.from_env(max_message_bytes=LARGEST_MESSAGE)
@@ -431,6 +463,7 @@ async def serve() -> None:
             reader,
             UploadParts(for_uploads, tuning.uploads, rules.scanner()),
             rules.faces,
+            PublicPages(read_fetch_rules(config.rules_dir), fetcher),
         )
         await detector.start()
         following = runtime.consume("case", case_handlers(detector.following, detector.store.within))
@@ -438,6 +471,7 @@ async def serve() -> None:
         runtime.consume("case", labels, yields_to=following)
         runtime.consume("notify", notify_handlers(detector.devices, detector.store.within))
         runtime.due(detector.due_handlers())
+        runtime.due(detector.looking())
         publish_freshness(detector.enrolled)
         runtime.loops += [detector.follow, detector.rebuild, detector.report, detector.sweep, detector.reembed]
         runtime.loops += _workers(detector, runtime.database, tuning.workers)

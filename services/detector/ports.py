@@ -21,6 +21,7 @@ from services.detector.domain.liveness import Liveness, Pose
 from services.detector.domain.ownership import Challenge, Duplicate, FaceTemplate, Watch
 from services.detector.domain.picture_text import Quad, Written
 from services.detector.domain.pii import Hit
+from services.detector.domain.reports import Report, Scan
 from services.detector.domain.signals import Signal
 from services.detector.domain.uploads import Finding, LinkedAccount, Mask, RedactionCheck, Seen, UploadCheck
 
@@ -525,6 +526,12 @@ class Work(Protocol):
     @property
     def calibration(self) -> Calibration: ...
 
+    @property
+    def scans(self) -> Scans: ...
+
+    @property
+    def reports(self) -> Reports: ...
+
     async def one_at_a_time(self, what: bytes) -> None:
         """Waits until no other transaction, of whatever replica, holds this; holds it to the end. Call it first."""
 
@@ -865,3 +872,75 @@ class Redactor(Protocol):
     def prove(self, made: Redacted) -> Sequence[RedactionCheck]:
         """Looks at a stored result again: `made` is what its record says, with the stored bytes in `image` and
         `text`."""
+
+
+# --- what is reported, and what is asked for ---
+
+
+class Scans(Protocol):
+    """Scans that were asked for."""
+
+    async def add(self, scan: Scan) -> None:
+        """Stores a new one."""
+
+    async def get(self, scan_id: str, *, lock: bool = False) -> Scan | None:
+        """One scan; locked until the transaction ends when asked."""
+
+    async def running(self, channels: Collection[str], now: datetime) -> dict[str, Scan]:
+        """Channel → its scan that runs; channels without one are left out."""
+
+    async def asked_since(self, channel: str, since: datetime) -> list[datetime]:
+        """When scans of a channel were asked for after a time, in order."""
+
+    async def count(self, brought: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+        """Adds what signals state: (scan, channel) → (accepted, refused). Unknown and ended scans count nothing."""
+
+    async def end(self, scan_id: str) -> None:
+        """Ends one."""
+
+    async def purge(self, before: datetime) -> None:
+        """Forgets scans that ended before a time."""
+
+
+class Reports(Protocol):
+    """Where subscribers saw something."""
+
+    async def add(self, report: Report) -> None:
+        """Stores a new one."""
+
+    async def get(self, report_id: str, *, lock: bool = False) -> Report | None:
+        """One report; locked until the transaction ends when asked."""
+
+    async def put(self, report: Report) -> None:
+        """Writes a changed one."""
+
+    async def remove(self, report_id: str) -> None:
+        """Forgets one."""
+
+    async def since(self, subscriber_id: str, since: datetime) -> int:
+        """How many a subscriber has made since a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What was seen at an address. `verdict` is ALLOW, DEFER or REFUSE, `rule_id` the rule behind it; texts and picture
+    are set where something was seen."""
+
+    verdict: str
+    rule_id: str
+    rules_version: str = ""
+    status: int = 0
+    retry_after_ms: int = 0
+    text: str = field(default="", repr=False)
+    title: str = field(default="", repr=False)
+    image: bytes = field(default=b"", repr=False)
+
+
+class Pages(Protocol):
+    """Looks at addresses of the public web, by the policy of fetching alone."""
+
+    def refusal(self, address: str) -> str:
+        """The rule that an address breaks by its form; empty where it breaks none."""
+
+    async def look(self, address: str) -> Page:
+        """What is there. Never raises for what a stranger's server does."""

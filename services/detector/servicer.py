@@ -25,12 +25,15 @@ from services.chassis.errors import AlreadyExists, FailedPrecondition, InvalidIn
 from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
 from services.detector.domain.liveness import PASSED
+from services.detector.domain.reports import NEXT_STEPS
 from services.detector.domain.signals import Refused, usable_id
 from services.detector.handlers.calibrating import Calibrating
 from services.detector.handlers.enrolling import Enrolling
 from services.detector.handlers.intake import Counter, Incoming, Outcome
 from services.detector.handlers.proving import Challenging, Devices
+from services.detector.handlers.scanning import Scanning
 from services.detector.handlers.serving import Looking, Watching
+from services.detector.handlers.sightings import Sightings
 from services.detector.handlers.uploading import Checking, Linking
 from services.detector.handlers.uploading_answers import Answering
 from services.detector.translate import (
@@ -320,22 +323,26 @@ class EnrollmentServicer(enrolment_grpc.EnrollmentServiceServicer):
 class ChannelServicer(channels_grpc.ChannelServiceServicer):
     """ChannelService."""
 
-    def __init__(self, watching: Watching) -> None:
+    def __init__(self, watching: Watching, scanning: Scanning, sightings: Sightings) -> None:
         self._watching = watching
+        self._scanning = scanning
+        self._sightings = sightings
 
     async def ListChannels(self, request: channels.ListChannelsRequest, context: Any) -> channels.ListChannelsResponse:
         """See the contract."""
         size = _page_size(request.page_size)
         found = await self._watching.page(_after(request.page_token), size)
+        scans = await self._scanning.running([each.channel for each in found])
         return channels.ListChannelsResponse(
-            channels=[channel_message(each) for each in found],
+            channels=[channel_message(each, scans.get(each.channel)) for each in found],
             next_page_token=_token(found[-1].channel) if len(found) == size else "",
         )
 
     async def GetChannel(self, request: channels.GetChannelRequest, context: Any) -> channels.GetChannelResponse:
         """See the contract."""
         channel = await self._watching.get(_channel_id(request.channel))
-        return channels.GetChannelResponse(channel=channel_message(channel))
+        scans = await self._scanning.running([channel.channel])
+        return channels.GetChannelResponse(channel=channel_message(channel, scans.get(channel.channel)))
 
     async def UpsertChannel(
         self, request: channels.UpsertChannelRequest, context: Any
@@ -353,6 +360,30 @@ class ChannelServicer(channels_grpc.ChannelServiceServicer):
         """See the contract."""
         stored = await self._watching.pause(_channel_id(request.channel), request.paused, request.reason)
         return channels.PauseChannelResponse(channel=channel_message(stored))
+
+    async def ScanChannel(self, request: channels.ScanChannelRequest, context: Any) -> channels.ScanChannelResponse:
+        """See the contract."""
+        scan = await self._scanning.ask(request, _channel_id(request.channel))
+        return channels.ScanChannelResponse(
+            accepted=scan.accepted,
+            refused=scan.refused,
+            scan_id=scan.scan_id,
+            state="ENDED" if scan.ended else "REQUESTED",
+            end_time=stamp(scan.end_time),
+        )
+
+    async def ReportUserSighting(
+        self, request: channels.ReportUserSightingRequest, context: Any
+    ) -> channels.ReportUserSightingResponse:
+        """See the contract."""
+        _subscriber(request.subscriber_id)
+        report = await self._sightings.take(request)
+        return channels.ReportUserSightingResponse(
+            signal_id=report.signal_id,
+            state=report.state.value,
+            reason=report.reason,
+            next_step=NEXT_STEPS[report.state],
+        )
 
 
 class CalibrationServicer(calibration_grpc.CalibrationServiceServicer):

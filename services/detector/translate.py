@@ -13,6 +13,7 @@ from misuse.detector.v1 import enrollment_service_pb2 as enrolment
 from misuse.detector.v1 import signal_service_pb2 as signals
 from services.detector.domain.channels import Channel, ChannelLevel
 from services.detector.domain.ownership import Challenge, Claims, FaceTemplate, Watch
+from services.detector.domain.reports import Scan
 from services.detector.domain.signals import CaptureFacts, Pair, Part, Signal
 
 _LATEST_SECONDS = 253_402_300_799
@@ -66,6 +67,7 @@ def signal_of(message: signals.Signal) -> Signal:
         ),
         sexual_content_reported=message.sexual_content_reported,
         account_dump=message.account_dump,
+        scan_id=message.scan_id,
     )
 
 
@@ -105,8 +107,8 @@ def channel_of(message: channels.Channel) -> Channel:
     )
 
 
-def channel_message(channel: Channel) -> channels.Channel:
-    """A channel as a message."""
+def channel_message(channel: Channel, scan: Scan | None = None) -> channels.Channel:
+    """A channel as a message, with the scan that runs."""
     return channels.Channel(
         channel=channel.channel,
         channel_group=channel.channel_group,
@@ -117,6 +119,9 @@ def channel_message(channel: Channel) -> channels.Channel:
         platform=channel.platform,
         version=channel.version,
         update_time=stamp(channel.update_time),
+        scan_id=scan.scan_id if scan else "",
+        scan_max_signals=scan.max_signals if scan else 0,
+        scan_end_time=stamp(scan.end_time) if scan else None,
     )
 
 

@@ -36,6 +36,9 @@ def case_handlers(telling: Telling, unit_of: UnitOf) -> Mapping[type[Message], H
         case_events.CaseClosed: _batch(events.closed, unit_of),
         case_events.CaseMerged: _each(events.merged, unit_of),
         case_events.CaseUnmerged: _each(events.unmerged, unit_of),
+        case_events.RightsRequestReceived: _batch(events.right_received, unit_of),
+        case_events.RightsRequestExtended: _batch(events.right_extended, unit_of),
+        case_events.RightsRequestAnswered: _batch(events.right_answered, unit_of),
     }
 
 
@@ -118,6 +121,25 @@ class _CaseEvents:
                 if e.resolution not in _KNOWN_TO_THE_SUBSCRIBER
             ],
         )
+
+    async def right_received(self, unit: Unit, events: Sequence[case_events.RightsRequestReceived]) -> None:
+        """The receipt."""
+        await self._telling.tell(unit, [_rights_notice(e, "RECEIVED", e.rights_request_id) for e in events])
+
+    async def right_extended(self, unit: Unit, events: Sequence[case_events.RightsRequestExtended]) -> None:
+        """Each time is news of its own."""
+        await self._telling.tell(
+            unit, [_rights_notice(e, "EXTENDED", f"{e.rights_request_id}.{e.extensions}") for e in events]
+        )
+
+    async def right_answered(self, unit: Unit, events: Sequence[case_events.RightsRequestAnswered]) -> None:
+        """What it says stands in the answer itself; the notice says that there is one."""
+        await self._telling.tell(unit, [_rights_notice(e, e.state, e.rights_request_id) for e in events])
+
+
+def _rights_notice(event: Any, state: str, occurrence: str) -> Notice:
+    facts = Facts(kind=event.type)
+    return Notice(event.subscriber_id, "", Subject.RIGHTS_REQUEST, state, occurrence, facts)
 
 
 def _removal_teller(telling: Telling, subject: Subject) -> Callable[[Unit, Sequence[Any]], Any]:

@@ -48,8 +48,9 @@ from services.removal.ports import CaseFile, Policies, StatusDesk, Watcher, Ways
 from services.removal.servicer import RemovalServicer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-PREPARING_AT_ONCE = 4
-SENDING_AT_ONCE = 8
+PREPARING_AT_ONCE = 32
+SENDING_AT_ONCE = 64
+"""More than share a transaction: most of the time a request waits, for its platform or for the next transaction."""
 LOOKING_AT_ONCE = 4
 
 

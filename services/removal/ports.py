@@ -14,7 +14,7 @@ from misuse.common.v1.access_pb2 import PURPOSE_REMOVAL, ROLE_UNSPECIFIED, Purpo
 from services.removal.domain.filing import Claimant, Evidence, Mandate
 from services.removal.domain.guards import Gate
 from services.removal.domain.policy import Policy
-from services.removal.domain.request import Request
+from services.removal.domain.request import Page, Request
 from services.removal.domain.sight import Sight
 from services.removal.domain.states import Move, State
 
@@ -106,6 +106,13 @@ class Work(Protocol):
     async def request(self, request_id: str, *, lock: bool = True) -> Request | None:
         """A request with its attempts and cases."""
 
+    async def requests(self, request_ids: Collection[str], *, wait: bool) -> Mapping[str, Request]:
+        """Several at once, by id, locked; without `wait` those alone that no other transaction holds."""
+
+    async def look_up(self, pages: Collection[Page]) -> None:
+        """Reads the latest episodes of pages at once: `latest` then costs nothing. The caller has locked their
+        subscribers."""
+
     async def latest(self, subscriber_id: str, url_ref: bytes, platform: str) -> Request | None:
         """The latest episode of a page at a platform, locked."""
 
@@ -141,6 +148,9 @@ class Work(Protocol):
 
     async def hand_to_person(self, request: Request, occurrence: int, at: datetime) -> None:
         """Tells that it is for the person to file a request."""
+
+    async def open_gates(self, platforms: Collection[str]) -> None:
+        """Reads the gates of platforms at once, locked: `gate` then costs nothing."""
 
     async def gate(self, platform: str) -> Gate:
         """What stands between our requests and a platform, locked."""
@@ -190,6 +200,13 @@ class Work(Protocol):
     async def reopen_case(self, case_id: str) -> bool:
         """Takes `close_case` back; returns whether sightings of the case wait to be prepared again."""
 
+    async def meet(
+        self, subscriber_ids: Collection[str], *, lock: bool = False, wait: bool = True
+    ) -> Collection[str]:
+        """Reads subscribers and their mandates at once: asking for each of them then costs nothing. With `lock` they
+        are locked as well; without `wait` those alone that no other transaction holds. Returns the ids of those that
+        were read."""
+
     async def subscriber(self, subscriber_id: str, *, lock: bool = False) -> Subscriber:
         """A subscriber, made when not yet known: case's events of one subscriber come in order, but commands may
         come first."""
@@ -200,6 +217,9 @@ class Work(Protocol):
     async def sighting(self, sighting_id: str) -> Sighting | None:
         """A packed sighting."""
 
+    async def read_sightings(self, sighting_ids: Collection[str]) -> None:
+        """Reads packed sightings at once: `sighting` then costs nothing."""
+
     async def add_sightings(self, sightings: Sequence[Sighting]) -> None:
         """Adds packed sightings; one that is there already stays as it is."""
 
@@ -209,8 +229,8 @@ class Work(Protocol):
     async def prepared(self, sighting: Sighting, request_id: str) -> None:
         """A sighting has its request, and the request its case; harmless to repeat."""
 
-    async def unprepared(self, case_id: str) -> Sequence[Sighting]:
-        """Sightings of a case that wait for a request, for consent or for the end of a suspension."""
+    async def unprepared(self, case_ids: Collection[str]) -> Sequence[Sighting]:
+        """Sightings of cases that wait for a request, for consent or for the end of a suspension."""
 
     async def held_cases(self, subscriber_id: str) -> Sequence[str]:
         """A subscriber's cases with sightings that waited for consent or for the end of a suspension."""

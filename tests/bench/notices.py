@@ -222,6 +222,8 @@ class Swarm:
         self._by_token = {f"{phone.kind}-{phone.subscriber_id}": phone for phone in phones}
         stubs: list[Any] = [notify_service_pb2_grpc.NotifyServiceStub(channel) for channel in channels]
         self._stub_of = {phone.subscriber_id: stubs[n % len(stubs)] for n, phone in enumerate(phones)}
+        self._tokens: dict[str, str] = {}
+        """Subject → its token: a device keeps it for as long as it lives."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self.acknowledged = 0
@@ -295,8 +297,9 @@ class Swarm:
             return
 
     def _metadata(self, subject: str, role: Any, purpose: Any, device_id: str) -> list[tuple[str, str]]:
-        token = self._issuer.issue(subject, role, purpose, "notify", 600, device_id)
-        return [("authorization", f"Bearer {token}")]
+        if subject not in self._tokens:
+            self._tokens[subject] = self._issuer.issue(subject, role, purpose, "notify", 3_600, device_id)
+        return [("authorization", f"Bearer {self._tokens[subject]}")]
 
 
 def phones_of(devices: int) -> list[Phone]:

@@ -289,6 +289,8 @@ def _pod_fields(documents: list[Manifest]) -> Iterator[Path]:
         if document["kind"] in {"Deployment", "StatefulSet"}:
             yield (*begin, "terminationGracePeriodSeconds")
             yield (*begin, "topologySpreadConstraints")
+        if "minReadySeconds" in document["spec"]:
+            yield (number, "spec", "minReadySeconds")
 
 
 def _policy_parts(documents: list[Manifest]) -> Iterator[Path]:

@@ -12,7 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.common.v1.access_pb2 import Purpose, Role
 from services.case.adapters.sealing import Sealing
-from services.case.adapters.tables import ACCESS_ENTRY, CASE, CASE_REMOVAL, REVIEW_ITEM, SIGHTING, among
+from services.case.adapters.tables import (
+    ACCESS_ENTRY,
+    CASE,
+    CASE_REMOVAL,
+    REVIEW_ITEM,
+    RIGHTS_REQUEST,
+    SIGHTING,
+    among,
+)
 from services.case.domain.access import AccessEntry, Download, Usage
 from services.chassis.database import insert_rows
 
@@ -20,7 +28,7 @@ SERVICE_KEY = "service:access-log"
 """Owner of the key that seals staff ids."""
 SUBSCRIBER = "subscriber_id"
 CASES = frozenset({"case_id", "case_ids", "root_case_id", "merged_case_id"})
-DECISION, REMOVAL = "decision_id", "removal_request_id"
+DECISION, REMOVAL, RIGHTS = "decision_id", "removal_request_id", "rights_request_id"
 
 # A method's last word is what rules name it by.
 _SHORT = func.split_part(ACCESS_ENTRY.c.method, "/", 2)
@@ -53,7 +61,13 @@ class SqlAccess:
             .join(CASE, CASE.c.case_id == CASE_REMOVAL.c.case_id)
             .where(among(CASE_REMOVAL.c.removal_request_id, _ids(things, {REMOVAL})))
         )
-        for names, known in ((CASES, cases), ({DECISION}, decided), ({REMOVAL}, filed)):
+        asked = await self._pairs(
+            select(RIGHTS_REQUEST.c.rights_request_id, RIGHTS_REQUEST.c.subscriber_id).where(
+                among(RIGHTS_REQUEST.c.rights_request_id, _ids(things, {RIGHTS})),
+                RIGHTS_REQUEST.c.subscriber_id.is_not(None),
+            )
+        )
+        for names, known in ((CASES, cases), ({DECISION}, decided), ({REMOVAL}, filed), ({RIGHTS}, asked)):
             found |= {thing: known[thing[1]] for thing in things if thing[0] in names and thing[1] in known}
         # A reading that is told of late does not name somebody again who was erased.
         gone = {person for person in set(found.values()) if self._sealing.destroyed(person)}

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.case.domain.rights import RightsType
 from services.case.domain.words import Priority
 from services.case.metrics import CASES_OVERDUE, REVIEW_ITEMS, RIGHTS_OPEN
 
@@ -36,6 +37,14 @@ _ERASURES = text(
     FROM (SELECT due_time FROM erasure WHERE complete_time IS NULL LIMIT :most) AS few
     """
 )
+_RIGHTS = text(
+    """
+    SELECT type, count(*) AS open, count(*) FILTER (WHERE due_time <= :soon) AS soon,
+           count(*) FILTER (WHERE due_time <= :now) AS overdue
+    FROM (SELECT type, due_time FROM rights_request WHERE state = 'RECEIVED' ORDER BY due_time LIMIT :most) AS few
+    GROUP BY type
+    """
+)
 
 
 async def look(connection: AsyncConnection, now: datetime) -> None:
@@ -50,3 +59,7 @@ async def look(connection: AsyncConnection, now: datetime) -> None:
     erasures = (await connection.execute(_ERASURES, {"now": now, "soon": now + SOON, "most": MOST})).one()
     for state in ("open", "soon", "overdue"):
         RIGHTS_OPEN.set(getattr(erasures, state), "erasure", state)
+    asked = {row.type: row for row in await connection.execute(_RIGHTS, {"now": now, "soon": now + SOON, "most": MOST})}
+    for kind in RightsType:
+        for state in ("open", "soon", "overdue"):
+            RIGHTS_OPEN.set(getattr(asked[kind], state) if kind in asked else 0, kind.lower(), state)

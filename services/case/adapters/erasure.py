@@ -18,6 +18,7 @@ from services.case.adapters.tables import (
     LOG_CHAIN,
     REVIEW_ITEM,
     REVIEW_LABEL,
+    RIGHTS_REQUEST,
     SUBSCRIBER,
     Base,
     among,
@@ -29,9 +30,9 @@ from services.chassis.due import DUE
 from services.chassis.idempotency import request_memory_table
 
 _MEMORY = request_memory_table(Base.metadata)
-_KEPT = frozenset({ACCESS_ENTRY.name, CASE.name, ERASURE.name, SUBSCRIBER.name})
-"""Cases and the access log change hands, an erasure names its subscriber until it is complete, whose own row goes last.
-"""
+_KEPT = frozenset({ACCESS_ENTRY.name, CASE.name, ERASURE.name, RIGHTS_REQUEST.name, SUBSCRIBER.name})
+"""Cases and the access log change hands, requests forget whose they are, an erasure names its subscriber until it is
+complete, whose own row goes last."""
 
 
 def personal_tables() -> Sequence[Table]:

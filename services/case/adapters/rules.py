@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 from services.case.domain.access import DAYS, AccessRules
 from services.case.domain.approvals import ApprovalRules, KindRule
 from services.case.domain.erasure import ErasureRules
+from services.case.domain.people import LANGUAGES
 from services.case.domain.priorities import BurstRules, Pace
+from services.case.domain.rights import Holding, Refusal, RightsRules, RightsType, TypeRule
 from services.case.domain.rules import IncidentRules, Rules
 from services.case.domain.words import CaseKind, CaseState, KeyKind, Priority, PriorityReason
 from services.chassis import yaml_text
@@ -97,6 +99,12 @@ class _Reader:
             return parse(self._data[section].pop(name))
         except (KeyError, ValueError):
             raise RulesError(f"{section}.{name} is missing or out of bounds") from None
+
+    def names(self, section: str) -> list[str]:
+        """The names in a section. Raises RulesError where there is none."""
+        if not self._data.get(section):
+            raise RulesError(f"{section} is missing")
+        return list(self._data[section])
 
     def finish(self) -> None:
         """Raises RulesError for a rule that nobody reads: most likely a misspelt one."""
@@ -202,6 +210,90 @@ def load_access_rules(folder: Path | None = None) -> AccessRules:
     )
     read.finish()
     return rules
+
+
+def load_rights_rules(folder: Path | None = None) -> RightsRules:
+    """Reads `rights.yaml` (the operator's below `folder`, or the shipped one). Raises RulesError."""
+    data = _read("rights.yaml", folder)
+    holdings = data.pop("holdings", None) if isinstance(data, dict) else None
+    read = _Reader(data)
+    remind = sorted(read("rights", "remind_days", _wholes(1, 30)), reverse=True)
+    rules = RightsRules(
+        version=read("rights", "version", _name),
+        remind=tuple(timedelta(days=days) for days in remind),
+        escalate_every=timedelta(hours=read("rights", "escalate_hours", _whole(1, 720))),
+        open_at_most=read("rights", "open_at_most", _whole(1, 1000)),
+        keep_answer=timedelta(days=read("rights", "keep_answer_days", _whole(1, 365))),
+        answer_rows=read("rights", "answer_rows", _whole(1, 50_000)),
+        keep_purged=timedelta(days=read("rights", "keep_purged_days", _whole(31, 3650))),
+        types={kind: read("types", kind.value, _type_rule) for kind in RightsType},
+        identity={role: frozenset(read("identity", role, _names)) for role in read.names("identity")},
+        refusals={reason: read("refusals", reason, _refusal) for reason in read.names("refusals")},
+        extensions={reason: read("extensions", reason, _in_languages) for reason in read.names("extensions")},
+        objection={language: read("objection", language, _sentence) for language in LANGUAGES},
+        holdings=_holdings(holdings),
+    )
+    read.finish()
+    return rules
+
+
+def _type_rule(value: object) -> TypeRule:
+    row = _row(value, {"days", "law", "extensions", "extension_days"})
+    return TypeRule(
+        timedelta(days=_whole(1, 60)(row["days"])),
+        _sentence(row["law"]),
+        _whole(0, 2)(row["extensions"]),
+        timedelta(days=_whole(0, 60)(row["extension_days"])),
+    )
+
+
+def _refusal(value: object) -> Refusal:
+    row = _row(value, {"types", "law", "holds", *LANGUAGES})
+    if not isinstance(row["holds"], bool):
+        raise ValueError
+    types = frozenset(RightsType(name) for name in _names(row["types"]))
+    return Refusal(types, _sentence(row["law"]), row["holds"], {each: _sentence(row[each]) for each in LANGUAGES})
+
+
+def _holdings(value: object) -> tuple[Holding, ...]:
+    try:
+        return tuple(_holding(each) for each in (value if isinstance(value, list) else ()))
+    except ValueError:
+        raise RulesError("holdings is missing or out of bounds") from None
+
+
+def _holding(value: object) -> Holding:
+    row = _row(value, {"service", "see", "keep", *LANGUAGES})
+    return Holding(_name(row["service"]), _sentence(row["see"]), _sentence(row["keep"]), _words_of(row))
+
+
+def _in_languages(value: object) -> Mapping[str, str]:
+    return _words_of(_row(value, {*LANGUAGES}))
+
+
+def _words_of(row: Mapping[str, Any]) -> Mapping[str, str]:
+    return {language: _sentence(row[language]) for language in LANGUAGES}
+
+
+def _row(value: object, names: set[str]) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or set(value) != names:
+        raise ValueError
+    return value
+
+
+def _sentence(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 500:
+        raise ValueError
+    return value
+
+
+def _wholes(low: int, high: int) -> Callable[[object], tuple[int, ...]]:
+    def parse(value: object) -> tuple[int, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= 10:
+            raise ValueError
+        return tuple(_whole(low, high)(each) for each in value)
+
+    return parse
 
 
 def _days(value: object) -> tuple[str, ...]:

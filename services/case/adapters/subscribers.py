@@ -47,13 +47,12 @@ class SqlSubscribers:
     async def add(self, subscriber: Subscriber, profile: Profile) -> None:
         """See `SubscriberStore`."""
         person = subscriber.subscriber_id
-        plaintext = json.dumps(asdict(profile), ensure_ascii=False).encode()
         row = {
             "subscriber_id": person,
             "state": subscriber.state.value,
             "language": subscriber.language,
             "minor": subscriber.minor,
-            "sealed_profile": self._sealing.seal(person, plaintext, _place(person)),
+            "sealed_profile": self._sealed(person, profile),
             "create_time": subscriber.create_time,
             "update_time": subscriber.create_time,
             "version": subscriber.version,
@@ -85,6 +84,22 @@ class SqlSubscribers:
         sealed = await self._session.scalar(query)
         plaintext = self._sealing.open(subscriber_id, sealed, _place(subscriber_id)) if sealed else None
         return Profile(**json.loads(plaintext)) if plaintext else None
+
+    async def correct(self, subscriber_id: str, profile: Profile, language: str, now: datetime) -> None:
+        """See `SubscriberStore`."""
+        values = {
+            "sealed_profile": self._sealed(subscriber_id, profile),
+            "language": language,
+            "update_time": now,
+            "version": SUBSCRIBER.c.version + 1,
+        }
+        await self._session.execute(
+            update(SUBSCRIBER).where(SUBSCRIBER.c.subscriber_id == subscriber_id).values(values)
+        )
+
+    def _sealed(self, person: str, profile: Profile) -> bytes:
+        plaintext = json.dumps(asdict(profile), ensure_ascii=False).encode()
+        return self._sealing.seal(person, plaintext, _place(person))
 
     async def set_state(self, subscriber_id: str, state: SubscriberState, now: datetime) -> None:
         """See `SubscriberStore`."""

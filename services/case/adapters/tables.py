@@ -424,6 +424,58 @@ class AccessEntryRow(Base):
     occur_time: Mapped[datetime] = mapped_column(_TIME, comment="when")
 
 
+class RightsRequestRow(Base):
+    """Requests about one's own data."""
+
+    __tablename__ = "rights_request"
+    __table_args__ = (
+        Index("ix_rights_request_page", "due_time", "rights_request_id"),
+        Index("ix_rights_request_open", "due_time", "rights_request_id", postgresql_where=text("state = 'RECEIVED'")),
+        Index("ix_rights_request_subscriber", "subscriber_id", "due_time", "rights_request_id"),
+        Index("ix_rights_request_erasure", "erasure_id", postgresql_where=text("erasure_id <> ''")),
+        {"comment": "Requests about one's own data; outlive their subscriber without naming anybody."},
+    )
+    rights_request_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str | None] = mapped_column(_UUID, comment="whose data; NULL once erased")
+    type: Mapped[str] = mapped_column(String(16), comment="ACCESS and so on")
+    requester: Mapped[str] = mapped_column(String(24), comment="SELF, LEGAL_REPRESENTATIVE, AGENT")
+    identity_basis: Mapped[str] = mapped_column(String(64), comment="how it was checked who asks")
+    document_sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the mandate; empty for SELF")
+    sealed_words: Mapped[bytes | None] = mapped_column(LargeBinary, comment="what was said, sealed; NULL once erased")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="when it came in")
+    due_time: Mapped[datetime] = mapped_column(_TIME, comment="deadline, put off or not")
+    rule_version: Mapped[str] = mapped_column(String(64), comment="rules that set the deadline")
+    state: Mapped[str] = mapped_column(String(16), comment="RECEIVED, FULFILLED, REJECTED")
+    extensions: Mapped[int] = mapped_column(SmallInteger, comment="how often it was put off")
+    extension_reason: Mapped[str] = mapped_column(String(64), comment="why, the last time; or empty")
+    answer_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when answered")
+    reason: Mapped[str] = mapped_column(String(64), comment="why it was rejected, or empty")
+    erasure_id: Mapped[str] = mapped_column(_UUID, comment="erasure that fulfils it, or empty")
+    answer_sha256: Mapped[bytes] = mapped_column(LargeBinary, comment="of the answer; empty for none")
+    sealed_answer: Mapped[bytes | None] = mapped_column(LargeBinary, comment="the answer, sealed; NULL once purged")
+    version: Mapped[int] = mapped_column(Integer, comment="rises with every change")
+
+
+class PurgeItemRow(Base):
+    """The list of what is purged."""
+
+    __tablename__ = "purge_item"
+    __table_args__ = (
+        Index("ix_purge_item_thing", "service", "item_kind", "item_id", unique=True),
+        Index("ix_purge_item_due", "due_time", "entry_id", postgresql_where=text("purge_time IS NULL")),
+        Index("ix_purge_item_purged", "purge_time", "entry_id", postgresql_where=text("purge_time IS NOT NULL")),
+        {"comment": "What is due for purge in any service and what was purged, as the records tell it."},
+    )
+    entry_id: Mapped[str] = mapped_column(_UUID, primary_key=True, comment="UUIDv7")
+    service: Mapped[str] = mapped_column(String(32), comment="who purges it")
+    item_kind: Mapped[str] = mapped_column(String(64), comment="SPOOL_KEY and so on")
+    item_id: Mapped[str] = mapped_column(String(128), comment="its opaque id")
+    due_time: Mapped[datetime] = mapped_column(_TIME, comment="when it is due")
+    rule: Mapped[str] = mapped_column(String(64), comment="rule that made it due")
+    purge_time: Mapped[datetime | None] = mapped_column(_TIME, comment="when it was purged")
+    record_id: Mapped[str] = mapped_column(_UUID, comment="record of the purge, or empty")
+
+
 def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
     """`column = ANY(values)`: one statement for any number of values, so it is compiled and planned once."""
     return column == any_(literal(list(values), ARRAY(Text)))
@@ -447,3 +499,5 @@ LOG_ENTRY = table_of(LogEntryRow)
 ERASURE = table_of(ErasureRow)
 PROPOSAL = table_of(ProposalRow)
 ACCESS_ENTRY = table_of(AccessEntryRow)
+RIGHTS_REQUEST = table_of(RightsRequestRow)
+PURGE_ITEM = table_of(PurgeItemRow)

@@ -16,7 +16,9 @@ from services.case.adapters.cases import SqlCases
 from services.case.adapters.erasure import SqlErasures
 from services.case.adapters.evidence import SqlEvidence
 from services.case.adapters.log import SqlLog
+from services.case.adapters.purges import SqlPurges
 from services.case.adapters.reviews import SqlReviews
+from services.case.adapters.rights import SqlRights
 from services.case.adapters.sealing import Sealing
 from services.case.adapters.search import SqlSearch, Tags
 from services.case.adapters.subscribers import SqlSubscribers
@@ -46,6 +48,8 @@ class SqlUnit:
         self.erasures = SqlErasures(session)
         self.approvals = SqlApprovals(session, self._sealing)
         self.access = SqlAccess(session, self._sealing)
+        self.rights = SqlRights(session, self._sealing)
+        self.purges = SqlPurges(session)
 
     def tell(self, key: str, message: Message, traceparent: str | None = None) -> None:
         """See `Unit`."""

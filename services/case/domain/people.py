@@ -68,17 +68,9 @@ def check_registration(
     name: str, mail: str, language: str, birth_year: int, guardian: str, year: int
 ) -> None:
     """Raises InvalidInput naming every wrong field, FailedPrecondition GUARDIAN_REQUIRED."""
-    wrong = []
-    if not 1 <= len(name.strip()) <= NAME_CHARS or not name.isprintable():
-        wrong.append(("display_name", "NAME_MALFORMED"))
-    if mail and (len(mail) > 254 or not _MAIL.fullmatch(mail)):
-        wrong.append(("contact_email", "EMAIL_MALFORMED"))
-    if language not in LANGUAGES:
-        wrong.append(("language", "LANGUAGE_UNKNOWN"))
+    wrong = _faults(Profile(name, mail, guardian), language)
     if birth_year and not year - 130 <= birth_year <= year:
         wrong.append(("birth_year", "BIRTH_YEAR_OUT_OF_RANGE"))
-    if len(guardian) > NAME_CHARS or not guardian.isprintable():
-        wrong.append(("guardian_name", "NAME_MALFORMED"))
     if wrong:
         raise InvalidInput(wrong[0][1], "The registration is not valid.", violations=wrong)
     if needs_guardian(birth_year, year) and not guardian.strip():
@@ -87,3 +79,24 @@ def check_registration(
             "Somebody under 14 is registered by a guardian.",
             violations=[("subscriber", "GUARDIAN_REQUIRED")],
         )
+
+
+def check_profile(profile: Profile, language: str) -> None:
+    """Raises InvalidInput naming every wrong field."""
+    wrong = _faults(profile, language)
+    if wrong:
+        raise InvalidInput(wrong[0][1], "The values are not valid.", violations=wrong)
+
+
+def _faults(profile: Profile, language: str) -> list[tuple[str, str]]:
+    wrong = []
+    name, mail, guardian = profile.display_name, profile.contact_email, profile.guardian_name
+    if not 1 <= len(name.strip()) <= NAME_CHARS or not name.isprintable():
+        wrong.append(("display_name", "NAME_MALFORMED"))
+    if mail and (len(mail) > 254 or not _MAIL.fullmatch(mail)):
+        wrong.append(("contact_email", "EMAIL_MALFORMED"))
+    if language not in LANGUAGES:
+        wrong.append(("language", "LANGUAGE_UNKNOWN"))
+    if len(guardian) > NAME_CHARS or not guardian.isprintable():
+        wrong.append(("guardian_name", "NAME_MALFORMED"))
+    return wrong

@@ -9,8 +9,9 @@ from datetime import datetime
 from misuse.case.v1 import events_pb2
 from services.case import records
 from services.case.domain.erasure import OWN, Erasure, ErasureRules, begin
+from services.case.domain.rights import RightsRules
 from services.case.domain.words import SubscriberState
-from services.case.handlers import review, subscribers
+from services.case.handlers import review, rights_moves, subscribers
 from services.case.metrics import RIGHTS_ANSWERED, RIGHTS_SECONDS
 from services.case.ports import ERASURE, SYSTEM, Keys, Unit, Units, Who
 from services.chassis.ids import uuid7
@@ -26,6 +27,7 @@ class Erasing:
     units: Units
     keys: Keys
     rules: ErasureRules
+    rights: RightsRules
     now: Callable[[], datetime]
 
     async def request(self, unit: Unit, subscriber_id: str, who: Who) -> Erasure:
@@ -42,6 +44,7 @@ class Erasing:
         erasure = begin(uuid7(), subscriber_id, self.rules, now)
         await unit.erasures.add(erasure)
         await unit.remind(ERASURE, {erasure.erasure_id: (now, "")})
+        await rights_moves.erasure_begins(unit, subscriber_id, erasure.erasure_id, self.rights, now, who)
         left = await subscribers.locked(unit, subscriber_id)
         _record(unit, subscriber_id, "ERASURE_REQUESTED", left.version, now, who)
         due = (unit.reference(subscriber_id), erasure.due_time, self.rules.version, now)
@@ -83,6 +86,7 @@ class Erasing:
             await unit.subscribers.lock([subscriber_id])
             await review.forget_subscriber(unit, subscriber_id, self.now())
             await self._purge_cases(unit, subscriber_id, uuid7())
+            await rights_moves.forget_subscriber(unit, subscriber_id, self.rights, self.now())
             await unit.erasures.delete_rows(subscriber_id)
         self.keys.destroy(subscriber_id)
         async with self.units() as unit:
@@ -119,6 +123,7 @@ class Erasing:
             RIGHTS_ANSWERED.add("erasure", "late" if erasure.overdue(now) else "in_time")
             RIGHTS_SECONDS.observe((now - erasure.request_time).total_seconds(), "erasure")
             await unit.forget_reminder(ERASURE, erasure.erasure_id)
+            await rights_moves.erasure_completes(unit, erasure.erasure_id, self.rights, now)
             unit.tell(subscriber_id, events_pb2.SubscriberErased(subscriber_id=subscriber_id))
             _record(unit, subscriber_id, "ERASED", 1, now, SYSTEM)
         elif now < erasure.ask_time:

@@ -12,20 +12,28 @@ from services.case.domain.access import AccessEntry
 from services.case.domain.erasure import Erasure
 from services.case.handlers.access import AccessKeeping
 from services.case.handlers.erasing import Erasing
+from services.case.handlers.purging import Purging
+from services.case.handlers.rights import Rights
 from services.case.records import stamp
 from services.case.servicer.calls import Needs, once, page_size, position_of, token_of
+from services.case.servicer.purges import PurgeCalls
+from services.case.servicer.rights import RightsCalls
 from services.chassis.errors import NotFound
 from services.chassis.ids import parse_uuid
 from services.chassis.tokens import current_actor
 
 
-class PrivacyServicer(privacy_service_pb2_grpc.PrivacyServiceServicer):
-    """See the contract. Rights requests and purge plans are not built yet."""
+class PrivacyServicer(RightsCalls, PurgeCalls, privacy_service_pb2_grpc.PrivacyServiceServicer):
+    """See the contract."""
 
-    def __init__(self, needs: Needs, erasing: Erasing, access: AccessKeeping) -> None:
+    def __init__(
+        self, needs: Needs, erasing: Erasing, access: AccessKeeping, rights: Rights, purging: Purging
+    ) -> None:
         self._needs = needs
         self._erasing = erasing
         self._access = access
+        self._rights = rights
+        self._purging = purging
 
     async def EraseSubscriber(self, request: pb.EraseSubscriberRequest, context: Any) -> Any:
         """See the contract."""

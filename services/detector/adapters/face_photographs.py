@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import TypeAlias
 
@@ -32,9 +33,11 @@ Affine: TypeAlias = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f): maps (x, y) of one face to (ax + by + c, dx + ey + f) of another, counted from the middle."""
 
 
-def face_agreement(a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: float) -> float:
+def face_agreement(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: float, afar: Sequence[Structure] | None = None
+) -> float:
     """How much a face of `a` and one of `b`, or its mirror image, are one photograph, −1..1; −1 where either has none
-    or none is alike enough from afar to be aligned.
+    or none is alike enough from afar to be aligned. `afar`: the faces of `a` from afar, where they are known already.
 
     Two photographs of one person agree in the large: eyes, nose, mouth. Copies agree in the small nearly everywhere. So
     the faces are aligned to a fraction of a pixel (ECC, Evangelidis and Psarakis 2008), and what counts is the median
@@ -42,8 +45,7 @@ def face_agreement(a: NDArray[np.uint8], b: NDArray[np.uint8], worth_aligning: f
     """
     best = -1.0
     seen = [from_afar(other) for other in b]
-    for one in a:
-        upright = from_afar(one)
+    for one, upright in zip(a, [from_afar(one) for one in a] if afar is None else afar, strict=True):
         for other, looks in zip(b, seen, strict=True):
             views = ((one, upright), (np.ascontiguousarray(one[:, ::-1]), np.ascontiguousarray(upright[:, ::-1])))
             shifted = [_shifted(look, looks) for _, look in views]

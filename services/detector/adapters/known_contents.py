@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.detector.adapters.face_photographs import FACE_WINDOW, face_codes, far_face, far_views, from_afar
+from services.detector.adapters.face_photographs import (
+    FACE_WINDOW,
+    Structure,
+    face_codes,
+    far_face,
+    far_views,
+    from_afar,
+)
 from services.detector.adapters.fingerprints import MOST_POINTS, VIEWS, Fingerprint
 from services.detector.adapters.same_picture import (
     HASH_RULES,
@@ -23,6 +30,7 @@ from services.detector.adapters.same_picture import (
     compare_points,
     hash_distances,
     judged_by_hashes,
+    least_distances,
     point_words,
     speaks_against,
 )
@@ -132,12 +140,13 @@ class KnownPictures:
         self._rules = rules
         self._clusters = _Clusters()
         self._prints: list[Fingerprint] = []
-        self._dhashes, self._phashes, self._pdqs = (Columns(count, np.uint64) for count in (VIEWS, VIEWS, 4))
+        self._dhashes, self._phashes = Columns(VIEWS, np.uint64), Columns(VIEWS, np.uint64)
+        self._pdqs = Rows((32,), np.uint8)
         self._qualities = Rows((), np.uint8)
         self._start_features()
 
     def _start_features(self) -> None:
-        self._faces, self._face_of = Columns(2, np.uint64), Rows((), np.int32)
+        self._faces, self._face_of = Rows((2,), np.uint64), Rows((), np.int32)
         self._far = Rows((FACE_WINDOW**2,), np.float32)
         self._votes = Votes()
         self._standing: Counter[str] = Counter()
@@ -157,7 +166,7 @@ class KnownPictures:
         one = HashColumns.of([of])
         self._dhashes.add(one.dhashes[:, 0])
         self._phashes.add(one.phashes[:, 0])
-        self._pdqs.add(one.pdqs[:, 0])
+        self._pdqs.add(one.pdqs[0])
         self._qualities.add(one.qualities[0])
         self._add_features(len(self._prints) - 1)
 
@@ -188,7 +197,7 @@ class KnownPictures:
         """The clusters that a picture is near to, each by its nearest content."""
         if not self._prints:
             return []
-        verdicts = judged_by_hashes(hash_distances(new, self.hashes, self._rules), self._rules)
+        verdicts = judged_by_hashes(hash_distances(new, self.hashes), self._rules)
         near = np.flatnonzero(verdicts.near)
         best = self._clusters.nearest(near, verdicts.distance[near])
         by_hashes = [at for at in best.tolist() if not speaks_against(new, self._prints[at], self._rules)]
@@ -210,40 +219,30 @@ class KnownPictures:
         """The few that are worth comparing, of those that `among` names: by their faces those that look alike from
         afar, by their points, upright or mirrored, those that share the most point words."""
         rules = self._rules
-        yield from ((at, compare_faces) for at in self._alike(new, among))
+        afar = [from_afar(face) for face in new.faces]
+        yield from ((at, partial(compare_faces, afar=afar)) for at in self._alike(afar, among))
         votes = self._points_shared(new)
         if among is not None:
             votes = np.where(among, votes, 0)
         for at in _highest(votes.max(axis=0), rules.point_candidates, rules.point_least_votes):
             yield at, partial(compare_points, mirrored=bool(votes[:, at].argmax()))
 
-    def _alike(self, new: Fingerprint, among: NDArray[np.bool_] | None) -> Iterator[int]:
-        """The pictures with the faces that look most like one of the new picture's from afar: the nearest by their
-        codes, and of those the ones that correlate best when shifted a little."""
+    def _alike(self, afar: Sequence[Structure], among: NDArray[np.bool_] | None) -> Iterator[int]:
+        """The pictures with the faces that look most like one of a new picture's from afar: the nearest by their codes,
+        and of those the ones that correlate best when shifted a little."""
         rules = self._rules
-        if not len(new.faces):
+        if not afar:
             return
-        seen = [from_afar(face) for face in new.faces]
-        away = self._faces_away(np.concatenate([face_codes(face) for face in seen]))
+        away = least_distances(np.concatenate([face_codes(face) for face in afar]), self._faces.all)
         if among is not None:
             away = np.where(among[self._face_of.all], away, _FAR_AWAY)
-        nearest = np.fromiter(_highest(-away, rules.faces_from_afar, -rules.face_code_most), np.intp)
-        views = np.concatenate([far_views(face) for face in seen])
+        nearest = _nearest(away, rules.faces_from_afar, rules.face_code_most)
+        views = np.concatenate([far_views(face) for face in afar])
         alike = (self._far.all[nearest] @ views.T).max(axis=1, initial=-1)
         pictures = dict.fromkeys(
             int(self._face_of.all[nearest[at]]) for at in _highest(alike, len(alike), rules.face_worth_aligning)
         )
         yield from list(pictures)[: rules.face_candidates]
-
-    def _faces_away(self, codes: NDArray[np.uint64]) -> NDArray[np.int16]:
-        """[faces known]: least distance of any of some codes to each face's."""
-        first, second = self._faces.all
-        best = np.full(len(first), _FAR_AWAY, np.uint8)
-        for code in codes:
-            away = np.bitwise_count(first ^ code[0])
-            away += np.bitwise_count(second ^ code[1])
-            np.minimum(best, away, out=best)
-        return best.astype(np.int16)
 
     def _points_shared(self, new: Fingerprint) -> NDArray[np.intp]:
         """[1 or 2, N]: votes of the points of the new picture, and of its mirror image."""
@@ -362,3 +361,11 @@ def _highest(values: NDArray[Any], most: int, least: float) -> Iterator[int]:
     if len(enough) > most:
         enough = enough[np.argpartition(values[enough], -most)[-most:]]
     yield from enough[np.argsort(-values[enough], kind="stable")].tolist()
+
+
+def _nearest(distances: NDArray[np.uint16], most: int, furthest: int) -> NDArray[np.intp]:
+    """Places of the `most` least distances up to `furthest`, the least first; by counting, since distances are few."""
+    counts = np.bincount(np.minimum(distances, furthest + 1), minlength=1)
+    enough = int(np.searchsorted(np.cumsum(counts), most))
+    near = np.flatnonzero(distances <= min(enough, furthest))
+    return near[np.argsort(distances[near], kind="stable")][:most]

@@ -24,6 +24,7 @@ from services.detector.domain.channels import Channel, read_channels
 from services.detector.domain.decisions import IdentifierKind, ReviewRules, scanned_kind
 from services.detector.domain.faces import FaceRules, rules_from
 from services.detector.domain.ownership import OwnershipRules
+from services.detector.domain.reports import ReportRules
 from services.detector.domain.signals import CollectionRules
 from services.detector.domain.text_similarity import TextDedupRule
 from services.detector.domain.uploads import UploadRules
@@ -57,6 +58,7 @@ class Rules:
     uploads: UploadRules
     redaction: RedactionRules
     calibration: CalibrationRules
+    reports: ReportRules
 
     def scanner(self) -> pii.Scanner:
         """A scanner by these rules; takes a second to make and serves one thread at a time."""
@@ -89,7 +91,17 @@ def read_rules(folder: Path | None = None) -> Rules:
         uploads=UploadRules.read(uploads),
         redaction=RedactionRules.read(uploads["redaction"]),
         calibration=CalibrationRules.read(load("calibration.yaml")),
+        reports=_report_rules(load("reports.yaml"), load("channels.yaml")),
     )
+
+
+def _report_rules(data: Any, channels: Any) -> ReportRules:
+    """Raises ValueError for a host that belongs to no channel that is shipped."""
+    rules = ReportRules.read(data)
+    known = {row["channel"] for row in channels["channels"]}
+    if not {*rules.hosts.values(), rules.elsewhere} <= known:
+        raise ValueError("reports.yaml: a host belongs to an unknown channel")
+    return rules
 
 
 def _source_types() -> dict[str, int]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from services.chassis import yaml_text
-from services.detector.adapters.face_photographs import face_agreement
+from services.detector.adapters.face_photographs import Structure, face_agreement
 from services.detector.adapters.fingerprints import POINTS_SIDE, Fingerprint, Points
 
 RULES_FILE = Path(__file__).parent.parent / "rules" / "dedup.yaml"
 _RANSAC_PIXELS = 5.0
 _BITS = 256
 """Of a point's descriptor, and of a PDQ hash."""
-_PDQ_REACH = 48
-"""Half of two PDQ hashes may differ in so many bits; where it differs in more the other half is not looked at."""
 _CLEARLY = 0.8
 _SIGNS_OF_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) * 2 - 1
 POINT_WORDS = 1 << 19
@@ -57,8 +57,6 @@ def read_rules(path: Path = RULES_FILE) -> DedupRules:
         rules = DedupRules(**yaml_text.parse(path.read_text()))
     except TypeError as problem:
         raise ValueError(f"{path.name}: fields differ from DedupRules") from problem
-    if rules.pdq_most > _PDQ_REACH:
-        raise ValueError(f"{path.name}: pdq_most is beyond {_PDQ_REACH}, up to which distances are taken")
     return rules
 
 
@@ -83,7 +81,7 @@ def compare(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdict:
     """
     if a.sha256 == b.sha256:
         return Verdict(True, 0.0, "sha256")
-    by_hashes = judged_by_hashes(hash_distances(a, HashColumns.of([b]), rules), rules)
+    by_hashes = judged_by_hashes(hash_distances(a, HashColumns.of([b])), rules)
     if by_hashes.near[0] and not speaks_against(a, b, rules):
         return Verdict(True, float(by_hashes.distance[0]), HASH_RULES[by_hashes.rule[0]])
     return compare_features(a, b, rules)
@@ -104,9 +102,12 @@ def compare_features(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdi
     return verdict if verdict.near_duplicate else compare_points(a, b, rules)
 
 
-def compare_faces(a: Fingerprint, b: Fingerprint, rules: DedupRules) -> Verdict:
-    """Whether a face of one picture and a face of the other are one photograph."""
-    correlation = face_agreement(a.faces, b.faces, rules.face_worth_aligning)
+def compare_faces(
+    a: Fingerprint, b: Fingerprint, rules: DedupRules, afar: Sequence[Structure] | None = None
+) -> Verdict:
+    """Whether a face of one picture and a face of the other are one photograph; `afar`: those of `a` from afar, where
+    they are known already."""
+    correlation = face_agreement(a.faces, b.faces, rules.face_worth_aligning, afar)
     return Verdict(True, 1 - correlation, "face") if correlation >= rules.face_least_correlation else DIFFERENT
 
 
@@ -120,12 +121,12 @@ def compare_points(a: Fingerprint, b: Fingerprint, rules: DedupRules, mirrored: 
 
 @dataclass(frozen=True)
 class HashColumns:
-    """The upright hashes of many pictures: dhashes and phashes uint64 [3,N] by view, pdqs uint64 [4,N] by
-    word, qualities uint8 [N]."""
+    """The upright hashes of many pictures: dhashes and phashes uint64 [3,N] by view, pdqs uint8 [N,32], qualities uint8
+    [N]."""
 
     dhashes: NDArray[np.uint64]
     phashes: NDArray[np.uint64]
-    pdqs: NDArray[np.uint64]
+    pdqs: NDArray[np.uint8]
     qualities: NDArray[np.uint8]
 
     @classmethod
@@ -134,7 +135,7 @@ class HashColumns:
         return cls(
             np.array([each.dhashes[:, 0] for each in prints]).T,
             np.array([each.phashes[:, 0] for each in prints]).T,
-            np.array([each.pdqs[0].view(np.uint64) for each in prints]).T,
+            np.array([each.pdqs[0] for each in prints]),
             np.array([each.quality for each in prints], np.uint8),
         )
 
@@ -162,62 +163,58 @@ class HashVerdicts:
 HASH_RULES = ("dhash", "phash", "pdq")
 
 
-def hash_distances(new: Fingerprint, known: HashColumns, rules: DedupRules) -> HashDistances:
-    """How far a picture lies from each of many. By phash only from those that dhash does not rule out, by PDQ from
-    those whose first half is not far; the others count as furthest."""
-    dhash = _least(new.dhashes.ravel(), known.dhashes)
-    possible = np.flatnonzero(dhash <= rules.other_hash_most)
-    phash = np.full(len(dhash), 64, np.uint16)
-    phash[possible] = _least(new.phashes.ravel(), known.phashes[:, possible])
-    pdq = _least_wide(np.ascontiguousarray(new.pdqs).view(np.uint64), known.pdqs)
-    return HashDistances(dhash, phash, pdq, np.minimum(known.qualities, np.uint8(new.quality)))
+def hash_distances(new: Fingerprint, known: HashColumns) -> HashDistances:
+    """How far a picture lies from each of many."""
+    return HashDistances(
+        _least_of_views(new.dhashes, known.dhashes),
+        _least_of_views(new.phashes, known.phashes),
+        least_distances(new.pdqs, known.pdqs),
+        np.minimum(known.qualities, np.uint8(new.quality)),
+    )
 
 
 def judged_by_hashes(found: HashDistances, rules: DedupRules) -> HashVerdicts:
     """The first of HASH_RULES that holds for each picture."""
-    d, p = found.dhash, found.phash
-    holds = (
-        (d <= rules.dhash_most) & (p <= rules.other_hash_most),
-        (p <= rules.phash_most) & (d <= rules.other_hash_most),
-        found.pdq <= rules.pdq_most,
+    near, rule = np.zeros(len(found.dhash), np.bool_), np.zeros(len(found.dhash), np.int8)
+    distance = np.ones(len(found.dhash))
+    most = max(rules.dhash_most, rules.other_hash_most)
+    at = np.flatnonzero((found.dhash <= most) | (found.pdq <= rules.pdq_most))
+    d, p, pdq = found.dhash[at], found.phash[at], found.pdq[at]
+    holds = np.stack(
+        (
+            (d <= rules.dhash_most) & (p <= rules.other_hash_most),
+            (p <= rules.phash_most) & (d <= rules.other_hash_most),
+            pdq <= rules.pdq_most,
+        )
     )
-    near = (holds[0] | holds[1] | holds[2]) & (found.quality >= rules.least_quality)
-    rule = np.where(holds[0], np.int8(0), np.where(holds[1], np.int8(1), np.int8(2)))
-    at = np.flatnonzero(near)
-    distance = np.ones(len(d))
-    distance[at] = np.stack((d[at] / 64, p[at] / 64, found.pdq[at] / 256))[rule[at], np.arange(len(at))]
+    held = holds.any(axis=0) & (found.quality[at] >= rules.least_quality)
+    first, far = holds.argmax(axis=0)[held], np.stack((d / 64, p / 64, pdq / 256))[:, held]
+    at = at[held]
+    near[at], rule[at], distance[at] = True, first, far[first, np.arange(len(at))]
     return HashVerdicts(near, distance, rule)
 
 
-def _least(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
+def least_distances(new: NDArray[Any], known: NDArray[Any]) -> NDArray[np.uint16]:
+    """[N]: Hamming distance of each of N codes to the nearest of one or more; both [codes] or [codes, words]."""
+    few, many = (np.ascontiguousarray(each) for each in (new, known))
+    away = np.empty((len(few), len(many)), np.int32)
+    if len(many):
+        pointers = (faiss.swig_ptr(each.view(np.uint8).ravel()) for each in (few, many))
+        # Bit counts of the processor, a tenth of numpy's time; of FAISS's C++ the stubs name the classes only.
+        faiss.hammings(  # type: ignore[attr-defined] # see above
+            *pointers, len(few), len(many), many.nbytes // len(many), faiss.swig_ptr(away)
+        )
+    return np.asarray(away.min(axis=0), np.uint16)
+
+
+def _least_of_views(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
     """Least distance of any of a picture's hashes to any view of each of N others [views,N]. Most pictures have neither
     border nor page: their further views are the first again."""
     hashes, whole = np.unique(new), known[0]
-    best = _least_of_column(hashes, whole)
+    best = least_distances(hashes, whole)
     for view in known[1:]:
         other = np.flatnonzero(view != whole)
-        best[other] = np.minimum(best[other], _least_of_column(hashes, view[other]))
-    return np.asarray(best, np.uint16)
-
-
-def _least_of_column(hashes: NDArray[np.uint64], column: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    best = np.full(len(column), 64, np.uint8)
-    for each in hashes:
-        np.minimum(best, np.bitwise_count(column ^ each), out=best)
-    return best
-
-
-def _least_wide(new: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Least distance of any of 8 hashes of four words to each picture's one."""
-    best = np.full(known.shape[1], _BITS, np.uint16)
-    for each in new:
-        half = np.bitwise_count(known[0] ^ each[0])
-        half += np.bitwise_count(known[1] ^ each[1])
-        close = np.flatnonzero(half <= _PDQ_REACH)
-        away = half[close].astype(np.uint16)
-        for part in (2, 3):
-            away += np.bitwise_count(known[part, close] ^ each[part])
-        best[close] = np.minimum(best[close], away)
+        best[other] = np.minimum(best[other], least_distances(hashes, view[other]))
     return best
 
 

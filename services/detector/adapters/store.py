@@ -21,6 +21,7 @@ from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
 from services.detector.adapters import tables
 from services.detector.adapters.calibration import SqlCalibration
+from services.detector.adapters.reports import SqlReports, SqlScans
 from services.detector.adapters.spool import SqlSpool
 from services.detector.adapters.uploads import SqlUploads
 from services.detector.domain.channels import Channel, ChannelLevel
@@ -135,6 +136,7 @@ class SqlSubscribers:
             tables.LinkedAccountRow,
             tables.UploadCheckRow,
             tables.RedactionRow,
+            tables.SightingReportRow,
             tables.SubscriberRow,
         ):
             mine = delete(row).where(row.subscriber_id == subscriber_id)
@@ -649,6 +651,8 @@ class SqlWork:
         self.proving = SqlProving(session)
         self.uploads = SqlUploads(session)
         self.calibration = SqlCalibration(session)
+        self.scans = SqlScans(session)
+        self.reports = SqlReports(session)
 
     async def one_at_a_time(self, what: bytes) -> None:
         """See the port. A hash collision only makes somebody wait."""

@@ -358,3 +358,39 @@ class RedactionRow(Base):
 
 chassis_tables(Base.metadata)
 request_memory_table(Base.metadata)
+
+
+class ChannelScanRow(Base):
+    """Scans that were asked for."""
+
+    __tablename__ = "channel_scan"
+    __table_args__ = (Index("ix_channel_scan_channel", "channel", "request_time"),)
+
+    scan_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    channel: Mapped[str] = mapped_column(Text, comment="channel id")
+    channel_group: Mapped[str] = mapped_column(Text, comment="its group")
+    level: Mapped[str] = mapped_column(Text, comment="level when it was asked for")
+    channel_version: Mapped[int] = mapped_column(BigInteger, comment="version of the channel then")
+    max_signals: Mapped[int] = mapped_column(Integer, comment="signals wanted at most")
+    request_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    end_time: Mapped[datetime] = mapped_column(_TIME, comment="when it ends by itself, or ended")
+    ended: Mapped[bool] = mapped_column(comment="whether it has ended")
+    accepted: Mapped[int] = mapped_column(Integer, comment="signals of it that were accepted")
+    refused: Mapped[int] = mapped_column(Integer, comment="signals of it that were refused")
+
+
+class SightingReportRow(Base):
+    """Where subscribers saw something."""
+
+    __tablename__ = "sighting_report"
+    __table_args__ = (Index("ix_sighting_report_subscriber", "subscriber_id", "create_time"),)
+
+    report_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="UUIDv7")
+    subscriber_id: Mapped[str] = mapped_column(Text, comment="who reported it")
+    signal_id: Mapped[str] = mapped_column(Text, comment="signal that it becomes")
+    channel: Mapped[str] = mapped_column(Text, comment="channel that the address belongs to")
+    create_time: Mapped[datetime] = mapped_column(_TIME, comment="business time")
+    sealed: Mapped[bytes] = mapped_column(LargeBinary, comment="address and note, sealed; empty once it is a signal")
+    state: Mapped[str] = mapped_column(Text, comment="RECEIVED, SUBMITTED, GONE, NOT_LOOKED_AT, REFUSED")
+    reason: Mapped[str] = mapped_column(Text, comment="rule behind it, or empty")
+    tries: Mapped[int] = mapped_column(SmallInteger, comment="looks so far that were too early")

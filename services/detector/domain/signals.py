@@ -103,6 +103,8 @@ class Signal:
     sexual_content_reported: bool = False
     account_dump: str = field(default="", repr=False)
     """Name of the account dump that the post is an entry of."""
+    scan_id: str = ""
+    """Scan that brought it; empty for none."""
 
     @property
     def size_bytes(self) -> int:

@@ -53,7 +53,7 @@ class Margins:
         return [("dhash", d, p <= other), ("phash", p, d <= other), ("pdq", found.pdq, found.pdq >= 0)]
 
     def _measured(self, new: Fingerprint, stored: Fingerprint) -> dict[str, float]:
-        found = hash_distances(new, HashColumns.of([stored]), self.rules)
+        found = hash_distances(new, HashColumns.of([stored]))
         measured = {
             name: float(values[0])
             for name, values, where in self._hash_rules(found)

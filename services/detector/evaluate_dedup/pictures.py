@@ -180,7 +180,7 @@ def _among_strangers(
     for at in progress.track(range(len(names)), description=f"strangers: {name}"):
         new = known[names[at]][0]
         others = shows != shows[at]
-        distances = hash_distances(new, index.hashes, rules)
+        distances = hash_distances(new, index.hashes)
         margins.note_strangers(distances, others)
         alike = np.flatnonzero(judged_by_hashes(distances, rules).near & others).tolist()
         near = [other for other in alike if not speaks_against(new, stored[other], rules)]

@@ -36,6 +36,7 @@ CHANNELS_SECONDS = 1.0
 """How old the channel rows may be that a batch goes by: so long a replica may not know of a pause."""
 
 SPOOLED = 1
+_UUID_CHARACTERS = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Intake:
                 await self._accept(work, [each for each in candidates if each.outcome is None], now)
                 outcomes = [each.outcome or Outcome(SPOOLED) for each in candidates]
                 self._record(work, candidates, known, now)
+                await self._tally(work, candidates)
         for outcome in outcomes:
             _count_outcome(outcome)
         return outcomes
@@ -181,6 +183,19 @@ class Intake:
         else:
             rows = _sealed(candidates, key_id, key)
         await work.spool.put(rows, now)
+
+    async def _tally(self, work: Work, candidates: Sequence[_Candidate]) -> None:
+        """Counts what a scan brought; a repeat brings nothing."""
+        brought: dict[tuple[str, str], tuple[int, int]] = {}
+        for candidate in candidates:
+            signal, outcome = candidate.incoming.signal, candidate.outcome
+            if len(signal.scan_id) == _UUID_CHARACTERS and not (outcome and outcome.duplicate):
+                accepted, refused = brought.get((signal.scan_id, signal.channel), (0, 0))
+                brought[signal.scan_id, signal.channel] = (
+                    (accepted, refused + 1) if outcome and outcome.refused else (accepted + 1, refused)
+                )
+        if brought:
+            await work.scans.count(brought)
 
     def _key_id(self, now: datetime) -> str:
         """The spool key of this instance and hour; a name is never used again once its key is destroyed."""

@@ -15,6 +15,7 @@ from services.detector.domain.clusters import Placement
 from services.detector.domain.decisions import Band, Decision, MatchKind, identifier_kind
 from services.detector.domain.picture_text import is_written
 from services.detector.domain.pii import Hit
+from services.detector.domain.reports import Report, Scan
 from services.detector.domain.signals import Signal
 from services.detector.ports import Analysis, Analyst, Gallery, GalleryFacts
 from services.detector.sealing import References
@@ -239,6 +240,50 @@ def channel_scan(channel: str, group: str, level: str, reason: str, version: int
         entity_version=version,
         occur_time=stamp(now),
         channel_scan_log=log.ChannelScanLog(channel=channel, channel_group=group, level=level, reason=reason),
+    )
+
+
+def scan(scan: Scan, reason: str, now: datetime) -> log.LogRecord:
+    """A scan was asked for, or ended. It goes by the channel as it was when it was asked for: no news of that."""
+    body = log.ChannelScanLog(
+        channel=scan.channel,
+        channel_group=scan.channel_group,
+        signals=scan.accepted,
+        level=scan.level,
+        reason=reason,
+        scan_id=scan.scan_id,
+        refused=scan.refused,
+    )
+    return log.LogRecord(
+        entity="channel",
+        entity_id=scan.channel,
+        entity_version=scan.channel_version,
+        purpose=access_pb2.PURPOSE_COLLECTION,
+        occur_time=stamp(now),
+        channel_scan_log=body,
+    )
+
+
+def sighting_report(
+    report: Report, action: str, reason: str, signal_ref: bytes, rule_version: str, now: datetime
+) -> log.LogRecord:
+    """A subscriber reported where something was seen, or something became of it."""
+    body = log.SightingReportLog(
+        report_id=report.report_id,
+        action=action,
+        reason=reason,
+        channel=report.channel,
+        signal_ref=signal_ref,
+        tries=report.tries,
+        rule_version=rule_version,
+    )
+    return log.LogRecord(
+        entity="sighting_report",
+        entity_id=report.report_id,
+        entity_version=report.tries + (1 if action in ("RECEIVED", "DEFERRED") else 2),
+        purpose=access_pb2.PURPOSE_PROTECTION,
+        occur_time=stamp(now),
+        sighting_report_log=body,
     )
 
 

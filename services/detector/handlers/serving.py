@@ -240,6 +240,7 @@ class Sweeping:
             await self._purge_captures(work, now)
             await work.decisions.purge(now - timedelta(days=self.rules.score_retention_days))
             await work.purge_nonces(now)
+            await work.scans.purge(now - timedelta(days=self.rules.signal_memory_days))
             # A key is used within its hour of business time only.
             empty = await work.spool.unused_keys(now - timedelta(hours=1))
             for key_id in set(empty) - self._empty_since.keys():

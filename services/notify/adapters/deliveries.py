@@ -16,7 +16,7 @@ from services.chassis.keys import KeyStore, unseal
 from services.chassis.telemetry import inject_traceparent
 from services.notify.adapters.tables import DeviceRow, NotificationRow
 from services.notify.domain.delivery import Delivery
-from services.notify.domain.notices import URGENT, Subject
+from services.notify.domain.notices import OWED, URGENT, Subject
 from services.notify.ports import Change, Counts, Heard, Notification
 
 CHANNEL = "notify_device"
@@ -46,7 +46,8 @@ _HAND_OVER = text(
             WHERE n.device_key = room.device_key AND n.delivery IN {_UNFINISHED}
               AND (n.delivery = 'QUEUED' OR n.resend OR (n.delivery = 'HANDED_OVER' AND n.path = 'PUSH'))
               AND (n.device_key <> ALL(CAST(:quiet AS text[])) OR n.subject = ANY(CAST(:urgent AS text[])))
-              AND NOT EXISTS (SELECT FROM subscriber s WHERE s.subscriber_id = n.subscriber_id AND s.suspended)
+              AND (n.subject = ANY(CAST(:owed AS text[]))
+                OR NOT EXISTS (SELECT FROM subscriber s WHERE s.subscriber_id = n.subscriber_id AND s.suspended))
             ORDER BY n.notification_id
             LIMIT room.places
             FOR UPDATE OF n
@@ -195,7 +196,7 @@ class Deliveries:
     ) -> Sequence[tuple[Notification, bool]]:
         """See Store."""
         values = {
-            "keys": list(device_keys), "quiet": list(quiet), "urgent": [*URGENT], "at_most": at_most,
+            "keys": list(device_keys), "quiet": list(quiet), "urgent": [*URGENT], "owed": [*OWED], "at_most": at_most,
             "at_a_time": at_a_time, "now": now, "waits": list(waits), "jitter": jitter,
         }
         rows = (await self._session.execute(_HAND_OVER, values)).all()

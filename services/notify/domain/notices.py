@@ -31,10 +31,13 @@ class Subject(StrEnum):
     DIGEST = "DIGEST"
     CONTACT_CHANGING = "CONTACT_CHANGING"
     REMOVAL_WAITS_FOR_YOU = "REMOVAL_WAITS_FOR_YOU"
+    RIGHTS_REQUEST = "RIGHTS_REQUEST"
 
 
 URGENT = frozenset({Subject.UPLOAD_WARNED, Subject.UPLOAD_REDACTED})
 """Somebody waits before a button: never held back by quiet hours, never gathered."""
+OWED = frozenset({Subject.RIGHTS_REQUEST})
+"""The law wants the person told (PIPA 36, 37; Decree 43, 44): goes out while processing is suspended, too."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Facts:
     """The details that only the inbox shows; stored sealed."""
 
     kind: str = ""
-    """Case kind by name: FACE, PII, PRE_UPLOAD, REDACTION; empty when not known."""
+    """Case kind by name: FACE, PII, PRE_UPLOAD, REDACTION; of a request about one's own data its type; empty when not
+    known."""
     channel_group: str = ""
     platform: str = ""
     count: str = ""

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from services.chassis.clock import Clock
 from services.notify.domain.delivery import ALTERNATIVES, Delivery, DeliveryRules, Path
-from services.notify.domain.notices import URGENT, Preferences, Subject
+from services.notify.domain.notices import OWED, URGENT, Preferences, Subject
 from services.notify.domain.quiet import quiet_until
 from services.notify.domain.receipts import Receipt
 from services.notify.ports import Contact, FallBack, Message, MessageAnswer, Messenger, Texts, Unit, Units
@@ -71,7 +71,7 @@ class FallingBack:
     async def _waits(self, unit: Unit, fall_back: FallBack) -> bool:
         """Whether it has to wait, and if so has it run again."""
         now, subscriber_id = self.clock.now(), fall_back.subscriber_id
-        if await unit.store.suspended(subscriber_id):
+        if fall_back.subject not in OWED and await unit.store.suspended(subscriber_id):
             await unit.store.run_fall_back([fall_back.fall_back_id], now + self.rules.resend_after_at_most)
             return True
         wishes = await unit.store.preferences(subscriber_id)

@@ -11,7 +11,7 @@ from services.chassis.clock import Clock
 from services.chassis.database import is_transient
 from services.chassis.telemetry import logger
 from services.notify.domain.delivery import Delivery, DeliveryRules, Path, Step, next_steps
-from services.notify.domain.notices import URGENT
+from services.notify.domain.notices import OWED, URGENT
 from services.notify.handlers.telling import standing_of
 from services.notify.ports import (
     Change,
@@ -112,6 +112,7 @@ class Sweeping:
             recipient,
             notification.delivery,
             urgent=notification.subject in URGENT,
+            owed=notification.subject in OWED,
             create_time=notification.create_time,
             now=now,
             notification=notification,

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from services.chassis.clock import Clock
 from services.chassis.ids import uuid7
 from services.notify.domain.delivery import Delivery, DeliveryRules, Standing, Step, next_steps
-from services.notify.domain.notices import URGENT, Facts, KnownCase, Notice, Subject, root_of
+from services.notify.domain.notices import OWED, URGENT, Facts, KnownCase, Notice, Subject, root_of
 from services.notify.domain.quiet import quiet_until
 from services.notify.ports import Draft, Keys, Notification, Recipient, Unit
 
@@ -106,7 +106,8 @@ class Telling:
 
     def _draft(self, root: str, notice: Notice, recipient: Recipient, now: datetime) -> Draft:
         urgent = notice.subject in URGENT
-        standing = standing_of(recipient, Delivery.QUEUED, urgent=urgent, create_time=now, now=now)
+        owed = notice.subject in OWED
+        standing = standing_of(recipient, Delivery.QUEUED, urgent=urgent, owed=owed, create_time=now, now=now)
         steps, look = next_steps(standing, self.rules, now)
         if Step.PUSH in steps:
             look = now + self.rules.push_after
@@ -158,6 +159,7 @@ def standing_of(
     delivery: Delivery,
     *,
     urgent: bool,
+    owed: bool,
     create_time: datetime,
     now: datetime,
     notification: Notification | None = None,
@@ -173,7 +175,7 @@ def standing_of(
         pushable=device.pushable and wishes.allows("PUSH"),
         token_refused=device.refused,
         urgent=urgent,
-        suspended=recipient.suspended,
+        suspended=recipient.suspended and not owed,
         fell_back=notification is not None and notification.fell_back,
         quiet_until=quiet_until(now, device.time_zone, wishes.quiet_start_minute, wishes.quiet_end_minute),
     )

@@ -75,11 +75,13 @@ def _following(data: Mapping[str, Any]) -> following.Rules:
 
 def _guards(data: Mapping[str, Any]) -> guards.Rules:
     groundless, stop, hosts = data["groundless"], data["stop"], data["two_people"]
+    lapses = data["turn"]["lapses_after_seconds"]
     return guards.Rules(
         version=str(data["version"]),
         groundless_window=_span(days=groundless["window_days"]),
         least_decided=_count(groundless["least_decided"]),
         most_groundless=_share(groundless["most_ratio"]),
+        turn_lapses_after=_span(seconds=lapses),
         failures_in_a_row=_count(stop["failures_in_a_row"]),
         pause=_span(minutes=stop["pause_minutes"]),
         suffixes=tuple(str(suffix) for suffix in hosts["suffixes"]),

@@ -33,6 +33,8 @@ class Rules:
     least_decided: int
     """Requests that must have been decided before their ratio says anything."""
     most_groundless: float
+    turn_lapses_after: timedelta
+    """A turn at a platform is lost when it is not used within this: missed ones must not be made up for at once."""
     failures_in_a_row: int
     pause: timedelta
     suffixes: tuple[str, ...]

@@ -11,6 +11,8 @@ from services.removal.domain.states import ENDED, SENDABLE, Move, Outcome, State
 
 REAPPEARED = "REAPPEARED"
 """Why the next episode was made: what was gone was there again."""
+Page = tuple[str, bytes, str]
+"""(subscriber, keyed hash of the address, platform): what the episodes of one request have in common."""
 LAPSED = "LAPSED"
 """Mark of a request that another episode goes on for."""
 
@@ -126,6 +128,11 @@ class Request:
         self.claim_time = self.gone_time = self.slot_time = None
         self.end_time = at if self.state in ENDED else None
         self.transitions.append(Transition(before, self.state, move, len(self.attempts), self.version, at, reason))
+
+    @property
+    def page(self) -> Page:
+        """What it is about, and for whom."""
+        return self.subscriber_id, self.url_ref, self.platform
 
     @property
     def pending(self) -> Attempt | None:

@@ -4,9 +4,11 @@ One use case, one function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from services.chassis.clock import Clock
+from services.chassis.together import Together
 from services.removal.domain.following import Rules as FollowingRules
 from services.removal.domain.guards import Rules as GuardRules
 from services.removal.domain.replies import Rules as ReplyRules
@@ -30,6 +32,24 @@ DRY_RUN = "DRY_RUN"
 ILLEGAL_TRANSITION = "ILLEGAL_TRANSITION"
 
 
+MOMENT_S = 0.1
+"""How long what comes steadily may gather for one transaction: a request waits for four, and nobody for it."""
+
+
+def _queue() -> Together[Any]:
+    return Together(moment=MOMENT_S)
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The transactions that requests share on their way: what one request costs is mostly their statements."""
+
+    reading: Together[Any] = field(default_factory=_queue)
+    making: Together[Any] = field(default_factory=_queue)
+    beginning: Together[Any] = field(default_factory=_queue)
+    recording: Together[Any] = field(default_factory=_queue)
+
+
 @dataclass(frozen=True)
 class Needs:
     """What the use cases need."""
@@ -45,3 +65,4 @@ class Needs:
     guards: GuardRules
     replies: ReplyRules
     counts: Counts
+    queues: Queues = field(default_factory=Queues)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from services.chassis.errors import FailedPrecondition, NotFound
 from services.chassis.ids import uuid7
 from services.chassis.telemetry import logger, stage
+from services.chassis.together import LEFT, Left, Piece
 from services.removal.domain.address import InvalidAddressError, normalise
 from services.removal.domain.filing import (
     MISSING_EVIDENCE,
@@ -34,6 +36,16 @@ CASE_CLOSED = "CASE_CLOSED"
 CONSENT_WITHDRAWN = "CONSENT_WITHDRAWN"
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """Sightings of one case of which requests can be made."""
+
+    subscriber_id: str
+    sightings: tuple[tuple[Sighting, Policy, Evidence], ...]
+    claimants: Mapping[str, Claimant | None]
+    """By platform: all sightings of a case have one subscriber."""
+
+
 async def prepare(needs: Needs, case_id: str) -> None:
     """Makes a request of every sighting of a case that waits for one, or adds the case to the one that stands.
     Repeating it changes nothing. The pack is read once, whatever the number of sightings.
@@ -41,36 +53,83 @@ async def prepare(needs: Needs, case_id: str) -> None:
     Raises Unavailable while the case service cannot be asked.
     """
     with stage("removal_prepare"):
-        async with needs.store.begin() as work:
-            ready = await work.unprepared(case_id)
-            if ready and barred(await work.subscriber(ready[0].subscriber_id)):
-                ready = [sighting for sighting in ready if await _may_prepare(work, sighting)]
-        known = [sighting for sighting in ready if needs.policies.get(sighting.platform) is not None]
-        for sighting in ready:
+        waiting: Sequence[Sighting] = await needs.queues.reading(case_id, partial(_read, needs))
+        known = [sighting for sighting in waiting if needs.policies.get(sighting.platform) is not None]
+        for sighting in waiting:
             if sighting not in known:
                 await _close_sighting(needs, sighting, UNKNOWN_PLATFORM)
-        evidence = await _evidence(needs, known)
-        claimants: dict[str, Claimant | None] = {}
-        for sighting in known:
-            await _prepare(needs, sighting, evidence.get(sighting.sighting_id), claimants)
+        ready = await _ready(needs, known, await _evidence(needs, known))
+        if ready is not None:
+            await needs.queues.making(ready, partial(_make, needs))
 
 
-async def _prepare(
-    needs: Needs, sighting: Sighting, evidence: Evidence | None, claimants: dict[str, Claimant | None]
-) -> None:
-    """`claimants`: what was asked already, by platform: all sightings of a case have one subscriber."""
-    policy = needs.policies.get(sighting.platform)
-    outcome = NO_CAPTURE if evidence is None else _address_fault(evidence)
-    if evidence is None or policy is None or outcome:
-        await _close_sighting(needs, sighting, outcome)
-        return
-    if policy.platform not in claimants:
-        claimants[policy.platform] = await claimant_for(needs, policy, sighting.subscriber_id)
-    claimant = claimants[policy.platform]
+async def _read(needs: Needs, cases: Sequence[Piece[str]], alone: bool) -> Sequence[Sequence[Sighting] | Left]:
+    """The sightings of each case that wait for a request and may be prepared."""
     async with needs.store.begin() as work:
+        waiting = await work.unprepared([case.item for case in cases])
+        await work.meet({sighting.subscriber_id for sighting in waiting})
+        found: list[Sequence[Sighting] | Left] = []
+        for case in cases:
+            own = [sighting for sighting in waiting if sighting.case_id == case.item]
+            if own and barred(await work.subscriber(own[0].subscriber_id)):
+                # What is written about them locks the subscriber.
+                found.append([s for s in own if await _may_prepare(work, s)] if alone else LEFT)
+            else:
+                found.append(own)
+        return found
+
+
+async def _ready(
+    needs: Needs, sightings: Sequence[Sighting], evidence: Mapping[str, Evidence]
+) -> _Ready | None:
+    """What requests are made of; None for nothing. A sighting without evidence that can be used is closed."""
+    usable: list[tuple[Sighting, Policy, Evidence]] = []
+    claimants: dict[str, Claimant | None] = {}
+    for sighting in sightings:
+        policy, captured = needs.policies.get(sighting.platform), evidence.get(sighting.sighting_id)
+        outcome = NO_CAPTURE if captured is None else _address_fault(captured)
+        if captured is None or policy is None or outcome:
+            await _close_sighting(needs, sighting, outcome)
+            continue
+        if policy.platform not in claimants:
+            claimants[policy.platform] = await claimant_for(needs, policy, sighting.subscriber_id)
+        usable.append((sighting, policy, captured))
+    return _Ready(usable[0][0].subscriber_id, tuple(usable), claimants) if usable else None
+
+
+async def _make(needs: Needs, cases: Sequence[Piece[_Ready]], alone: bool) -> Sequence[bool | Left]:
+    """Makes the requests of cases, but for those whose subscriber another transaction holds."""
+    async with needs.store.begin() as work:
+        locked = await work.meet({case.item.subscriber_id for case in cases}, lock=True, wait=alone)
+        mine = [case.item for case in cases if case.item.subscriber_id in locked]
+        await _read_ahead(work, mine)
+        return [
+            await case.within(_make_of_case(needs, work, case.item))
+            if alone or case.item.subscriber_id in locked
+            else LEFT
+            for case in cases
+        ]
+
+
+async def _read_ahead(work: Work, cases: Sequence[_Ready]) -> None:
+    """What making the requests asks for, read at once."""
+    sightings = [each for case in cases for each in case.sightings]
+    if sightings:
+        await work.read_sightings([sighting.sighting_id for sighting, _, _ in sightings])
+        await work.look_up(
+            {
+                (sighting.subscriber_id, work.url_ref(normalise(evidence.source_url)), policy.platform)
+                for sighting, policy, evidence in sightings
+            }
+        )
+
+
+async def _make_of_case(needs: Needs, work: Work, case: _Ready) -> bool:
+    for sighting, policy, evidence in case.sightings:
         # Asked again: consent, case and subscriber may have changed while others were asked.
         if await _may_prepare(work, sighting):
-            await make(needs, work, sighting, policy, evidence, claimant)
+            await make(needs, work, sighting, policy, evidence, case.claimants[policy.platform])
+    return True
 
 
 async def make(

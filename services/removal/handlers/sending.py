@@ -6,10 +6,13 @@ the next run: a form is sent again under the same idempotency key, a mail is not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from services.chassis.telemetry import logger, stage
+from services.chassis.together import LEFT, Left, Piece
 from services.removal.domain.address import host_of
 from services.removal.domain.filing import Claimant, Evidence, Mandate, authority
 from services.removal.domain.guards import (
@@ -62,43 +65,97 @@ class _Begun:
     """Whether the platform has failed last, so that a success is news."""
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """A request that is to be sent now."""
+
+    kind: str
+    """The kind of due work that this runs as."""
+    request_id: str
+    plan: _Plan | None = None
+    """What was planned, where the subscriber's data had to be asked for in between."""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What came of an attempt."""
+
+    turn: _Turn
+    begun: _Begun
+    answer: Answer
+
+
 async def submit(needs: Needs, kind: str, request_id: str) -> None:
     """Sends a request that is ready. Repeating it after a crash sends nothing twice.
 
     `kind` is the kind of due work that this runs as. Raises Unavailable while the case service cannot be asked.
     """
     with stage("removal_submit"):
-        claimant, begun = Claimant(), await _begin(needs, kind, request_id)
+        turn, begin = _Turn(kind, request_id), partial(_begin_all, needs)
+        claimant, begun = Claimant(), await needs.queues.beginning(turn, begin)
         if isinstance(begun, _Plan):
             claimant = await claimant_for(needs, begun.policy, begun.subscriber_id) or claimant
-            begun = await _begin(needs, kind, request_id, begun)
+            begun = await needs.queues.beginning(replace(turn, plan=begun), begin)
         if not isinstance(begun, _Begun):
             return
         plan, key = begun.plan, begun.attempt.attempt_id
         filing = needs.policies.render(plan.policy, plan.evidence, claimant, plan.mandate, reference=key)
         answer = await plan.way.sender.send(plan.policy, plan.way.endpoint, filing, key)
-        await _record(needs, kind, request_id, begun, answer)
+        await needs.queues.recording(_Answered(turn, begun, answer), partial(_record_all, needs))
+        log.info(
+            "removal_attempt",
+            removal_request_id=request_id,
+            attempt=begun.attempt.number,
+            answer=type(answer).__name__,
+        )
 
 
-async def _begin(needs: Needs, kind: str, request_id: str, plan: _Plan | None = None) -> _Begun | _Plan | None:
-    """Commits that sending begins; None where nothing may be sent now, and the request says why. Where the platform
-    wants to see who asks, first the plan alone, and nothing is committed: the subscriber's data are read only for a
+async def _begin_all(
+    needs: Needs, turns: Sequence[Piece[_Turn]], alone: bool
+) -> Sequence[_Begun | _Plan | Left | None]:
+    """Commits that sending begins; see `_begin`. What another transaction holds is left."""
+    async with needs.store.begin() as work:
+        requests = await work.requests({turn.item.request_id for turn in turns}, wait=alone)
+        await work.meet({request.subscriber_id for request in requests.values()})
+        found: list[_Begun | _Plan | Left | None] = []
+        await work.open_gates(_gates(needs, turns, requests))
+        for turn in turns:
+            request = requests.get(turn.item.request_id)
+            if request is None:
+                found.append(None if alone else LEFT)
+            else:
+                found.append(await turn.within(_begin(needs, work, turn.item, request)))
+        return found
+
+
+def _gates(needs: Needs, turns: Sequence[Piece[_Turn]], requests: Mapping[str, Request]) -> Collection[str]:
+    """The platforms to which something may be sent in this transaction."""
+    named = set()
+    for turn in turns:
+        request = requests.get(turn.item.request_id)
+        policy = needs.policies.get(request.platform) if request else None
+        if policy and (turn.item.plan or not policy.discloses):
+            named.add(policy.platform)
+    return named
+
+
+async def _begin(needs: Needs, work: Work, turn: _Turn, request: Request) -> _Begun | _Plan | None:
+    """Notes that sending begins; None where nothing may be sent now, and the request says why. Where the platform
+    wants to see who asks, first the plan alone, and nothing is changed: the subscriber's data are read only for a
     request that may be sent, and never while anything is locked.
     """
-    async with needs.store.begin() as work:
-        request = await work.request(request_id)
-        policy = needs.policies.get(request.platform) if request else None
-        if request is None or policy is None or not request.may_be_sent:
-            return None
-        way = plan or await _way(needs, work, request, policy)
-        if isinstance(way, _Plan) and await join(needs, work, request, policy, way.mandate):
-            await keep(needs, work, request, policy)
-            return None
-        if isinstance(way, _Plan):
-            return way if policy.discloses and plan is None else await _intend(needs, work, kind, request, way)
-        request.wait(way, request.path)
+    policy = needs.policies.get(request.platform)
+    if policy is None or not request.may_be_sent:
+        return None
+    way = turn.plan or await _way(needs, work, request, policy)
+    if isinstance(way, _Plan) and await join(needs, work, request, policy, way.mandate):
         await keep(needs, work, request, policy)
         return None
+    if isinstance(way, _Plan):
+        return way if policy.discloses and turn.plan is None else await _intend(needs, work, turn.kind, request, way)
+    request.wait(way, request.path)
+    await keep(needs, work, request, policy)
+    return None
 
 
 async def _way(needs: Needs, work: Work, request: Request, policy: Policy) -> _Plan | str:
@@ -147,7 +204,7 @@ async def _passes(
     needs: Needs, work: Work, kind: str, request: Request, policy: Policy, gate: Gate
 ) -> bool:
     """Whether the gate of the platform is open and it is this request's turn; otherwise the request says what it waits
-    for, and is scheduled for when that is over by itself. A turn that was taken is kept.
+    for, and is scheduled for when that is over by itself. A turn that was taken is kept, until it lapses.
     """
     now = needs.clock.now()
     if obstacle := gate.obstacle(now):
@@ -155,7 +212,7 @@ async def _passes(
         if obstacle == PLATFORM_PAUSED and gate.pause_until is not None:
             await work.schedule(_other(kind), [request.request_id], gate.pause_until)
         return False
-    if request.slot_time is None:
+    if request.slot_time is None or request.slot_time < now - needs.guards.turn_lapses_after:
         request.slot_time = gate.turn(policy.pace, now)
         await work.save_gate(gate)
     if request.slot_time > now:
@@ -169,22 +226,32 @@ def _other(kind: str) -> str:
     return SUBMIT_AGAIN if kind == SUBMIT else SUBMIT
 
 
-async def _record(needs: Needs, kind: str, request_id: str, begun: _Begun, answer: Answer) -> None:
-    """Commits what came of it."""
-    number, policy = begun.attempt.number, begun.plan.policy
+async def _record_all(needs: Needs, answers: Sequence[Piece[_Answered]], alone: bool) -> Sequence[bool | Left]:
+    """Commits what came of attempts, but for those whose request another transaction holds."""
     async with needs.store.begin() as work:
-        request = await work.request(request_id)
-        if request is None:
-            return
-        attempt = request.attempts[number - 1]
-        if request.state in SENDABLE | {State.UNCERTAIN}:
-            await _apply(needs, work, kind, request, attempt, answer, policy)
-        else:
-            # Withdrawn, or settled by a person, while it was on its way: only the attempt remembers.
-            attempt.in_flight = False
-        await keep(needs, work, request, policy)
-        await _count(needs, work, policy, answer, failing=begun.failing)
-        log.info("removal_attempt", removal_request_id=request_id, attempt=number, answer=type(answer).__name__)
+        requests = await work.requests({each.item.turn.request_id for each in answers}, wait=alone)
+        failed = (each.item for each in answers if isinstance(each.item.answer, Later | Barred))
+        await work.open_gates({item.begun.plan.policy.platform for item in failed})
+        done: list[bool | Left] = []
+        for each in answers:
+            request = requests.get(each.item.turn.request_id)
+            if request is not None:
+                await each.within(_record(needs, work, each.item, request))
+            done.append(request is not None or alone or LEFT)
+        return done
+
+
+async def _record(needs: Needs, work: Work, answered: _Answered, request: Request) -> None:
+    """Notes what came of an attempt."""
+    begun, answer, policy = answered.begun, answered.answer, answered.begun.plan.policy
+    attempt = request.attempts[begun.attempt.number - 1]
+    if request.state in SENDABLE | {State.UNCERTAIN}:
+        await _apply(needs, work, answered.turn.kind, request, attempt, answer, policy)
+    else:
+        # Withdrawn, or settled by a person, while it was on its way: only the attempt remembers.
+        attempt.in_flight = False
+    await keep(needs, work, request, policy)
+    await _count(needs, work, policy, answer, failing=begun.failing)
 
 
 async def _apply(

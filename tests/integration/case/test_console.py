@@ -113,6 +113,7 @@ async def test_a_log_that_nobody_else_speaks_for_is_said_to_be_so(
     assert {"valid": True, "entries": 4, "witnessed_entries": 4}.items() <= said(capsys).items()
 
 
+@pytest.mark.slow
 async def test_every_chain_is_held_against_the_gate_and_a_rewritten_one_is_named(
     console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -221,6 +221,7 @@ async def repacked(world: World, person: str, times: int) -> str:
     return (await only_case(world)).case_id
 
 
+@pytest.mark.slow
 async def test_old_versions_keep_their_manifest_and_the_last_three_everything(world: World) -> None:
     case_id = await repacked(world, await world.person(), 5)
     names = {}

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import grpc.aio
+import pytest
 
 from misuse.case.v1 import case_service_pb2 as pb
 from misuse.case.v1 import events_pb2
@@ -198,6 +199,7 @@ async def test_two_who_cannot_tell_are_a_dispute_and_the_case_keeps_the_time_of_
     assert 10_811_000 == opened.case_lifecycle_log.latency_ms
 
 
+@pytest.mark.slow
 async def test_the_subscribers_own_word_settles_what_people_are_still_asked(world: World) -> None:
     item_id = await disputed(world, MATCH, NO_MATCH)
     case = await only_case(world)
@@ -214,6 +216,7 @@ async def test_the_subscribers_own_word_settles_what_people_are_still_asked(worl
     assert 2 == len(await actions(world))
 
 
+@pytest.mark.slow
 async def test_the_subscribers_word_takes_an_item_from_the_desk_and_leaves_samples_alone(world: World) -> None:
     _, _, person = await sampled(world)
     await world.ask(world.facts(person, cluster_id="c1"))
@@ -260,6 +263,7 @@ async def test_what_nobody_settles_in_time_is_escalated_again_and_again_and_neve
     assert 2 == len(await actions(world))
 
 
+@pytest.mark.slow
 async def test_whoever_sees_to_deadlines_sees_what_waits_in_the_band_and_in_samples(world: World) -> None:
     await disputed(world, MATCH, NO_MATCH)
     await sampled(world)
@@ -275,6 +279,7 @@ async def test_whoever_sees_to_deadlines_sees_what_waits_in_the_band_and_in_samp
     assert queues[0].first_due_time.ToDatetime() < queues[1].first_due_time.ToDatetime()
 
 
+@pytest.mark.slow
 async def test_a_dispute_that_nobody_decides_is_escalated_too(world: World) -> None:
     await disputed(world, MATCH, NO_MATCH)
     world.clock.advance(timedelta(days=1))

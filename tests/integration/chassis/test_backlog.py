@@ -14,7 +14,7 @@ from services.chassis.bus import CURSOR
 from services.chassis.clock import ManualClock
 from services.chassis.database import Database
 from services.chassis.due import schedule
-from services.chassis.outbox import OUTBOX_HEAD, Outbox
+from services.chassis.outbox import OUTBOX_HEAD, UNPUBLISHED, Outbox
 from services.chassis.tasks import end
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -81,3 +81,19 @@ async def test_a_database_that_is_away_does_not_end_it(database: Database) -> No
             await asyncio.sleep(0.01)
     assert not task.done()
     await end(task)
+
+
+async def test_what_is_published_already_is_not_read_again_to_find_what_is_not(database: Database) -> None:
+    async with database.begin() as session:
+        await session.execute(text(
+            "INSERT INTO outbox (partition, event_id, event, entity_ref, payload, traceparent, create_time, position)"
+            " SELECT n % 8, 'e' || n, 'case_opened', 'r', '', '', now(), n / 8 FROM generate_series(8, 20007) n"
+        ))
+        heads = [{"partition": number, "position": 2500, "published": 2499} for number in range(8)]
+        await session.execute(insert(OUTBOX_HEAD), heads)
+    async with database.begin() as session:
+        await session.execute(text("ANALYZE outbox"))
+        found = (await session.execute(UNPUBLISHED, {"share": 100})).all()
+        plan = (await session.execute(text(f"EXPLAIN {UNPUBLISHED.text}"), {"share": 100})).scalars().all()
+    assert [(number, 2500) for number in range(8)] == [(row.partition, row.position) for row in found]
+    assert [] == [line for line in plan if "Seq Scan on outbox w" in line]

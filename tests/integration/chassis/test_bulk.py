@@ -12,17 +12,19 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     LargeBinary,
     MetaData,
     SmallInteger,
     Table,
     Text,
+    event,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSON
 
-from services.chassis.database import Database, insert_rows, update_rows
+from services.chassis.database import Database, Rows, add_later, insert_rows, update_rows, write_together
 
 METADATA = MetaData()
 ROWS = Table(
@@ -35,6 +37,13 @@ ROWS = Table(
     Column("data", LargeBinary),
     Column("at", DateTime(timezone=True)),
     Column("document", JSON),
+)
+LINES = Table(
+    "line",
+    METADATA,
+    Column("number", BigInteger, Identity(), primary_key=True),
+    Column("text", Text),
+    Column("name", Text, ForeignKey("order.name")),
 )
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ODD_WORDS = ["", "a,b", '"{}"', "NULL", "back\\slash", "김하나", ":name", "%(name)s", "::"]
@@ -104,3 +113,39 @@ async def test_an_update_changes_the_named_columns_of_the_named_rows(database: D
         row("three", data=b"3", words=ODD_WORDS, numbers=[7]),
     ]
     assert expected == sorted(await stored(database), key=lambda one: ["one", "two", "three"].index(one["name"]))
+
+
+async def test_rows_of_several_tables_are_written_with_one_statement(database: Database) -> None:
+    statements: list[str] = []
+    event.listen(
+        database.engine.sync_engine, "before_cursor_execute", lambda *given: statements.append(given[2])
+    )
+    async with database.begin() as session:
+        await insert_rows(session, ROWS, [row("old")])
+    statements.clear()
+    async with database.begin() as session:
+        add_later(session, LINES, {"text": "later"})
+        await write_together(
+            session,
+            [Rows(ROWS, [row("new", words=ODD_WORDS), row("old")], "(name) DO UPDATE SET words = ARRAY['again']")],
+        )
+    assert 1 == len(statements)
+    async with database.begin() as session:
+        assert ["later"] == list((await session.execute(select(LINES.c.text))).scalars())
+    assert [("old", ["again"]), ("new", ODD_WORDS)] == [(one["name"], one["words"]) for one in await stored(database)]
+
+
+async def test_what_refers_to_a_row_of_the_same_statement_is_accepted(database: Database) -> None:
+    async with database.begin() as session:
+        lines = Rows(LINES, [{"text": "hello", "name": "parent"}])
+        await write_together(session, [lines, Rows(ROWS, [row("parent")])])
+    assert ["parent"] == [one["name"] for one in await stored(database)]
+
+
+async def test_a_table_that_is_written_now_and_later_is_written_twice(database: Database) -> None:
+    async with database.begin() as session:
+        add_later(session, LINES, {"text": "second"})
+        await write_together(session, [Rows(LINES, [{"text": "first"}])])
+    async with database.begin() as session:
+        query = select(LINES.c.text).order_by(LINES.c.number)
+        assert ["first", "second"] == list((await session.execute(query)).scalars())

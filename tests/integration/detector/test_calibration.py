@@ -182,6 +182,7 @@ async def test_without_the_grant_of_two_people_for_this_very_change_nothing_chan
     assert patient.detector.rules.faces == await calibrated(patient.detector.rules.faces, patient.database)
 
 
+@pytest.mark.slow
 async def test_two_evaluations_of_one_state_change_it_once(patient, tmp_path):
     sample_id, approvers = uuid7(), Approvers(tmp_path / "tokens")
     await wrong_near_the_threshold(patient, sample_id)
@@ -200,6 +201,7 @@ async def test_two_evaluations_of_one_state_change_it_once(patient, tmp_path):
     assert [(first.evaluation_id, True)] == [(each.evaluation_id, each.adopted) for each in rest.evaluations]
 
 
+@pytest.mark.slow
 async def test_labels_of_other_samples_and_of_people_erased_do_not_count(patient):
     sample_id, other = uuid7(), uuid7()
     await wrong_near_the_threshold(patient, sample_id)

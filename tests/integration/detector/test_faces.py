@@ -54,6 +54,7 @@ async def test_another_photo_of_an_enrolled_person_is_a_match_and_a_stranger_is_
     assert [1, 3] == bands
 
 
+@pytest.mark.slow
 async def test_reposts_of_one_picture_fall_into_one_cluster(world, pictures):
     who = await world.register("FACE_TEMPLATE")
     await world.enrolled(who, pictures["obama"])

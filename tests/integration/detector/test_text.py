@@ -281,6 +281,7 @@ async def test_the_spool_key_is_destroyed_when_its_rows_are_gone(world):
     assert ["SPOOL_KEY"] == [record.item_kind for record in await world.records("purge_log")]
 
 
+@pytest.mark.slow
 async def test_a_subscriber_watches_so_many_identifiers_and_no_more(world, heavy):
     who = await world.register()
     for number in range(heavy.rules.ownership.most_identifiers):

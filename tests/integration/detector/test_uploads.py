@@ -273,6 +273,7 @@ async def reading(empty_url: str, tmp_path: Path, heavy) -> AsyncIterator[World]
         yield found
 
 
+@pytest.mark.slow
 async def test_lines_of_text_in_a_picture_are_found_and_covered_in_one_colour(reading: World) -> None:
     who = await reading.register(*SCOPES)
     account, image = await linked(reading, who), noise(640, 480)
@@ -340,6 +341,7 @@ async def test_checks_of_one_subscriber_are_bounded_by_the_hour(world: World) ->
 # --- answers ---
 
 
+@pytest.mark.slow
 async def test_blur_hands_back_a_covered_picture_and_the_same_again_without_content(world, heavy, pictures) -> None:
     who = await world.register(*SCOPES)
     await world.enrolled(who, pictures["obama"])
@@ -361,6 +363,7 @@ async def test_blur_hands_back_a_covered_picture_and_the_same_again_without_cont
     assert ("BLUR", shown.case_id) == (event.choice, event.case_id)
 
 
+@pytest.mark.slow
 async def test_the_log_of_a_blur_says_everything_but_the_content(world: World, pictures) -> None:
     who = await world.register(*SCOPES)
     await world.enrolled(who, pictures["obama"])

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import MetaData, insert
 
 from services.case.adapters.backlog import look as look_at_cases
-from services.case.adapters.tables import ERASURE
+from services.case.adapters.tables import ERASURE, RIGHTS_REQUEST
 from services.chassis.backlog import Backlog, Look
 from services.chassis.clock import ManualClock
 from services.chassis.database import Database, chassis_tables
@@ -104,3 +104,23 @@ async def test_requests_of_subscribers_are_counted_by_their_deadline(database_ur
     states = ("open", "soon", "overdue")
     counted = {state: shown("jikimi_rights_requests", kind="erasure", state=state) for state in states}
     assert {"open": 3.0, "soon": 2.0, "overdue": 1.0} == counted
+
+
+async def test_requests_about_ones_own_data_are_counted_by_type(database_url: Callable[[str], str]) -> None:
+    def row(kind: str, due_in_days: float, state: str = "RECEIVED") -> dict[str, object]:
+        due_time = NOW + timedelta(days=due_in_days)
+        return {
+            "rights_request_id": uuid7(), "subscriber_id": uuid7(), "type": kind, "requester": "SELF",
+            "identity_basis": "TOKEN", "document_sha256": b"", "create_time": NOW, "due_time": due_time,
+            "rule_version": "1", "state": state, "extensions": 0, "extension_reason": "", "reason": "",
+            "erasure_id": "", "answer_sha256": b"", "version": 1,
+        }  # fmt: skip
+
+    rows = [row("ACCESS", 9), row("ACCESS", 1), row("ACCESS", -1, "REJECTED"), row("DELETION", -1)]
+    async with tables_of("case", database_url) as database:
+        async with database.begin() as session:
+            await session.execute(insert(RIGHTS_REQUEST), rows)
+        await count(database, look_at_cases)
+    states = ("open", "soon", "overdue")
+    for kind, expected in (("access", [2.0, 1.0, 0.0]), ("deletion", [1.0, 1.0, 1.0]), ("suspension", [0.0] * 3)):
+        assert expected == [shown("jikimi_rights_requests", kind=kind, state=state) for state in states]

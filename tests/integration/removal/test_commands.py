@@ -43,6 +43,7 @@ async def run(home: Home, capsys: pytest.CaptureFixture[str], *words: str) -> An
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 async def test_two_people_review_hold_and_release_from_the_command_line(
     world: World, alone: HomeOfOne, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ async def test_a_platform_that_finds_too_many_groundless_is_held_by_itself(world
     assert [("GROUNDLESS_RATIO", "")] == await world.notes("HOLD")
 
 
+@pytest.mark.slow
 async def test_a_platform_gets_no_more_than_its_pace_and_everybody_gets_a_turn(
     migrated: str, tmp_path: Path, platform: PlatformSimulator
 ) -> None:
@@ -108,6 +109,26 @@ async def test_a_platform_gets_no_more_than_its_pace_and_everybody_gets_a_turn(
             await world.later(seconds=1)
             assert expected == len(world.forms)
         assert {pb.REMOVAL_STATE_RECEIVED} == {request.state for request in await world.requests(person)}
+
+
+async def test_turns_that_were_missed_are_not_made_up_for_at_once(
+    migrated: str, tmp_path: Path, platform: PlatformSimulator
+) -> None:
+    policies = with_partner(tmp_path, pace={"per_minute": 60, "burst": 2, "per_day": 1000})
+    sending = Sending(on=True, redirects=platform.endpoints())
+    async with Running(migrated, tmp_path / "a", platform, sending, policies=policies) as world:
+        person = await world.person()
+        for number in range(9):
+            await world.packed(person, "naver", address=f"https://example.com/{number}")
+        await world.work()
+        assert 2 == len(world.forms)
+        # As if the service had stood still for a minute.
+        await world.later(seconds=60)
+        assert 4 == len(world.forms)
+        for expected in (5, 6, 7, 8, 9):
+            await world.later(seconds=1)
+            assert expected == len(world.forms)
+
 
 
 @pytest.mark.slow

@@ -469,6 +469,7 @@ async def test_a_false_positive_that_was_a_mistake_is_filed_again(world: World) 
     assert [(1, "RECEIVED"), (1, "WITHDRAWN"), (2, "RECEIVED")] == sorted(await episodes(world, person))
 
 
+@pytest.mark.slow
 async def test_a_pack_of_many_sightings_is_read_once(world: World) -> None:
     person = await world.person()
     ids = [uuid7() for _ in range(20)]

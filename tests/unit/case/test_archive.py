@@ -104,6 +104,7 @@ NAMES = st.text("abcdefghij0123456789./-", min_size=1, max_size=20)
 ON_ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @ON_ANY_MACHINE
 @given(st.dictionaries(NAMES, st.binary(max_size=100), max_size=5))
 def test_any_zip_reader_reads_what_is_written_and_so_do_we(files: dict[str, bytes]) -> None:

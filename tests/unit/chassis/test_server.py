@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -456,6 +457,34 @@ async def test_a_background_loop_that_fails_ends_the_service(tmp_path: Path) -> 
         await asyncio.wait_for(serve(config, Talk().register, background=[broken]), timeout=30)
 
 
+async def test_an_instance_that_says_it_is_not_ready_is_asked_no_more(tmp_path: Path) -> None:
+    issuer = create_key_pair(tmp_path / "private", tmp_path / "public", "test-key")
+    ready = {"one": True, "other": True}
+    running, addresses = [], []
+    for name in ready:
+        talk, address = Talk(), free_address()
+        talk.say = answering(name)
+        config = Config(
+            service="case", home=tmp_path, token_keys_dir=tmp_path / "public", listen=address, drain_seconds=1
+        )
+        running.append(asyncio.create_task(serve(config, talk.register, ready=partial(ready.__getitem__, name))))
+        addresses.append(address)
+    config = replace(config, listen=",".join(addresses))
+    async with grpc.aio.insecure_channel(addresses[0]) as channel:
+        stub = operator_stub(Served(talk, TalkStub(channel), issuer, channel, None, config))  # type: ignore[arg-type] # unused
+
+        async def ten() -> set[str]:
+            return {(await stub.Say(Word())).text for _ in range(10)}
+
+        async with asyncio.timeout(30):
+            while await ten() != {"one", "other"}:
+                await asyncio.sleep(0.02)
+            ready["one"] = False
+            while await ten() != {"other"}:
+                await asyncio.sleep(0.02)
+    await end(*running)
+
+
 async def test_health_follows_readiness(tmp_path: Path) -> None:
     ready = False
     config = Config(
@@ -484,6 +513,15 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         ready = True
         await become([1, 1, 1, 1, 2])
         await end(running)
+
+
+def answering(name: str) -> Any:
+    """A method that says who answers."""
+
+    async def say(request: Any, context: Any) -> Any:
+        return Word(text=name)
+
+    return say
 
 
 def free_address() -> str:

@@ -173,6 +173,7 @@ async def test_a_probe_from_the_command_line_shows_its_certificate(
     assert (True, "SERVING", False, "UNAVAILABLE") == (known.good, known.status, stranger.good, stranger.status)
 
 
+@pytest.mark.slow
 def test_spans_go_over_mutual_tls_to_who_asks_for_it(certificates: dict[str, Path]) -> None:
     with otlp_sink(certificates["case"]) as sink:
         for who in ("detector", "stranger"):

@@ -241,6 +241,7 @@ def test_an_alert_says_how_urgent_it_is(name: str) -> None:
     assert ALERTS[name]["annotations"]["summary"].endswith(".")
 
 
+@pytest.mark.slow
 @needs_promtool
 @pytest.mark.parametrize(("step", "rules"), [("1m", "alerts"), ("1m", "slo"), ("10m", "slo"), ("30m", "slo")])
 def test_each_alert_speaks_when_it_should_and_not_else(step: str, rules: str, tmp_path: Path) -> None:
