@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +14,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from services.detector.adapters.engines import AUTO
 from services.detector.adapters.faces import FaceEngine, aligned, measure
 from services.detector.adapters.images import UnreadableImage, read_picture
 from services.detector.adapters.models import Embedder, FaceModels, open_models
+from services.detector.adapters.ocr import OcrUnavailable, open_reader
 from services.detector.adapters.redaction import RedactionRules, cover, encoded, masks_over, of_face
-from services.detector.adapters.rules import read_rules
+from services.detector.adapters.rules import Rules, read_rules
 from services.detector.adapters.uploads_look import PictureRedactor, region_of
 from services.detector.domain.faces import FaceRules
 from services.detector.domain.uploads import IMAGE, Finding, Mask, Method, Subject
+from services.detector.evaluate_ocr import read_labels
+from services.detector.evaluate_redaction_lines import evaluate_lines, holds
 
 Floats = NDArray[np.float32]
 
@@ -32,20 +37,42 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 def run(argv: Sequence[str]) -> int:
-    """`--data DIR` holds pictures of faces, at any depth. Prints a table, or with --json one object. Exit code 1 where
-    a face is found in a mask, or a residual resembles its original; 2 for fewer pictures with faces than asked."""
+    """`--data DIR` holds pictures of faces, at any depth; `--lines DIR` pictures of text with labels, as `eval ocr`
+    takes them. Prints a table, or with --json one object. Exit code 1 where a face is found in a mask, a residual
+    resembles its original, a digit is read in a mask or masks miss lines; 2 for fewer pictures than asked, or where
+    texts cannot be read here."""
     parser = argparse.ArgumentParser(prog="eval redaction", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--lines", type=Path)
     parser.add_argument("--models", type=Path, default=Path(".cache/models"))
     parser.add_argument("--pictures", type=int, default=LEAST_PICTURES, help="pictures with faces to look at")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
+    if (options.data is None) == (options.lines is None):
+        parser.error("either --data or --lines")
     rules = read_rules()
+    if options.lines:
+        return _run_lines(options, rules)
     report = evaluate(options.data, open_models(options.models), rules.redaction, rules.faces, options.pictures)
     print(json.dumps(report, indent=2) if options.json else "\n".join(f"{k:>34}  {v}" for k, v in report.items()))
     if int(str(report["pictures"])) < options.pictures:
         return 2
     return 0 if report["faces_found_in_masks"] == 0 == report["residuals_that_resemble"] else 1
+
+
+def _run_lines(options: argparse.Namespace, rules: Rules) -> int:
+    try:
+        reader = open_reader(options.models, 1, AUTO, rules.ocr)
+    except OcrUnavailable as problem:
+        print(f"{problem.reason}: {problem}", file=sys.stderr)
+        return 2
+    labels = read_labels(options.lines)[: options.pictures]
+    redactor = PictureRedactor(open_models(options.models), rules.redaction)
+    report = {"rules": rules.redaction.name, **evaluate_lines(labels, reader, redactor)}
+    print(json.dumps(report, indent=2) if options.json else "\n".join(f"{k:>34}  {v}" for k, v in report.items()))
+    if int(str(report["pictures"])) < options.pictures:
+        return 2
+    return 0 if holds(report) else 1
 
 
 @dataclass

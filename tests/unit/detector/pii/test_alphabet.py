@@ -1,0 +1,71 @@
+"""Does a text in single bytes hold every match that it holds in characters, and does the scan of many miss none?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.detector.adapters.pii_alphabet import Alphabet
+from services.detector.adapters.pii_hyperscan import HyperscanEngine
+from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart
+from services.detector.domain.pii.normalise import SIGNS_OF_FOLDING, SIGNS_OF_VEILING
+from services.detector.scan_command import scan_texts
+from tests.data.korean_posts import generated
+
+pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
+ANCHORS = sorted({anchor for each in RECOGNISERS for anchor in each.anchors})
+EXPRESSIONS = [*ANCHORS, *SIGNS_OF_FOLDING, *SIGNS_OF_VEILING]
+TEXTS = [post.text for post in generated(per_template=1)]
+
+
+@pytest.fixture(scope="module")
+def alphabet() -> Alphabet:
+    return Alphabet(EXPRESSIONS)
+
+
+def test_every_match_in_characters_is_one_in_bytes(alphabet: Alphabet) -> None:
+    missed = []
+    for expression in ANCHORS:
+        in_bytes = re.compile(alphabet.expression(expression).encode("ascii"))
+        plain = re.compile(expression, re.IGNORECASE)
+        missed += [expression for text in TEXTS if plain.search(text) and not in_bytes.search(alphabet.written(text))]
+    assert [] == missed
+
+
+def test_a_character_is_a_byte_and_letters_of_both_cases_are_one(alphabet: Alphabet) -> None:
+    assert [len(text) for text in TEXTS] == [len(alphabet.written(text)) for text in TEXTS]
+    assert alphabet.written("straße KAKAO 010") == alphabet.written("STRAßE kakao 010")
+    assert 4 == len(alphabet.written("😀\ud800가a"))
+
+
+def test_everyday_syllables_share_no_byte_with_a_word_of_a_rule(alphabet: Alphabet) -> None:
+    everyday = alphabet.written("뷁")
+    assert everyday not in {alphabet.written(char) for char in "호번집곳앳쩜"}
+
+
+@pytest.mark.parametrize("expression", [r"a(?=b)", r"\bword", r"(a)\1"])
+def test_what_is_no_simple_expression_is_refused(expression: str) -> None:
+    with pytest.raises(ValueError, match="an anchor cannot hold"):
+        Alphabet([expression]).expression(expression)
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.sampled_from([*TEXTS, "", "\n", "010-2345-6789", "…"]), max_size=12))
+def test_together_as_one_by_one(fast: Scanner, texts: list[str]) -> None:
+    signals = [[TextPart("body", text)] for text in texts]
+    assert [fast.scan(parts) for parts in signals] == list(fast.scan_each(signals))
+
+
+def test_texts_beyond_the_limit_keep_their_places_among_others(fast: Scanner) -> None:
+    long = "그냥 하는 말\n" * 40_000 + "번호 010-2345-6789"
+    found = list(scan_texts(fast, ["번호 010-2345-6789", long, "", long, "x"]))
+    starts = [[hit.start for hit in each.hits] for each in found]
+    assert [[len("번호 ")], [len(long) - 13], [], [len(long) - 13], []] == starts
+
+
+@pytest.fixture(scope="module")
+def fast(rules: Rules) -> Scanner:
+    return Scanner(rules, HyperscanEngine())
