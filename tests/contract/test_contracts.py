@@ -161,7 +161,9 @@ async def _refusal(channel: grpc.aio.Channel, method: MethodDescriptor, token: s
         else:
             await channel.unary_unary(path)(b"", **options)
     except grpc.aio.AioRpcError as error:
-        return unwrap(error).reason
+        reason = unwrap(error).reason
+        # A status that comes from the transport has no reason of ours, and words of its own.
+        return reason if reason != error.code().name else f"{reason}: {error.details()}"
     pytest.fail(f"{method.full_name} let a call in")
 
 
