@@ -236,7 +236,7 @@ class KnownPictures:
         away = least_distances(np.concatenate([face_codes(face) for face in afar]), self._faces.all)
         if among is not None:
             away = np.where(among[self._face_of.all], away, _FAR_AWAY)
-        nearest = _nearest(away, rules.faces_from_afar, rules.face_code_most)
+        nearest = least(away, rules.faces_from_afar, rules.face_code_most)
         views = np.concatenate([far_views(face) for face in afar])
         alike = (self._far.all[nearest] @ views.T).max(axis=1, initial=-1)
         pictures = dict.fromkeys(
@@ -363,7 +363,7 @@ def _highest(values: NDArray[Any], most: int, least: float) -> Iterator[int]:
     yield from enough[np.argsort(-values[enough], kind="stable")].tolist()
 
 
-def _nearest(distances: NDArray[np.uint16], most: int, furthest: int) -> NDArray[np.intp]:
+def least(distances: NDArray[np.uint16], most: int, furthest: int) -> NDArray[np.intp]:
     """Places of the `most` least distances up to `furthest`, the least first; by counting, since distances are few."""
     counts = np.bincount(np.minimum(distances, furthest + 1), minlength=1)
     enough = int(np.searchsorted(np.cumsum(counts), most))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.detector.adapters.fingerprints import Fingerprint, fingerprint
-from services.detector.adapters.known_contents import KnownPictures, KnownTexts, Rows, Votes
+from services.detector.adapters.known_contents import KnownPictures, KnownTexts, Rows, Votes, least
 from services.detector.adapters.rules import RULES
-from services.detector.adapters.same_picture import compare, read_rules
+from services.detector.adapters.same_picture import compare, least_distances, read_rules
 from services.detector.domain.clusters import MOST_ALSO
 from services.detector.domain.text_similarity import TextDedupRule, signature
 from services.detector.evaluate_dedup.transforms import CLASSES, PLAIN, transforms
@@ -101,6 +101,21 @@ def test_votes_count_the_words_that_are_shared(pictures, asked):
     for words in pictures:
         votes.add(np.array(words, np.uint32))
     assert [len(set(words) & set(asked)) for words in pictures] == votes.of(np.array(asked, np.uint32)).tolist()
+
+
+_CODES = st.lists(st.integers(0, 2**64 - 1), max_size=40)
+
+
+@given(_CODES.filter(bool), _CODES)
+def test_the_distance_of_two_codes_is_the_bits_in_which_they_differ(new, known):
+    expected = [min((one ^ other).bit_count() for one in new) for other in known]
+    assert expected == least_distances(np.array(new, np.uint64), np.array(known, np.uint64)).tolist()
+
+
+@given(st.lists(st.integers(0, 128), max_size=60), st.integers(1, 40), st.integers(0, 128))
+def test_the_nearest_come_first_and_none_is_beyond_the_bound(distances, most, furthest):
+    expected = sorted((each, at) for at, each in enumerate(distances) if each <= furthest)[:most]
+    assert [at for _, at in expected] == least(np.array(distances, np.uint16), most, furthest).tolist()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "forget"]), st.integers(0, 5)), max_size=60))
