@@ -292,7 +292,7 @@ async def test_reading_that_takes_too_long_is_left_out_and_said_so(empty_url, tm
     async with running(empty_url, tmp_path, heavy, reader=Paper(PHONE, wait=wait)) as world:
         who = await world.register(*SCOPES)
         account = await linked(world, who)
-        answer = await check(world, who, account, image=noise(320, 240), text=f"메일 {MAIL}", timeout=2)
+        answer = await check(world, who, account, image=noise(320, 240), text=f"메일 {MAIL}", timeout=5)
         assert ["TEXT_IN_PICTURE"] == list(answer.skipped)
         assert [common.IDENTIFIER_KIND_EMAIL] == [each.kind for each in answer.findings]
         wait.set()
