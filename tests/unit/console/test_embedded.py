@@ -60,7 +60,7 @@ async def test_errors_in_the_log_quote_no_value(postgres: Postgres, database_url
     await connection.close()
 
     assert "duplicate key value" in written
-    assert "7531" not in written
+    assert "0000-7531" not in written
 
 
 def test_starting_twice_keeps_the_running_server(postgres: Postgres) -> None:
