@@ -17,6 +17,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from services.chassis.telemetry import logger
+
+log = logger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -101,9 +105,11 @@ class Together(Generic[T]):
         found: Sequence[R | Left] = [LEFT] * len(batch)
         try:
             found = await do([each.piece for each in batch], False)
-        except Exception:
+        except Exception as error:
             if len(batch) == 1:
                 raise
+            # Each is done alone now, and the one at fault tells its own caller.
+            log.info("not_done_together", pieces=len(batch), error=type(error).__name__)
         for each, result in zip(batch, found, strict=True):
             if not each.place.done():
                 each.place.set_result(result)
