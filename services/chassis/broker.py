@@ -220,6 +220,8 @@ class Broker:
                 filter_subject=f"{publisher}.v1.*.p{partition:02d}",
                 ack_policy=js_api.AckPolicy.NONE,
                 max_deliver=1,
+                # Where to go on is known here: a durable that is gone with its server is made anew at that place.
+                mem_storage=True,
                 deliver_policy=js_api.DeliverPolicy.ALL,
                 inactive_threshold=3600.0,
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from services.chassis.metrics import counter, histogram
 from services.chassis.outbox import RECORDED, event_name, lanes
 from services.chassis.tasks import end
 from services.chassis.telemetry import logger
+from services.chassis.together import Left, Piece, Together
 from services.chassis.tracing import Hops
 
 log = logger(__name__)
@@ -58,6 +60,9 @@ than the events."""
 STEADY_SECONDS, STEADY_GATHER_SECONDS = 0.5, 0.05
 """Where the batch before came so recently, events come steadily: the next batch too may grow, for a moment that nobody
 notices. The first after a calm is applied at once."""
+JOIN_SECONDS = 0.005
+"""Where batches come steadily, the first lets those of the other partitions join it: what was published
+together arrives together."""
 FETCH_SECONDS = 4.0
 """How long a quiet partition waits before it looks around."""
 
@@ -109,6 +114,17 @@ class _Read:
     message: Message | None = field(repr=False)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What comes next in a partition, and where its cursor goes from and to."""
+
+    partition: int
+    reads: Sequence[_Read]
+    from_position: int
+    to_position: int
+    place: StreamPlace
+
+
 class Consumer:
     """Applies the events of one publisher to this service's database."""
 
@@ -140,6 +156,8 @@ class Consumer:
         self.partitions = lanes(handlers.keys(), partitions)
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
         self._readers: dict[int, _PartitionReader] = {}
+        # What a transaction costs by itself is paid once for the partitions that have something at the same time.
+        self._together: Together[_Batch] = Together(most=len(self.partitions), moment=JOIN_SECONDS)
 
     async def run(self) -> None:
         """Reads the partitions that this instance leases, until cancelled."""
@@ -235,17 +253,15 @@ class Consumer:
             blocked = await dead_letters.blocked_entities(session, self.publisher, partition)
         return row.position, StreamPlace(row.stream_id, row.stream_seq), blocked
 
-    async def move_cursor(
-        self, session: AsyncSession, partition: int, from_position: int, to_position: int, place: StreamPlace
-    ) -> None:
+    async def move_cursor(self, session: AsyncSession, batch: _Batch) -> None:
         """Moves the cursor in the transaction of the effects. Raises Aborted when another instance moved it."""
         values = {
             "publisher": self.publisher,
-            "partition": partition,
-            "before": from_position,
-            "position": to_position,
-            "stream_id": place.stream_id,
-            "stream_seq": place.sequence,
+            "partition": batch.partition,
+            "before": batch.from_position,
+            "position": batch.to_position,
+            "stream_id": batch.place.stream_id,
+            "stream_seq": batch.place.sequence,
         }
         result = await session.execute(_MOVE, values)
         if result.one_or_none() is None:
@@ -261,12 +277,28 @@ class Consumer:
         except DecodeError:
             return _Read(envelope, None)
 
-    async def apply(self, session: AsyncSession, reads: Sequence[_Read], hops: Hops) -> None:
-        """Hands runs of one type to their handler, in order."""
-        for run in _runs([self._event(read, hops) for read in reads]):
+    async def commit(self, batch: _Batch) -> None:
+        """Applies a partition's batch and moves its cursor, in one transaction with whatever the other partitions have
+        at the same time. Raises what it raises alone."""
+        await self._together(batch, self._commit)
+
+    async def _commit(self, pieces: Sequence[Piece[_Batch]], _alone: bool) -> Sequence[Left | None]:
+        batches = [piece.item for piece in pieces]
+        with Hops() as hops:
+            async with self._database.begin() as session:
+                await self._apply(session, [batch.reads for batch in batches], hops)
+                for batch in batches:
+                    await self.move_cursor(session, batch)
+        for batch in batches:
+            self._applied(batch.reads)
+        return [None] * len(batches)
+
+    async def _apply(self, session: AsyncSession, partitions: Sequence[Sequence[_Read]], hops: Hops) -> None:
+        """Hands runs of one type to their handler, in the order of each partition."""
+        for run in _runs([[self._event(read, hops) for read in reads] for reads in partitions]):
             await self._handlers[event_name(type(run[0].message))](session, run)
 
-    def applied(self, reads: Sequence[_Read]) -> None:
+    def _applied(self, reads: Sequence[_Read]) -> None:
         """Counts events whose transaction has committed, and how long they were under way; of records, which come in
         masses, the first of a batch stands for all."""
         if not reads:
@@ -323,8 +355,8 @@ class Consumer:
         if read is None:
             raise FailedPrecondition("NO_HANDLER", "Nothing here applies this event.")
         with Hops() as hops:
-            await self.apply(session, [read], hops)
-        self.applied([read])
+            await self._apply(session, [[read]], hops)
+        self._applied([read])
 
 
 class _PartitionReader:
@@ -433,16 +465,14 @@ class _PartitionReader:
         return recent and to_position - self._stored < SKIP_EVENTS
 
     async def _commit(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> None:
-        with Hops() as hops:
-            async with self._consumer.begin() as session:
-                if reads:
-                    await self._consumer.apply(session, reads, hops)
-                await self._move(session, to_position, place)
-        self._consumer.applied(reads)
+        await self._consumer.commit(self._batch(reads, to_position, place))
         self._moved(to_position)
 
+    def _batch(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> _Batch:
+        return _Batch(self._partition, reads, self._stored, to_position, place)
+
     async def _move(self, session: AsyncSession, to_position: int, place: StreamPlace) -> None:
-        await self._consumer.move_cursor(session, self._partition, self._stored, to_position, place)
+        await self._consumer.move_cursor(session, self._batch((), to_position, place))
 
     def _moved(self, to_position: int) -> None:
         self._position = self._stored = to_position
@@ -501,5 +531,9 @@ def _case_of(message: Message) -> str | None:
     return getattr(message, "case_id", None) or None
 
 
-def _runs(events: Sequence[Event]) -> list[list[Event]]:
-    return [list(run) for _, run in groupby(events, key=lambda event: event.type_name)]
+def _runs(partitions: Sequence[Sequence[Event]]) -> Iterator[list[Event]]:
+    """Runs of one type, as long as they can be with each partition in its order."""
+    rest = [deque(list(run) for _, run in groupby(each, key=lambda event: event.type_name)) for each in partitions]
+    while rest := [each for each in rest if each]:
+        kind = rest[0][0][0].type_name
+        yield [event for each in rest if each[0][0].type_name == kind for event in each.popleft()]

@@ -1,7 +1,7 @@
 """How fast is it on this machine? `make bench`: pictures, texts and matches a second through one whole system.
 
     python -m tests.bench [--json FILE] [--runs N] [--only pictures|texts|matches|faces|gallery|cases|dedup|notify]
-        [--devices N] [--notices N] [--profile FILE]
+        [--devices N] [--notices N] [--profile FOLDER]
 
 Every figure comes with its sample, its runs, and with who used the processors meanwhile. Targets: a picture through
 the system costs at most 1/0.7 of a picture through the bare models; 1,000 matches a second become sightings.
@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=("pictures", "texts", "matches", *WITHOUT_SYSTEM, "notify"), default="")
     parser.add_argument("--devices", type=int, default=5_000, help="of notify")
     parser.add_argument("--notices", type=int, default=20_000, help="of notify")
-    parser.add_argument("--profile", type=Path, help="of notify: where the service's cProfile goes")
+    parser.add_argument("--profile", type=Path, help="of notify: folder for what the service spent processor time on")
     options = parser.parse_args(arguments)
     say = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     if options.only == "notify":

@@ -52,6 +52,7 @@ from services.console.home import Home
 from services.console.supervisor import ROOT, make_keys, migrate, service_environment, serving
 from services.notify.adapters.rules import read
 from tests.bench.machine import Meter
+from tests.load import profile as sampling
 from tests.simulators.ways import Ways
 
 PARTITIONS = 4
@@ -138,6 +139,7 @@ class Machine:
     home: Home
     ways: Ways
     pid: int
+    sampled: bool
 
     @property
     def issuer(self) -> Issuer:
@@ -161,8 +163,8 @@ class Machine:
 
 @contextmanager
 def machine(profile: Path | None = None) -> Iterator[Machine]:
-    """PostgreSQL, NATS, the ways out and a notify service, in a folder of their own; with `profile` its cProfile goes
-    there, and everything takes longer."""
+    """PostgreSQL, NATS, the ways out and a notify service, in a folder of their own; with `profile` samples of what it
+    spends its processor time on go there."""
     folder = Path(tempfile.mkdtemp(prefix="jikimi-notices-"))
     folder.chmod(0o711)
     home = Home(folder / "home")
@@ -176,7 +178,7 @@ def machine(profile: Path | None = None) -> Iterator[Machine]:
             make_keys(home)
             migrate(home, ["case", "notify"])
             process = _service(home, folder, ways, profile)
-            yield Machine(home, ways, process.pid)
+            yield Machine(home, ways, process.pid, profile is not None)
         finally:
             if process is not None:
                 process.terminate()
@@ -199,10 +201,11 @@ def _service(home: Home, folder: Path, ways: Ways, profile: Path | None) -> subp
         "JIKIMI_NOTIFY_PUSH_HOOK": ways.push_hook,
         "JIKIMI_MAX_CONCURRENT_RPCS": "50000",
     }
-    watched = ["-m", "cProfile", "-o", str(profile)] if profile else []
+    if profile:
+        environment |= sampling.environment(profile, environment.get("PYTHONPATH", ""))
     with (home.logs / "notify.jsonl").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, *watched, "-m", "services.notify", "serve"],
+            [sys.executable, "-m", "services.notify", "serve"],
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )
     deadline = time.monotonic() + 120
@@ -374,8 +377,12 @@ async def swarm_over(machine: Machine, devices: int, notices: int, patience_s: f
         memory = [machine.rss_mib()]
         with Meter(machine.programs()) as meter:
             started = time.monotonic()
+            if machine.sampled:
+                sampling.forget(machine.pid)
             await publish(events)
             say(f"{notices} events are written after {time.monotonic() - started:.1f} s")
+            await _until(lambda: swarm.acknowledged > 0, started + patience_s)
+            say(f"the first is acknowledged after {time.monotonic() - started:.1f} s")
             await _until(lambda: swarm.acknowledged >= to_live / 2, started + patience_s)
             memory.append(machine.rss_mib())
             await _until(lambda: swarm.acknowledged >= to_live, started + patience_s)
@@ -436,6 +443,8 @@ def measure(
     """A run with servers of its own. The processor's load by others is printed beside it."""
     with machine(profile) as servers:
         outcome = asyncio.run(swarm_over(servers, devices, notices, patience_s, say))
+    if profile:
+        say(sampling.text_of(profile))
     say(
         f"  {outcome.acknowledged} of {outcome.to_live} to live devices acknowledged in {outcome.seconds:.1f} s"
         f" (load {os.getloadavg()[0]:.1f}); {outcome.told_twice} told twice, {outcome.out_of_order} out of order,"

@@ -27,10 +27,21 @@ def settings(folder: Path) -> dict[str, Any]:
     return {"site": SAMPLER, "samples": str(folder.absolute())}
 
 
+def environment(folder: Path, pythonpath: str) -> dict[str, str]:
+    """What one service of its own needs to be sampled; `pythonpath` is its PYTHONPATH."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"PYTHONPATH": os.pathsep.join((str(SAMPLER), pythonpath)), "JIKIMI_SAMPLES": str(folder.absolute())}
+
+
 def begin(status: Mapping[str, Any]) -> None:
     """Forgets what was seen before: enrolment is not the load."""
     for service in SERVICES:
-        os.kill(status["children"][service]["pid"], signal.SIGUSR2)
+        forget(status["children"][service]["pid"])
+
+
+def forget(pid: int) -> None:
+    """Forgets what was seen of one process."""
+    os.kill(pid, signal.SIGUSR2)
 
 
 def stacks_of(folder: Path, service: str) -> Iterator[tuple[int, tuple[str, ...]]]:

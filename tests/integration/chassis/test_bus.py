@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened
+from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened, CaseReopened
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2
 from services.chassis import dead_letters
@@ -22,7 +22,7 @@ from services.chassis.clock import SystemClock
 from services.chassis.database import Database, chassis_tables
 from services.chassis.errors import FailedPrecondition
 from services.chassis.ops import OpsServicer
-from services.chassis.outbox import Outbox, Relay, republish
+from services.chassis.outbox import Outbox, Relay, partition_of, republish
 from services.chassis.tasks import end
 
 PARTITIONS = 2
@@ -48,6 +48,8 @@ class Bus:
     refuse: set[str] = field(default_factory=set)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    together: list[set[int]] = field(default_factory=list)
+    """Of each run of events: the partitions that they come from."""
 
     async def opened(self, *case_ids: str, subscriber: str = "") -> None:
         async with self.publisher.begin() as session:
@@ -67,11 +69,13 @@ class Bus:
 
     async def _apply(self, session: AsyncSession, events: Sequence[Event]) -> None:
         self.batches.append(len(events))
+        self.together.append({event.partition for event in events})
         for event in events:
-            assert isinstance(event.message, CaseOpened)
+            assert isinstance(event.message, CaseOpened | CaseClosed)
             if event.message.case_id in self.refuse:
                 raise FailedPrecondition("TEST_POISON", "Refused by the test.")
-            await session.execute(insert(SEEN).values(case_id=event.message.case_id, what="opened"))
+            what = "opened" if isinstance(event.message, CaseOpened) else "closed"
+            await session.execute(insert(SEEN).values(case_id=event.message.case_id, what=what))
 
     async def _apply_record(self, session: AsyncSession, events: Sequence[Event]) -> None:
         self.batches.append(len(events))
@@ -87,7 +91,11 @@ class Bus:
         async def ask(partition: int, position: int) -> None:
             await republish(self.publisher, self.broker, "case", partition, position)
 
-        handlers: dict[type[Message], Handler] = {CaseOpened: self._apply, LogRecord: self._apply_record}
+        handlers: dict[type[Message], Handler] = {
+            CaseOpened: self._apply,
+            CaseClosed: self._apply,
+            LogRecord: self._apply_record,
+        }
         return Consumer(
             self.subscriber,
             self.broker,
@@ -141,6 +149,39 @@ async def test_committed_events_arrive_once_and_in_the_order_of_their_entity(bus
     assert max(bus.batches) > 1
 
 
+async def test_partitions_that_have_something_at_the_same_time_share_a_transaction(bus: Bus) -> None:
+    bus.start_relay()
+    bus.start(bus.consumer(CaseOpened, CaseClosed).run)
+    people = [next(f"{n}" for n in range(99) if partition_of(f"{n}", PARTITIONS) == p) for p in range(PARTITIONS)]
+    for turn in range(20):
+        async with bus.publisher.begin() as session:
+            for person in people if turn % 3 else reversed(people):
+                for event in (CaseOpened, CaseClosed)[:: 1 if person == people[0] else -1]:
+                    message = event(case_id=f"{person}/{turn}", subscriber_id=person)
+                    bus.outbox.event(session, person, message)
+        await asyncio.sleep(0.03)
+    await bus.until_seen(80)
+    assert set(range(PARTITIONS)) in bus.together
+    async with bus.subscriber.begin() as session:
+        seen = (await session.execute(select(SEEN.c.case_id, SEEN.c.what).order_by(SEEN.c.n))).all()
+    for person, order in zip(people, (("opened", "closed"), ("closed", "opened")), strict=True):
+        wanted = [(f"{person}/{turn}", what) for turn in range(20) for what in order]
+        assert wanted == [tuple(row) for row in seen if row.case_id.startswith(f"{person}/")]
+
+
+async def test_what_one_partition_cannot_apply_stops_no_other(bus: Bus) -> None:
+    bus.refuse = {"17"}
+    bus.start_relay()
+    bus.start(bus.consumer(CaseOpened).run)
+    for start in range(0, 24, 2):
+        await bus.opened(f"{start}", f"{start + 1}")
+        await asyncio.sleep(0.03)
+    assert {f"{n}" for n in range(24)} - {"17"} == set(await bus.until_seen(23))
+    async with bus.subscriber.begin() as session:
+        letters, _ = await dead_letters.page(session, 10, None)
+    assert ["TEST_POISON"] == [letter.reason for letter in letters]
+
+
 async def test_a_transaction_that_rolls_back_publishes_nothing(bus: Bus) -> None:
     bus.start_relay()
     bus.start(bus.consumer().run)
@@ -156,7 +197,7 @@ async def test_events_that_nobody_uses_are_skipped(bus: Bus) -> None:
     bus.start_relay()
     bus.start(bus.consumer().run)
     async with bus.publisher.begin() as session:
-        bus.outbox.event(session, "a", CaseClosed(case_id="x", subscriber_id="a"))
+        bus.outbox.event(session, "a", CaseReopened(case_id="x", subscriber_id="a"))
     await bus.opened("y", subscriber="a")
     assert await bus.until_seen(1) == ["y"]
 

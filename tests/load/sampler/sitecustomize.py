@@ -33,9 +33,10 @@ def _stack(frame: FrameType | None) -> tuple[str, ...]:
 
 def _callers() -> tuple[str, ...]:
     """Who waits for the running greenlet: SQLAlchemy runs its statements in greenlets, whose stacks begin with them."""
-    greenlets = sys.modules.get("greenlet")
+    # None while nobody has imported it, or somebody is just doing so.
+    current = getattr(sys.modules.get("greenlet"), "getcurrent", None)
     found: tuple[str, ...] = ()
-    running = greenlets.getcurrent().parent if greenlets else None
+    running = current().parent if current else None
     while running is not None:
         found += _stack(running.gr_frame)
         running = running.parent
