@@ -10,6 +10,7 @@ Master key file: one key of 32 bytes in hex a line; the first wraps, all unwrap 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections import OrderedDict
@@ -98,7 +99,7 @@ class FileKeyStore:
         """See KeyStore. Raises MasterKeyMismatch or Unsealable when the stored key cannot be unwrapped."""
         name = self._name(owner)
         # Another process may have destroyed it since it was cached.
-        if self._file(self._tombstones, name).exists():
+        if self._ended(name):
             self._cache.pop(name, None)
             return None
         if name in self._cache:
@@ -132,7 +133,7 @@ class FileKeyStore:
 
     def destroyed(self, owner: str) -> bool:
         """See KeyStore."""
-        return self._file(self._tombstones, self._name(owner)).exists()
+        return self._ended(self._name(owner))
 
     def _create(self, owner: str) -> bytes:
         name = self._name(owner)
@@ -156,6 +157,14 @@ class FileKeyStore:
 
     def _name(self, owner: str) -> str:
         return keyed_hash(self._names, owner).hex()
+
+    def _ended(self, name: str) -> bool:
+        # Asked at every use of every key: a Path made and asked costs several times the look itself.
+        try:
+            os.stat(f"{self._tombstones}/{name[:2]}/{name}")  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+        return True
 
     def _file(self, folder: Path, name: str) -> Path:
         return folder / name[:2] / name

@@ -258,16 +258,16 @@ class Deciding:
 
     def _opened(self, rows: Sequence[SpooledSignal], channels: Mapping[str, Channel]) -> list[_Job]:
         jobs = [_Job(row) for row in rows]
+        keys = {key_id: self.keys.get(key_id) for key_id in {row.key_id for row in rows}}
         for job in jobs:
-            self._open(job, channels)
+            self._open(job, keys[job.row.key_id], channels)
         return jobs
 
-    def _open(self, job: _Job, channels: Mapping[str, Channel]) -> None:
+    def _open(self, job: _Job, key: bytes | None, channels: Mapping[str, Channel]) -> None:
         row = job.row
         if row.attempts >= self.rules.attempts:
             job.fail("BREAKS_ITS_WORKER", hopeless=True)
             return
-        key = self.keys.get(row.key_id)
         if key is None:
             job.fail("SPOOL_KEY_MISSING", hopeless=True)
             return
