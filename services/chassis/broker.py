@@ -35,8 +35,8 @@ STREAM_SECONDS = 2 * 24 * 3600.0
 """The stream is transport: the outbox keeps 14 days, two days on the broker are enough."""
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
-PULL = 256
-"""Messages asked for ahead."""
+PULL = 512
+"""Messages asked for ahead; half of them are more than a reader takes at once."""
 LOOK_SECONDS = 3.0
 """A publisher looks whether its stream is there no more often than this."""
 PULL_SECONDS = 15.0
@@ -256,6 +256,7 @@ class Subscription:
         self._inbox = ""
         self._waiting: deque[Msg] = deque()
         self._arrived = asyncio.Event()
+        self._wanted = 1
         self._owed = 0
         self._reconnects = 0
         self._quiet_since = 0.0
@@ -269,24 +270,39 @@ class Subscription:
 
     async def _take(self, message: Msg) -> None:
         self._waiting.append(message)
-        self._arrived.set()
+        if len(self._waiting) >= self._wanted:
+            self._arrived.set()
 
     async def fetch(self, most: int, seconds: float) -> list[Delivery]:
         """The next deliveries, as soon as there are any; empty after `seconds` without. Raises Unavailable when
         the stream or the durable is gone: follow again."""
         await self._keep_asking()
-        if not self._waiting:
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._arrived.wait()
-            except TimeoutError:
-                await self._look_after_silence()
-                return []
-        return self.at_hand(most)
+        if not await self._arrival(1, seconds):
+            await self._look_after_silence()
+            return []
+        return self._at_hand(most)
 
-    def at_hand(self, most: int) -> list[Delivery]:
-        """The deliveries that have arrived. Raises Unavailable as `fetch` does."""
+    async def gather(self, most: int, seconds: float) -> list[Delivery]:
+        """The next deliveries, as soon as there are so many; after `seconds` those that have arrived. Raises
+        Unavailable as `fetch` does."""
+        await self._keep_asking()
+        await self._arrival(most, seconds)
+        return self._at_hand(most)
+
+    async def _arrival(self, number: int, seconds: float) -> bool:
+        """Waits until so many messages have arrived; False where the time is over before."""
+        if len(self._waiting) >= number:
+            return True
+        self._wanted = number
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _at_hand(self, most: int) -> list[Delivery]:
         messages = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         deliveries = [d for d in map(self._delivery, messages) if d is not None]
         self._owed = max(0, self._owed - len(deliveries))

@@ -361,8 +361,7 @@ class _PartitionReader:
             while True:
                 deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
                 if 0 < len(deliveries) < BATCH and (moment := self._gathering()):
-                    await asyncio.sleep(moment)
-                    deliveries += subscription.at_hand(BATCH - len(deliveries))
+                    deliveries += await subscription.gather(BATCH - len(deliveries), moment)
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False

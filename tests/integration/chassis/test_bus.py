@@ -22,7 +22,7 @@ from services.chassis.clock import SystemClock
 from services.chassis.database import Database, chassis_tables
 from services.chassis.errors import FailedPrecondition
 from services.chassis.ops import OpsServicer
-from services.chassis.outbox import Outbox, Relay, republish
+from services.chassis.outbox import Outbox, Relay, partition_of, republish
 from services.chassis.tasks import end
 
 PARTITIONS = 2
@@ -186,6 +186,22 @@ async def test_records_that_trickle_in_are_applied_together(bus: Bus) -> None:
         await asyncio.sleep(0.05)
     assert await bus.until_seen(8) == [f"record {number}" for number in range(8)]
     assert len(bus.batches) <= 3
+
+
+@pytest.mark.slow
+async def test_who_gathers_waits_no_longer_than_for_what_it_takes(bus: Bus) -> None:
+    await bus.opened(*(f"case {number}" for number in range(300)), subscriber="a")
+    bus.start_relay()
+    await bus.broker.ensure_stream("case")
+    subscription = await bus.broker.follow("case", "test", partition_of("a", PARTITIONS), None)
+    async with asyncio.timeout(30):
+        found = await subscription.fetch(200, 20.0)
+        found += await subscription.gather(200 - len(found), 60.0)
+        assert list(range(1, 201)) == [delivery.envelope.position for delivery in found]
+        while len(found) < 300:
+            found += await subscription.gather(200, 0.05)
+    assert list(range(1, 301)) == [delivery.envelope.position for delivery in found]
+    await subscription.close()
 
 
 @pytest.mark.slow
