@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -48,7 +48,8 @@ BATCH = 200
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
 BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 20, 0.3, 3.0
-"""A batch of so many events makes a consumer busy, and for so long after it; what yields waits at most so long."""
+"""A batch of so many events makes a consumer busy, and for so long after it; what yields waits at most so long. One
+that lets its batches grow is busy only where a batch is full."""
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
@@ -139,6 +140,7 @@ class Consumer:
         self._name = f"{service}_{publisher}"
         self.partitions = lanes(handlers.keys(), partitions)
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
+        self._large = BATCH if self.gathers else BUSY_BATCH
         self._readers: dict[int, _PartitionReader] = {}
 
     async def run(self) -> None:
@@ -200,12 +202,12 @@ class Consumer:
     async def wait_for_turn(self) -> None:
         """Lets a busy consumer that goes before this one work, for a bounded time."""
         if self._yields_to is not None:
-            await until_calm(self._yields_to, YIELD_SECONDS)
+            await until_calm([self._yields_to], YIELD_SECONDS)
 
     @contextmanager
     def working_on(self, events: int) -> Iterator[None]:
         """Keeps in mind that much is to be done."""
-        large = events >= BUSY_BATCH
+        large = events >= self._large
         self._large_batches += large
         try:
             yield
@@ -488,10 +490,10 @@ class _PartitionReader:
         self._blocked.add(envelope.entity_ref)
 
 
-async def until_calm(consumer: Consumer, seconds: float) -> None:
-    """Waits while a consumer is busy, at most so long."""
+async def until_calm(consumers: Collection[Consumer], seconds: float) -> None:
+    """Waits while one of the consumers is busy, at most so long."""
     deadline = asyncio.get_running_loop().time() + seconds
-    while consumer.busy and asyncio.get_running_loop().time() < deadline:
+    while any(consumer.busy for consumer in consumers) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
 
 
