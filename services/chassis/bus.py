@@ -43,8 +43,8 @@ DELAY = histogram(
     "event",
 )
 
-BATCH = 200
-"""Events applied in one transaction."""
+BATCH, GROWN_BATCH = 200, 500
+"""Events applied in one transaction; the second where batches may grow, for nobody waits for what is in them."""
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
 BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 20, 0.3, 3.0
@@ -83,7 +83,10 @@ _MOVE = text(
 )
 
 
-@dataclass(frozen=True)
+# Event and _Read are made for every event; frozen ones would cost three times as much.
+
+
+@dataclass(slots=True)
 class Event:
     """An event as a handler gets it."""
 
@@ -102,7 +105,7 @@ Republish = Callable[[int, int], Awaitable[None]]
 """Asks the publisher for a partition again, from a position on."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Read:
     """An event that has a handler, decoded; `message` is None where it cannot be decoded."""
 
@@ -140,7 +143,8 @@ class Consumer:
         self._name = f"{service}_{publisher}"
         self.partitions = lanes(handlers.keys(), partitions)
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
-        self._large = BATCH if self.gathers else BUSY_BATCH
+        self.batch = GROWN_BATCH if self.gathers else BATCH
+        self._large = self.batch if self.gathers else BUSY_BATCH
         self._readers: dict[int, _PartitionReader] = {}
 
     async def run(self) -> None:
@@ -361,9 +365,9 @@ class _PartitionReader:
         subscription = await consumer.follow(self._partition, place if place.stream_id else None)
         try:
             while True:
-                deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
-                if 0 < len(deliveries) < BATCH and (moment := self._gathering()):
-                    deliveries += await subscription.gather(BATCH - len(deliveries), moment)
+                deliveries = await subscription.fetch(consumer.batch, FETCH_SECONDS)
+                if 0 < len(deliveries) < consumer.batch and (moment := self._gathering()):
+                    deliveries += await subscription.gather(consumer.batch - len(deliveries), moment)
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False
@@ -383,16 +387,16 @@ class _PartitionReader:
 
     async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
         """Applies what is next in order; asks again where there is more and nothing of it is next."""
-        batch: list[tuple[Envelope, StreamPlace]] = []
+        batch: list[Delivery] = []
         expected = self._position + 1
         for delivery in deliveries:
             envelope = delivery.envelope
             self._known = max(self._known, envelope.position)
             if envelope.event != HEAD and envelope.position == expected:
-                batch.append((envelope, StreamPlace(stream_id, delivery.stream_seq)))
+                batch.append(delivery)
                 expected += 1
         if batch:
-            await self._apply(batch)
+            await self._apply(batch, stream_id)
         elif self._known > self._position:
             await self._ask_again()
 
@@ -407,25 +411,26 @@ class _PartitionReader:
             # From the answer on: what was repeated lies behind all that is still to be read.
             self._asked_at = loop.time()
 
-    async def _apply(self, batch: Sequence[tuple[Envelope, StreamPlace]]) -> None:
+    async def _apply(self, batch: Sequence[Delivery], stream_id: str) -> None:
         """The whole batch in one transaction; one by one only where that fails."""
-        reads = [self._consumer.read(envelope) for envelope, _ in batch]
+        reads = [self._consumer.read(delivery.envelope) for delivery in batch]
         used = [read for read in reads if read is not None]
         blocked = any(read.envelope.entity_ref in self._blocked for read in used)
         if not blocked:
-            last, place = batch[-1]
-            if not used and self._may_skip(last.position):
-                self._position = last.position
+            last = batch[-1]
+            position = last.envelope.position
+            if not used and self._may_skip(position):
+                self._position = position
                 return
             try:
-                await self._commit(used, last.position, place)
+                await self._commit(used, position, StreamPlace(stream_id, last.stream_seq))
                 self._rejections = 0 if used else self._rejections
                 return
             except Exception as error:
                 if is_transient(error):
                     raise
-        for (envelope, place), read in zip(batch, reads, strict=True):
-            await self._apply_alone(envelope, read, place)
+        for delivery, read in zip(batch, reads, strict=True):
+            await self._apply_alone(delivery.envelope, read, StreamPlace(stream_id, delivery.stream_seq))
 
     def _may_skip(self, to_position: int) -> bool:
         """Whether events that nobody uses here may be passed without writing that down: after a crash they are read
