@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -253,19 +253,19 @@ async def serve() -> None:
         DetectorCaptures(stub),
         signer,
     )
-    # A match waits for nothing; the log of the others and the packing of evidence wait for a burst of matches to pass.
+    # A match waits for nothing; the log of the others waits for a burst of matches to pass, the packing of evidence for
+    # that and for their records.
     following = service.following
     read = following.readings(service.access)
     answers = {publisher: {**following.erasures(service.erasing, publisher), **read} for publisher in ANSWERS}
     matches = runtime.consume("detector", {**following.signals(), **answers["detector"]})
     runtime.consume("removal", {**following.removals(), **answers["removal"]}, yields_to=matches)
-    for publisher in RECORDED_BY:
-        runtime.consume(publisher, following.records(), yields_to=matches)
+    records = [runtime.consume(each, following.records(), yields_to=matches) for each in RECORDED_BY]
     runtime.consume("notify", answers["notify"])
     runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)
     runtime.consume("case", read)
     patient, prompt = lanes(service.due())
-    runtime.due({kind: _in_calm(matches, handler) for kind, handler in patient.items()}, parallel=1)
+    runtime.due({kind: _in_calm([matches, *records], handler) for kind, handler in patient.items()}, parallel=1)
     runtime.due(prompt, parallel=1)
     runtime.looks.append(backlog.look)
     await runtime.serve(service.register)
@@ -278,9 +278,9 @@ def lanes(due: Mapping[str, DueHandler]) -> tuple[dict[str, DueHandler], dict[st
     return patient, {kind: handler for kind, handler in due.items() if kind not in PATIENT}
 
 
-def _in_calm(matches: Consumer, handler: DueHandler) -> DueHandler:
+def _in_calm(consumers: Collection[Consumer], handler: DueHandler) -> DueHandler:
     async def handle(item: DueItem) -> None:
-        await until_calm(matches, YIELD_SECONDS)
+        await until_calm(consumers, YIELD_SECONDS)
         await handler(item)
 
     return handle

@@ -36,7 +36,7 @@ STREAM_SECONDS = 2 * 24 * 3600.0
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
 PULL = 256
-"""Messages asked for ahead."""
+"""Messages asked for ahead, at least."""
 LOOK_SECONDS = 3.0
 """A publisher looks whether its stream is there no more often than this."""
 PULL_SECONDS = 15.0
@@ -47,7 +47,10 @@ HEAD = "head"
 _ID, _POSITION, _ENTITY, _TRACE = "Jikimi-Event-Id", "Jikimi-Position", "Jikimi-Entity", "traceparent"
 
 
-@dataclass(frozen=True)
+# Envelope and Delivery are made for every event; frozen ones would cost three times as much.
+
+
+@dataclass(slots=True)
 class Envelope:
     """An event as it travels. Headers and subject hold no personal data and no subscriber id."""
 
@@ -71,7 +74,7 @@ class Envelope:
         return headers | ({_TRACE: self.traceparent} if self.traceparent else {})
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Delivery:
     """An envelope as it arrived, with its number in the stream; `envelope.event` is HEAD for an announcement."""
 
@@ -245,7 +248,7 @@ class Subscription:
     """A partition of a stream, being read.
 
     Keeps one pull request open ahead of the reader, so that a message is handed over the moment it arrives
-    (nats-py's own `fetch` waits for a full batch). At most one and a half requests wait here.
+    (nats-py's own `fetch` waits for a full batch). At most two requests wait here.
     """
 
     def __init__(self, client: Client, publisher: str, partition: int, durable: str, stream_id: str) -> None:
@@ -258,6 +261,7 @@ class Subscription:
         self._inbox = ""
         self._waiting: deque[Msg] = deque()
         self._arrived = asyncio.Event()
+        self._wanted = 1
         self._owed = 0
         self._reconnects = 0
         self._quiet_since = 0.0
@@ -271,24 +275,39 @@ class Subscription:
 
     async def _take(self, message: Msg) -> None:
         self._waiting.append(message)
-        self._arrived.set()
+        if len(self._waiting) >= self._wanted:
+            self._arrived.set()
 
     async def fetch(self, most: int, seconds: float) -> list[Delivery]:
         """The next deliveries, as soon as there are any; empty after `seconds` without. Raises Unavailable when
         the stream or the durable is gone: follow again."""
-        await self._keep_asking()
-        if not self._waiting:
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._arrived.wait()
-            except TimeoutError:
-                await self._look_after_silence()
-                return []
-        return self.at_hand(most)
+        await self._keep_asking(most)
+        if not await self._arrival(1, seconds):
+            await self._look_after_silence()
+            return []
+        return self._at_hand(most)
 
-    def at_hand(self, most: int) -> list[Delivery]:
-        """The deliveries that have arrived. Raises Unavailable as `fetch` does."""
+    async def gather(self, most: int, seconds: float) -> list[Delivery]:
+        """The next deliveries, as soon as there are so many; after `seconds` those that have arrived. Raises
+        Unavailable as `fetch` does."""
+        await self._keep_asking(most)
+        await self._arrival(most, seconds)
+        return self._at_hand(most)
+
+    async def _arrival(self, number: int, seconds: float) -> bool:
+        """Waits until so many messages have arrived; False where the time is over before."""
+        if len(self._waiting) >= number:
+            return True
+        self._wanted = number
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _at_hand(self, most: int) -> list[Delivery]:
         messages = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         deliveries = [d for d in map(self._delivery, messages) if d is not None]
         self._owed = max(0, self._owed - len(deliveries))
@@ -296,16 +315,18 @@ class Subscription:
             self._quiet_since = asyncio.get_running_loop().time()
         return deliveries
 
-    async def _keep_asking(self) -> None:
+    async def _keep_asking(self, most: int) -> None:
+        """Asks ahead, so that at least so many may come."""
         reconnects = self._client.stats["reconnects"]
         if reconnects != self._reconnects:
             self._reconnects, self._owed = reconnects, 0
-        if self._owed >= PULL // 2:
+        if self._owed >= max(most, PULL // 2):
             return
-        request = {"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}
+        number = max(most, PULL)
+        request = {"batch": number, "expires": int(PULL_SECONDS * 1e9)}
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
-        self._owed += PULL
+        self._owed += number
 
     async def _look_after_silence(self) -> None:
         """A request may have died with the server, a stream with its consumers: ask again, and look."""
@@ -340,7 +361,7 @@ class Subscription:
             traceparent=headers.get(_TRACE, ""),
             payload=message.data,
         )
-        return Delivery(envelope, message.metadata.sequence.stream)
+        return Delivery(envelope, stream_sequence(message.reply))
 
     async def close(self) -> None:
         """Stops reading; the durable stays until it is replaced or idle for an hour."""
@@ -349,6 +370,13 @@ class Subscription:
                 await self._sub.unsubscribe()
         except nats.errors.Error:
             return
+
+
+def stream_sequence(reply: str) -> int:
+    """The message's number in the stream, from the subject for its acknowledgement:
+    `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.…`, or with `<domain>.<account>.` before the stream."""
+    tokens = reply.split(".")
+    return int(tokens[5 if len(tokens) == 9 else 7])
 
 
 async def _forget(js: JetStreamContext, stream: str, durable: str) -> None:

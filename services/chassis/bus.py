@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -45,12 +45,13 @@ DELAY = histogram(
     "event",
 )
 
-BATCH = 200
-"""Events applied in one transaction."""
+BATCH, GROWN_BATCH = 200, 500
+"""Events applied in one transaction; the second where batches may grow, for nobody waits for what is in them."""
 REJECTIONS_IN_A_ROW = 50
 """More than this and the consumer stops: a bad release must not put everything aside."""
 BUSY_BATCH, BUSY_SECONDS, YIELD_SECONDS = 20, 0.3, 3.0
-"""A batch of so many events makes a consumer busy, and for so long after it; what yields waits at most so long."""
+"""A batch of so many events makes a consumer busy, and for so long after it; what yields waits at most so long. One
+that lets its batches grow is busy only where a batch is full."""
 REBALANCE_SECONDS = 4.0
 SKIP_EVENTS, SKIP_SECONDS = 1000, 5.0
 """How far, and for how long, the stored cursor may lie behind while only events pass that nobody uses here."""
@@ -87,7 +88,10 @@ _MOVE = text(
 )
 
 
-@dataclass(frozen=True)
+# Event and _Read are made for every event; frozen ones would cost three times as much.
+
+
+@dataclass(slots=True)
 class Event:
     """An event as a handler gets it."""
 
@@ -106,7 +110,7 @@ Republish = Callable[[int, int], Awaitable[None]]
 """Asks the publisher for a partition again, from a position on."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Read:
     """An event that has a handler, decoded; `message` is None where it cannot be decoded."""
 
@@ -155,9 +159,14 @@ class Consumer:
         self._name = f"{service}_{publisher}"
         self.partitions = lanes(handlers.keys(), partitions)
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
+        self.batch = GROWN_BATCH if self.gathers else BATCH
+        self._large = self.batch if self.gathers else BUSY_BATCH
         self._readers: dict[int, _PartitionReader] = {}
-        # What a transaction costs by itself is paid once for the partitions that have something at the same time.
-        self._together: Together[_Batch] = Together(most=len(self.partitions), moment=JOIN_SECONDS)
+        # What a transaction costs by itself is paid once for the partitions that have something at the same time;
+        # batches that may grow are large enough by themselves.
+        self._together: Together[_Batch] = Together(
+            most=1 if self.gathers else len(self.partitions), moment=JOIN_SECONDS
+        )
 
     async def run(self) -> None:
         """Reads the partitions that this instance leases, until cancelled."""
@@ -218,12 +227,12 @@ class Consumer:
     async def wait_for_turn(self) -> None:
         """Lets a busy consumer that goes before this one work, for a bounded time."""
         if self._yields_to is not None:
-            await until_calm(self._yields_to, YIELD_SECONDS)
+            await until_calm([self._yields_to], YIELD_SECONDS)
 
     @contextmanager
     def working_on(self, events: int) -> Iterator[None]:
         """Keeps in mind that much is to be done."""
-        large = events >= BUSY_BATCH
+        large = events >= self._large
         self._large_batches += large
         try:
             yield
@@ -391,10 +400,9 @@ class _PartitionReader:
         subscription = await consumer.follow(self._partition, place if place.stream_id else None)
         try:
             while True:
-                deliveries = await subscription.fetch(BATCH, FETCH_SECONDS)
-                if 0 < len(deliveries) < BATCH and (moment := self._gathering()):
-                    await asyncio.sleep(moment)
-                    deliveries += subscription.at_hand(BATCH - len(deliveries))
+                deliveries = await subscription.fetch(consumer.batch, FETCH_SECONDS)
+                if 0 < len(deliveries) < consumer.batch and (moment := self._gathering()):
+                    deliveries += await subscription.gather(consumer.batch - len(deliveries), moment)
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
                     self._stale = False
@@ -414,16 +422,16 @@ class _PartitionReader:
 
     async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
         """Applies what is next in order; asks again where there is more and nothing of it is next."""
-        batch: list[tuple[Envelope, StreamPlace]] = []
+        batch: list[Delivery] = []
         expected = self._position + 1
         for delivery in deliveries:
             envelope = delivery.envelope
             self._known = max(self._known, envelope.position)
             if envelope.event != HEAD and envelope.position == expected:
-                batch.append((envelope, StreamPlace(stream_id, delivery.stream_seq)))
+                batch.append(delivery)
                 expected += 1
         if batch:
-            await self._apply(batch)
+            await self._apply(batch, stream_id)
         elif self._known > self._position:
             await self._ask_again()
 
@@ -438,25 +446,26 @@ class _PartitionReader:
             # From the answer on: what was repeated lies behind all that is still to be read.
             self._asked_at = loop.time()
 
-    async def _apply(self, batch: Sequence[tuple[Envelope, StreamPlace]]) -> None:
+    async def _apply(self, batch: Sequence[Delivery], stream_id: str) -> None:
         """The whole batch in one transaction; one by one only where that fails."""
-        reads = [self._consumer.read(envelope) for envelope, _ in batch]
+        reads = [self._consumer.read(delivery.envelope) for delivery in batch]
         used = [read for read in reads if read is not None]
         blocked = any(read.envelope.entity_ref in self._blocked for read in used)
         if not blocked:
-            last, place = batch[-1]
-            if not used and self._may_skip(last.position):
-                self._position = last.position
+            last = batch[-1]
+            position = last.envelope.position
+            if not used and self._may_skip(position):
+                self._position = position
                 return
             try:
-                await self._commit(used, last.position, place)
+                await self._commit(used, position, StreamPlace(stream_id, last.stream_seq))
                 self._rejections = 0 if used else self._rejections
                 return
             except Exception as error:
                 if is_transient(error):
                     raise
-        for (envelope, place), read in zip(batch, reads, strict=True):
-            await self._apply_alone(envelope, read, place)
+        for delivery, read in zip(batch, reads, strict=True):
+            await self._apply_alone(delivery.envelope, read, StreamPlace(stream_id, delivery.stream_seq))
 
     def _may_skip(self, to_position: int) -> bool:
         """Whether events that nobody uses here may be passed without writing that down: after a crash they are read
@@ -519,10 +528,10 @@ class _PartitionReader:
         self._blocked.add(envelope.entity_ref)
 
 
-async def until_calm(consumer: Consumer, seconds: float) -> None:
-    """Waits while a consumer is busy, at most so long."""
+async def until_calm(consumers: Collection[Consumer], seconds: float) -> None:
+    """Waits while one of the consumers is busy, at most so long."""
     deadline = asyncio.get_running_loop().time() + seconds
-    while consumer.busy and asyncio.get_running_loop().time() < deadline:
+    while any(consumer.busy for consumer in consumers) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
 
 

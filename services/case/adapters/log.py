@@ -31,6 +31,22 @@ _ALL_CHAINS = text(
     ORDER BY chain_id LIMIT :most
     """
 )
+# A plan that is made while the log is short and unknown to the planner is kept, and would read all of it for each
+# batch; so the whole transaction keeps to the indexes.
+_LOCK = text(
+    """
+    SELECT c.* FROM log_chain c, set_config('enable_seqscan', 'off', true)
+    WHERE c.chain_id = ANY(CAST(:ids AS text[])) ORDER BY c.chain_id FOR UPDATE OF c
+    """
+)
+# Text, for they are part of every batch of records.
+_KNOWN = text("SELECT chain_id, record_id FROM log_entry WHERE record_id = ANY(CAST(:ids AS text[]))")
+_WAITING = text(
+    """
+    SELECT e.*, c.key_owner FROM log_entry e JOIN log_chain c USING (chain_id)
+    WHERE e.decision_id = ANY(CAST(:ids AS text[])) ORDER BY e.chain_id, e.sequence
+    """
+)
 
 
 class SqlLog:
@@ -52,24 +68,17 @@ class SqlLog:
         return found
 
     async def _locked(self, ids: Sequence[str]) -> dict[str, Chain]:
-        query = select(LOG_CHAIN).where(among(LOG_CHAIN.c.chain_id, ids)).order_by(LOG_CHAIN.c.chain_id)
-        return {row.chain_id: _chain(row) for row in await self._session.execute(query.with_for_update())}
+        return {row.chain_id: _chain(row) for row in await self._session.execute(_LOCK, {"ids": ids})}
 
     async def known(self, record_ids: Collection[str]) -> Collection[tuple[str, str]]:
         """See `LogStore`."""
-        query = select(LOG_ENTRY.c.chain_id, LOG_ENTRY.c.record_id).where(among(LOG_ENTRY.c.record_id, record_ids))
-        return {(row.chain_id, row.record_id) for row in await self._session.execute(query)}
+        rows = await self._session.execute(_KNOWN, {"ids": list(record_ids)})
+        return {(row.chain_id, row.record_id) for row in rows}
 
     async def waiting(self, decision_ids: Collection[str]) -> Sequence[Waiting]:
         """See `LogStore`."""
-        query = (
-            select(LOG_ENTRY, LOG_CHAIN.c.key_owner)
-            .join(LOG_CHAIN, LOG_CHAIN.c.chain_id == LOG_ENTRY.c.chain_id)
-            .where(among(LOG_ENTRY.c.decision_id, decision_ids))
-            .order_by(LOG_ENTRY.c.chain_id, LOG_ENTRY.c.sequence)
-        )
         found = []
-        for row in await self._session.execute(query):
+        for row in await self._session.execute(_WAITING, {"ids": list(decision_ids)}):
             record = await self.open_record(row.key_owner, _entry(row))
             if record is not None:
                 found.append(Waiting(row.decision_id, record))

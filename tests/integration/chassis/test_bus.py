@@ -230,6 +230,22 @@ async def test_records_that_trickle_in_are_applied_together(bus: Bus) -> None:
 
 
 @pytest.mark.slow
+async def test_who_gathers_waits_no_longer_than_for_what_it_takes(bus: Bus) -> None:
+    await bus.opened(*(f"case {number}" for number in range(300)), subscriber="a")
+    bus.start_relay()
+    await bus.broker.ensure_stream("case")
+    subscription = await bus.broker.follow("case", "test", partition_of("a", PARTITIONS), None)
+    async with asyncio.timeout(30):
+        found = await subscription.fetch(200, 20.0)
+        found += await subscription.gather(200 - len(found), 60.0)
+        assert list(range(1, 201)) == [delivery.envelope.position for delivery in found]
+        while len(found) < 300:
+            found += await subscription.gather(200, 0.05)
+    assert list(range(1, 301)) == [delivery.envelope.position for delivery in found]
+    await subscription.close()
+
+
+@pytest.mark.slow
 async def test_a_rejected_record_holds_up_no_event(bus: Bus) -> None:
     bus.refuse.add("bad record")
     bus.start_relay()
