@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,11 @@ def pytest_configure() -> None:
     """A run that is ended from outside takes its servers down like one that is interrupted by hand."""
     # Before anything imports ONNX Runtime, which reports to its maker from its import on.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # What was compiled once is kept: where that is forbidden, each process of a run would compile every test anew.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if (memory := _in_memory()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import yaml
-
 from deploy.manifests.declared import ROOT
 from deploy.manifests.objects import SERVE, Manifest, manifest
 from deploy.manifests.overlay import Overlay
+from services.chassis import yaml_text
 
 OBSERVE = ROOT / "deploy" / "observe"
 TARGET = {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"], "targetLabel": "service"}
@@ -21,7 +20,7 @@ TARGET = {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
 def groups() -> list[dict[str, Any]]:
     """All groups of rules, as Prometheus reads them from files."""
     files = sorted((OBSERVE / "rules").glob("*.yaml"))
-    return [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    return [group for file in files for group in yaml_text.parse(file.read_text(encoding="utf-8"))["groups"]]
 
 
 @cache

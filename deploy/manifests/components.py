@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import yaml
-
 from deploy.manifests import runs, spans
 from deploy.manifests.objects import Manifest, host
 from deploy.manifests.overlay import Overlay
+from services.chassis import yaml_text
 
 ENDPOINT = "JIKIMI_OTLP_ENDPOINT"
 DECIDED_ELSEWHERE = frozenset({"image", "labels", "namespace"})
@@ -141,7 +140,7 @@ def _configuration(overlay: Overlay, of: str) -> dict[str, Any]:
 
 @cache
 def _parsed(text: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(text))
+    return dict(yaml_text.parse(text))
 
 
 def _at(place: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:

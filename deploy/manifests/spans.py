@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import yaml
-
 from deploy.manifests.declared import ROOT
 from deploy.manifests.network import STORE, Edge, both_ways, into
 from deploy.manifests.objects import NAME, SERVE, TELEMETRY, Manifest, host, labels, manifest, selector, sizes
 from deploy.manifests.workloads import READ_ONLY_FILES, around, certificate, hardened
+from services.chassis import yaml_text
 from services.console.home import SERVICES
 
 COLLECTOR, TEMPO = "collector", "tempo"
@@ -23,7 +22,7 @@ SOURCE = ROOT / "deploy" / "observe" / "collector.yaml"
 @cache
 def configuration() -> dict[str, Any]:
     """What the collector is told: deploy/observe/collector.yaml."""
-    return dict(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
+    return dict(yaml_text.parse(SOURCE.read_text(encoding="utf-8")))
 
 
 def edges() -> list[Edge]:

@@ -23,7 +23,6 @@ from types import TracebackType
 from typing import Literal
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import start_http_server
@@ -80,6 +79,9 @@ def spans_to(endpoint: str, folder: Path | None) -> SpanExporter | None:
     endpoint. Raises OSError for certificates that cannot be read."""
     if not endpoint:
         return None
+    # Imported where it is used: it takes a tenth of a service's start, and most processes send no spans.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
     if not endpoint.startswith("https://"):
         return OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=5)
     return OTLPSpanExporter(endpoint=endpoint, credentials=channel_credentials(folder) if folder else None, timeout=5)

@@ -8,9 +8,18 @@ import pytest
 from sqlalchemy import MetaData
 
 from services.chassis.database import Database, chassis_tables
+from services.console.embedded import Postgres
+from tests.integration.databases import migrated_databases
 
 METADATA = MetaData()
 chassis_tables(METADATA)
+
+
+@pytest.fixture(scope="session")
+def migrated_url(postgres: Postgres) -> Callable[[str], str]:
+    """`migrated_url("case")` is the URL of a database with that service's schema, the same for the whole session; tests
+    empty it."""
+    return migrated_databases(postgres)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ and looked through again. Many texts are passed over at once, as lines of one.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from services.chassis.files import make_folder, replace_file
+from services.detector.adapters.kept import keep, kept_file, read_kept
 from services.detector.adapters.pii_alphabet import LINE_END, Alphabet
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, WholeText
 from services.detector.domain.pii.normalise import (
@@ -169,7 +168,7 @@ class HyperscanEngine:
 
     def _opened(self, *expressions: str) -> Any:
         """A database of expressions all whose matches are reported, with a scratch space of its own. Compiling takes
-        seconds, so what was compiled is kept: in this process, and in `kept_folder`."""
+        seconds, so what was compiled is kept: in this process, and in a file."""
         import hyperscan  # not on every architecture: WholeText takes its place
 
         plan: Plan = tuple(self._alphabet.expression(each) for each in expressions)
@@ -180,25 +179,18 @@ class HyperscanEngine:
         return database
 
 
-def kept_folder() -> Path:
-    """Where compiled databases are kept: `JIKIMI_CACHE_DIR`, else `.cache` of this tree."""
-    return Path(os.environ.get("JIKIMI_CACHE_DIR") or Path(__file__).parents[3] / ".cache") / "hyperscan"
-
-
 def _kept(plan: Plan) -> Path:
-    return kept_folder() / f"{sha256(repr(plan).encode()).hexdigest()}.hsdb"
+    return kept_file("hyperscan", f"{sha256(repr(plan).encode()).hexdigest()}.hsdb")
 
 
 def _loaded(file: Path) -> Any:
-    """What was kept; None where nothing was, where it is of another version or machine or spoilt (Hyperscan checks), or
-    where somebody else could have written it.
-    """
+    """What was kept; None where nothing was, or where it is of another version or machine or spoilt (Hyperscan
+    checks)."""
     import hyperscan
 
-    with suppress(OSError, hyperscan.HyperscanError), file.open("rb") as kept:
-        state = os.fstat(kept.fileno())
-        if state.st_uid == os.geteuid() and not state.st_mode & 0o022:
-            return hyperscan.loadb(kept.read(), hyperscan.HS_MODE_BLOCK)
+    if (data := read_kept(file)) is not None:
+        with suppress(hyperscan.HyperscanError):
+            return hyperscan.loadb(data, hyperscan.HS_MODE_BLOCK)
     return None
 
 
@@ -215,9 +207,7 @@ def _compiled(plan: Plan) -> bytes:
         flags=[0] * len(plan),
     )
     data: bytes = hyperscan.dumpb(database)
-    with suppress(OSError):  # a read-only image compiles at every start
-        make_folder(kept_folder())
-        replace_file(_kept(plan), data)
+    keep(_kept(plan), data)
     return data
 
 

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc.aio
 import pytest
-from sqlalchemy import text
 
 from misuse.case.v1 import case_service_pb2_grpc, review_service_pb2_grpc, subscriber_service_pb2_grpc
-from services.case.__main__ import MIGRATIONS, wire
+from services.case.__main__ import wire
 from services.case.adapters.rules import load_rules
 from services.case.adapters.signing import FileSigner
 from services.case.adapters.tables import Base
 from services.chassis.clock import ManualClock
 from services.chassis.config import Config
-from services.chassis.database import Database
 from services.chassis.keys import FileKeyStore, create_master_key, pepper
-from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.server import build_server
 from services.chassis.tokens import create_key_pair
-from services.console.embedded import Postgres
 from tests.integration.case.world import START, FakeDetector, World
+from tests.integration.databases import connected, empty
 
-_EMPTY = text("TRUNCATE " + ", ".join(f'"{name}"' for name in Base.metadata.tables) + " RESTART IDENTITY")
+RULES = load_rules()
 
 
 @pytest.fixture(scope="session")
-def case_database(postgres: Postgres) -> str:
-    """URL of one database for all tests of this folder: emptying it is quicker than making it."""
-    postgres.sql('CREATE DATABASE "test_case_world" OWNER "case" TEMPLATE template0;')
-    url = postgres.url("case", "test_case_world")
-    asyncio.run(migrate(url, MIGRATIONS))
-    return url
+def case_database(migrated_url: Callable[[str], str]) -> str:
+    return migrated_url("case")
 
 
 @pytest.fixture
@@ -53,11 +45,10 @@ async def world(case_database: str, tmp_path: Path) -> AsyncIterator[World]:
     issuer = create_key_pair(tmp_path / "private", config.token_keys_dir, "test")
     signer = FileSigner(tmp_path / "private", config.token_keys_dir)
     keys = FileKeyStore(config.keys_dir, config.master_key_file)
-    database, clock, detector = Database(config.database_url), ManualClock(START), FakeDetector()
-    async with database.engine.begin() as connection:
-        await connection.execute(_EMPTY)
+    database, clock, detector = connected(config.database_url), ManualClock(START), FakeDetector()
+    await empty(database, Base.metadata.sorted_tables)
     outbox = Outbox("case", config.partitions, pepper(config.keys_dir, "outbox"))
-    service = wire(config, database, outbox, keys, clock, load_rules(), detector, signer)
+    service = wire(config, database, outbox, keys, clock, RULES, detector, signer)
     server, port = build_server(config, service.register)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

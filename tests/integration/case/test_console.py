@@ -22,18 +22,19 @@ from services.chassis.config import Config
 from services.chassis.database import Database
 from services.chassis.ids import uuid7
 from services.chassis.keys import pepper
-from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.server import build_server
 from services.console import case_commands, commands
 from services.console.__main__ import _parser
 from services.console.client import connections
 from services.console.home import Home
-from services.gate.__main__ import MIGRATIONS, Gate, wire
+from services.gate.__main__ import Gate, wire
 from services.gate.adapters.rules import load_gates
+from services.gate.adapters.tables import metadata
 from tests.integration.case.test_case_log import kept_heads, one_case, rewrite
 from tests.integration.case.test_export import leaked
 from tests.integration.case.world import START, World
+from tests.integration.databases import connected, empty
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,15 @@ class Console:
 
 @pytest.fixture
 async def console(
-    world: World, database_url: Callable[[str], str], tmp_path: Path
+    world: World, migrated_url: Callable[[str], str], tmp_path: Path
 ) -> AsyncIterator[Console]:
-    url = database_url("gate")
-    await migrate(url, MIGRATIONS)
+    url = migrated_url("gate")
     config = Config(
         service="gate", home=tmp_path, database_url=url, keys_dir=tmp_path / "gate-keys", profile="test",
         token_keys_dir=tmp_path / "public", service_key_file=tmp_path / "private" / "gate.key",
     )  # fmt: skip
-    database, clock = Database(url), ManualClock(START)
+    database, clock = connected(url), ManualClock(START)
+    await empty(database, metadata().sorted_tables)
     gate = wire(config, database, Outbox("gate", 4, pepper(config.keys_dir, "outbox")), clock, load_gates(), "1")
     server, port = build_server(config, gate.register)
     await server.start()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,9 +23,6 @@ from services.case.domain.words import Label
 from services.case.handlers import review
 from services.case.ports import Who
 from services.chassis.ids import uuid7
-from services.chassis.migration import migrate
-from services.console.embedded import Postgres
-from services.gate.__main__ import MIGRATIONS
 from services.gate.adapters.rules import load_gates
 from services.gate.adapters.sampling_rules import load_plans
 from tests.integration.case.world import World
@@ -47,20 +42,7 @@ LABELLERS = ("ann", "bob", "cho")
 
 
 @pytest.fixture
-def gate_database(postgres: Postgres) -> Iterator[str]:
-    """A migrated database for the gate."""
-    name = f"test_label_plan_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
-    url = postgres.url("gate", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
-
-
-@pytest.fixture
-async def gate(world: World, gate_database: str, tmp_path: Path) -> AsyncIterator[Loopback]:
+async def gate(world: World, migrated_url: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Loopback]:
     """The gate beside `case`, by the same clock; the shipped plans with smaller sizes."""
     gates, plans, sizes = load_gates(), load_plans(), {PRECISION: SIMPLE, FALSE: PER_GROUP}
     kpis = gates.kpis | {name: replace(gates.kpis[name], required_size=size) for name, size in sizes.items()}
@@ -68,7 +50,7 @@ async def gate(world: World, gate_database: str, tmp_path: Path) -> AsyncIterato
         name: (replace(plan, size=sizes[name], spare=2), term) for name, (plan, term) in plans.by_report.items()
     }
     async with loopback(
-        gate_database, tmp_path / "gate", world.clock,
+        migrated_url("gate"), tmp_path / "gate", world.clock,
         gates=replace(gates, kpis=kpis), plans=replace(plans, by_report=small),
     ) as made:  # fmt: skip
         yield made

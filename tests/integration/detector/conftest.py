@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,8 +15,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 from nacl.signing import SigningKey
-from sqlalchemy import NullPool, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import text
 
 from misuse.case.v1.subscriber_service_pb2 import ConsentScope
 from misuse.common.v1 import signal_pb2 as common
@@ -44,18 +41,17 @@ from services.chassis.config import Config
 from services.chassis.database import Database
 from services.chassis.ids import uuid7
 from services.chassis.keys import FileKeyStore, create_master_key
-from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.server import build_server
 from services.chassis.tokens import Issuer, create_key_pair
-from services.console.embedded import Postgres
-from services.detector.__main__ import LARGEST_MESSAGE, MIGRATIONS, Detector, UploadParts, wire
+from services.detector.__main__ import LARGEST_MESSAGE, Detector, UploadParts, wire
 from services.detector.adapters.models import FaceModels, open_models
 from services.detector.adapters.rules import Rules, read_rules
 from services.detector.adapters.tables import Base
 from services.detector.domain.pii import Scanner, WholeText
 from services.detector.handlers.deciding import PICTURES, TEXTS
 from services.detector.ports import TextReader
+from tests.integration.databases import connected, empty
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MODELS = Path(__file__).parents[3] / ".cache" / "models"
@@ -279,23 +275,17 @@ def heavy() -> Heavy:
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: Postgres) -> str:
-    """URL of a database with the detector's schema, made once; it goes with the cluster."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "detector" TEMPLATE template0;')
-    url = postgres.url("detector", name)
-    asyncio.run(migrate(url, MIGRATIONS))
-    return url
+def migrated(migrated_url: Callable[[str], str]) -> str:
+    """URL of a database with the detector's schema."""
+    return migrated_url("detector")
 
 
 @pytest.fixture
 async def empty_url(migrated: str) -> str:
     """The same database without rows."""
-    tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-    engine = create_async_engine(migrated, poolclass=NullPool)
-    async with engine.begin() as connection:
-        await connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-    await engine.dispose()
+    database = connected(migrated)
+    await empty(database, Base.metadata.sorted_tables)
+    await database.close()
     return migrated
 
 
@@ -327,7 +317,7 @@ async def running(
         profile="test",
         max_message_bytes=LARGEST_MESSAGE,
     )
-    database = Database(url)
+    database = connected(url)
     keys = FileKeyStore(config.keys_dir, master)
     time = clock or ManualClock(START)
     with ThreadPoolExecutor(2) as executor, ThreadPoolExecutor(2) as for_uploads:

@@ -37,6 +37,7 @@ from services.detector.domain.decisions import Band, Decision, FaceFinding
 from services.detector.domain.faces import Candidate
 from services.detector.domain.signals import Signal
 from services.detector.ports import Analysis, Analyst, Kept
+from tests.integration.databases import empty
 from tests.integration.detector.conftest import World, running
 
 T = TypeVar("T")
@@ -374,16 +375,10 @@ def served(migrated, heavy, tmp_path_factory) -> Iterator[tuple[World, asyncio.R
     with asyncio.Runner() as runner:
         detector = running(migrated, tmp_path_factory.mktemp("states"), heavy)
         world = runner.run(detector.__aenter__())
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables if table.name != "channel")
-        runner.run(_emptied(world, tables))
+        runner.run(empty(world.database, [table for table in Base.metadata.sorted_tables if table.name != "channel"]))
         deciding = replace(world.detector.deciding, analyst=ColourAnalyst(world.detector.deciding.analyst, world))
         yield replace(world, detector=replace(world.detector, deciding=deciding)), runner
         runner.run(detector.__aexit__(None, None, None))
-
-
-async def _emptied(world: World, tables: str) -> None:
-    async with world.database.begin() as session:
-        await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
 
 
 @pytest.mark.slow

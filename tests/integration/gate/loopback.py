@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, insert, select
 
 from misuse.common.v1.access_pb2 import PURPOSE_RELEASE, ROLE_RELEASE_MANAGER
 from misuse.gate.v1 import gate_service_pb2 as pb
@@ -30,6 +30,7 @@ from services.gate.adapters.rules import load_gates
 from services.gate.adapters.tables import LogRecordRow, metadata
 from services.gate.domain.kpis import Gates
 from services.gate.domain.samples import Plans
+from tests.integration.databases import connected, empty
 
 
 @dataclass
@@ -124,9 +125,8 @@ async def loopback(
         service_key_file=folder / "private" / "gate.key",
     )  # fmt: skip
     issuer = create_key_pair(folder / "private", config.token_keys_dir, "app")
-    database = Database(url)
-    async with database.begin() as session:
-        await session.execute(text(f"TRUNCATE {', '.join(metadata().tables)} RESTART IDENTITY"))
+    database = connected(url)
+    await empty(database, metadata().sorted_tables)
     outbox = Outbox("gate", 4, pepper(config.keys_dir, "outbox"))
     gate = wire(config, database, outbox, clock, gates or load_gates(), "abc1234", plans=plans)
     server, port = build_server(config, gate.register)

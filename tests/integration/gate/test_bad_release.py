@@ -6,12 +6,10 @@ one thing in it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,9 +25,6 @@ from misuse.gate.v1.events_pb2 import SampleFrozen
 from misuse.log.v1.record_pb2 import LabelLog, LogRecord
 from services.chassis.clock import ManualClock
 from services.chassis.ids import uuid7
-from services.chassis.migration import migrate
-from services.console.embedded import Postgres
-from services.gate.__main__ import MIGRATIONS
 from services.gate.adapters.rules import SHIPPED, load_gates
 from services.gate.adapters.sampling_rules import load_plans
 from services.gate.domain.kpis import Gates, Kpi
@@ -62,19 +57,6 @@ def small(kpi: Kpi) -> Kpi:
 def gates() -> Gates:
     shipped = load_gates()
     return replace(shipped, kpis={name: small(kpi) for name, kpi in shipped.kpis.items()})
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module."""
-    name = f"test_gate_bad_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
-    url = postgres.url("gate", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
 
 
 @pytest.fixture

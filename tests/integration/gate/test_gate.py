@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -63,19 +61,18 @@ from services.chassis.grants import KEY_ID as GRANT_KEY
 from services.chassis.grants import Grant, sign_grant
 from services.chassis.ids import uuid7
 from services.chassis.keys import pepper
-from services.chassis.migration import migrate
 from services.chassis.outbox import OUTBOX, Outbox
 from services.chassis.rpc import unwrap
 from services.chassis.server import build_server
 from services.chassis.tokens import Issuer, create_key_pair
-from services.console.embedded import Postgres
-from services.gate.__main__ import MAX_MESSAGE, MIGRATIONS, Gate, wire
+from services.gate.__main__ import MAX_MESSAGE, Gate, wire
 from services.gate.adapters.rules import SHIPPED, load_gates
 from services.gate.adapters.tables import metadata
 from services.gate.domain.kpis import Gates, Kpi, Stage
 from services.gate.domain.measures import Measurement
 from services.gate.handlers import MEASURES
 from services.gate.ports import Records
+from tests.integration.databases import connected, empty
 
 START = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
 SCHEMA = fastjsonschema.compile(json.loads((SHIPPED.parent / "schemas" / "report_v1.json").read_text()))
@@ -183,25 +180,6 @@ async def _broken(kpi: Kpi, records: Records, now: datetime) -> Measurement:
     raise RuntimeError("010-1234-5678")
 
 
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module; `empty` clears it between tests."""
-    name = f"test_gate_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
-    url = postgres.url("gate", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
-
-
-async def empty(database: Database) -> None:
-    """Leaves the tables as a migration makes them."""
-    async with database.begin() as session:
-        await session.execute(text(f"TRUNCATE {', '.join(metadata().tables)}"))
-
-
 async def _world(
     url: str, folder: Path, gates: Gates | None = None, **options: Any
 ) -> AsyncIterator[World]:
@@ -211,8 +189,8 @@ async def _world(
         service_key_file=folder / "private" / "gate.key",
     )
     issuer = create_key_pair(folder / "private", config.token_keys_dir, "app")
-    database, clock = Database(url), ManualClock(START)
-    await empty(database)
+    database, clock = connected(url), ManualClock(START)
+    await empty(database, metadata().sorted_tables)
     outbox = Outbox("gate", 4, pepper(config.keys_dir, "outbox"))
     gate = wire(config, database, outbox, clock, gates or load_gates(), "abc1234", **options)
     server, port = build_server(config, gate.register)

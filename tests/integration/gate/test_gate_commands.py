@@ -6,8 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +17,8 @@ import pytest
 
 from misuse.common.v1.access_pb2 import PURPOSE_RELEASE, ROLE_RELEASE_MANAGER
 from services.chassis.clock import ManualClock
-from services.chassis.ids import uuid7
-from services.chassis.migration import migrate
 from services.console.__main__ import _parser
-from services.console.embedded import Postgres
 from services.console.home import Home
-from services.gate.__main__ import MIGRATIONS
 from tests.integration.gate.loopback import Loopback, loopback
 
 START = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
@@ -49,19 +44,6 @@ class Desk:
         """The same with --json."""
         status, text = await self.type(*words, "--json")
         return status, json.loads(text)
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module."""
-    name = f"test_gate_commands_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
-    url = postgres.url("gate", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,12 +23,9 @@ from misuse.gate.v1.events_pb2 import SampleFrozen
 from misuse.log.v1.record_pb2 import CaseLifecycleLog, LabelLog, LogRecord, MatchDecisionLog, ReviewLog
 from services.chassis.clock import ManualClock
 from services.chassis.ids import uuid7
-from services.chassis.migration import migrate
 from services.chassis.rpc import unwrap
 from services.console import sample_commands
-from services.console.embedded import Postgres
 from services.console.home import Home
-from services.gate.__main__ import MIGRATIONS
 from services.gate.adapters.rules import SHIPPED, load_gates
 from services.gate.adapters.sampling_rules import load_plans
 from tests.integration.gate.loopback import Loopback, loopback
@@ -38,19 +33,6 @@ from tests.integration.gate.loopback import Loopback, loopback
 START = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
 SCHEMA = fastjsonschema.compile(json.loads((SHIPPED.parent / "schemas" / "report_v1.json").read_text()))
 PRECISION, FALSE = "FaceMatchEvalReport_v1", "FalsePositiveAnalysisReport_v1"
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module."""
-    name = f"test_gate_samples_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
-    url = postgres.url("gate", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
 
 
 @pytest.fixture

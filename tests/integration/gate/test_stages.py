@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,30 +23,14 @@ from misuse.log.v1.record_pb2 import LogRecord, RemovalRequestLog
 from services.chassis.broker import Broker
 from services.chassis.clock import ManualClock
 from services.chassis.ids import uuid7
-from services.chassis.migration import migrate
 from services.chassis.outbox import Relay
 from services.chassis.rpc import unwrap
 from services.chassis.tasks import end
-from services.console.embedded import Postgres
-from services.gate.__main__ import MIGRATIONS
 from services.gate.adapters.rules import SHIPPED
 from tests.integration.gate.loopback import Loopback, loopback
 
 START = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
 SCHEMA = fastjsonschema.compile(json.loads((SHIPPED.parent / "schemas" / "stage_report_v1.json").read_text()))
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module."""
-    name = f"test_gate_stages_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "gate" TEMPLATE template0;')
-    url = postgres.url("gate", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
 
 
 @pytest.fixture

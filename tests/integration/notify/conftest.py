@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.chassis.ids import uuid7
-from services.chassis.migration import migrate
-from services.console.embedded import Postgres
-from services.notify.__main__ import MIGRATIONS
 from services.notify.adapters.rules import load_delivery_rules
 from tests.integration.notify.world import World, serving
 
 
-@pytest.fixture(scope="module")
-def database(postgres: Postgres) -> Iterator[str]:
-    """One migrated database for the module; `empty` clears it between tests."""
-    name = f"test_notify_{uuid7()}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "notify" TEMPLATE template0;')
-    url = postgres.url("notify", name)
-    # In a thread, because the loop of the tests must stay the one of this thread.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, migrate(url, MIGRATIONS)).result()
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
+@pytest.fixture(scope="session")
+def database(migrated_url: Callable[[str], str]) -> str:
+    """URL of a migrated database; `serving` empties it."""
+    return migrated_url("notify")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from misuse.case.v1 import case_pb2
 from misuse.case.v1 import events_pb2 as case_events
@@ -45,6 +45,7 @@ from services.notify.adapters.texts import load_texts
 from services.notify.adapters.ways import Ways
 from services.notify.consumer import case_handlers, removal_handlers
 from services.notify.domain.delivery import DeliveryRules
+from tests.integration.databases import connected, empty
 
 NOWHERE = Ways()
 TEXTS = load_texts(None)
@@ -157,12 +158,6 @@ class World:
             return [DeviceRegistered.FromString(payload) for payload in await session.scalars(query)]
 
 
-async def empty(database: Database) -> None:
-    """Leaves the tables as a migration makes them."""
-    async with database.begin() as session:
-        await session.execute(text(f"TRUNCATE {', '.join(metadata().tables)}"))
-
-
 @asynccontextmanager
 async def serving(url: str, tmp_path: Path, rules: DeliveryRules, ways: Ways = NOWHERE) -> AsyncIterator[World]:
     """The service on an empty database; its due work runs twenty milliseconds after its time at the latest."""
@@ -173,24 +168,24 @@ async def serving(url: str, tmp_path: Path, rules: DeliveryRules, ways: Ways = N
     create_master_key(tmp_path / "master.key")
     keys = FileKeyStore(config.keys_dir, tmp_path / "master.key")
     issuer = create_key_pair(tmp_path / "private", config.token_keys_dir, "app")
-    connected, clock = Database(url), ManualClock(START)
+    database, clock = connected(url), ManualClock(START)
     outside = ways.open(clock)
-    await empty(connected)
+    await empty(database, metadata().sorted_tables)
     outbox = Outbox("notify", 4, pepper(config.keys_dir, "outbox"))
     notify = wire(
-        config, connected, outbox, keys, clock, rules, TEXTS, outside
+        config, database, outbox, keys, clock, rules, TEXTS, outside
     )
     server, port = build_server(config, notify.register)
     await server.start()
-    worker = DueWorker(connected, clock, notify.due(), poll_ms=20)
+    worker = DueWorker(database, clock, notify.due(), poll_ms=20)
     loops = [asyncio.ensure_future(loop()) for loop in (*notify.loops, worker.run)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub: Any = notify_service_pb2_grpc.NotifyServiceStub(channel)
-        yield World(notify, connected, clock, issuer, stub, keys)
+        yield World(notify, database, clock, issuer, stub, keys)
     await server.stop(0)
     await end(*loops)
     await outside.close()
-    await connected.close()
+    await database.close()
 
 
 def opened(subscriber_id: str, case_id: str | None = None) -> case_events.CaseOpened:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from services.chassis.migration import migrate
-from services.console.embedded import Postgres
-from services.removal.__main__ import MIGRATIONS
 from services.removal.adapters.ways import Sending
 from tests.integration.removal.world import Running, World
 from tests.simulators.platform import PlatformSimulator
@@ -24,15 +19,10 @@ def platform(tmp_path: Path) -> Iterator[PlatformSimulator]:
         yield simulator
 
 
-@pytest.fixture(scope="module")
-def migrated(postgres: Postgres) -> Iterator[str]:
-    """URL of one migrated database, which every test empties: migrating takes longer than a test."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres.sql(f'CREATE DATABASE "{name}" OWNER "removal" TEMPLATE template0;')
-    url = postgres.url("removal", name)
-    asyncio.run(migrate(url, MIGRATIONS))
-    yield url
-    postgres.sql(f'DROP DATABASE "{name}" WITH (FORCE);')
+@pytest.fixture(scope="session")
+def migrated(migrated_url: Callable[[str], str]) -> str:
+    """URL of a migrated database, which `Running` empties."""
+    return migrated_url("removal")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from misuse.case.v1 import events_pb2 as case_events
 from misuse.common.v1.access_pb2 import (
@@ -30,6 +30,7 @@ from misuse.common.v1.access_pb2 import (
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.removal.v1 import events_pb2, removal_service_pb2_grpc
 from misuse.removal.v1 import removal_service_pb2 as pb
+from services.chassis import yaml_text
 from services.chassis.bus import Event
 from services.chassis.clock import ManualClock
 from services.chassis.config import Config
@@ -52,6 +53,7 @@ from services.removal.adapters.ways import Sending, SendingWays
 from services.removal.consumer import case_handlers
 from services.removal.domain.filing import Claimant, Evidence
 from services.removal.ports import Watcher
+from tests.integration.databases import connected, empty
 from tests.simulators.platform import PlatformSimulator
 
 FOUND = "2026-03-02T08:59:00Z"
@@ -309,10 +311,8 @@ class Running:
             token_keys_dir=folder / "public",
             profile="test",
         )
-        self._database = Database(self._url)
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        async with self._database.begin() as session:
-            await session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        self._database = connected(self._url)
+        await empty(self._database, Base.metadata.sorted_tables)
         clock, cases = ManualClock(START), CaseFolder()
         outbox = Outbox("removal", 4, pepper(folder / "keys", "outbox"))
         keys = FileKeyStore(config.keys_dir, config.master_key_file)
@@ -350,7 +350,7 @@ def as_error(caught: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> str:
 def with_partner(folder: Path, **changes: Any) -> PolicyFiles:
     """The shipped templates and one of a partner that has a JSON API; `changes` replace keys of naver's template."""
     policies = Path(shutil.copytree(SHIPPED, folder / "policies"))
-    naver = yaml.safe_load((policies / "naver.yaml").read_text(encoding="utf-8"))
+    naver = yaml_text.parse((policies / "naver.yaml").read_text(encoding="utf-8"))
     api = {
         "fields": {"url": "{{ source_url }}", "text": "{{ notice }}", "client_reference": "{{ reference }}"},
         "reference": "reference",

@@ -6,7 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import yaml
 
 from misuse.common.v1.access_pb2 import Role
 from services.chassis import yaml_text
@@ -50,7 +49,7 @@ def test_an_operators_own_file_stands_in_place_of_the_shipped_one(tmp_path: Path
 def test_readers_name_roles_and_files_that_exist_and_every_file_has_a_version(service: str) -> None:
     own = SERVICES / service
     rules = RuleFolders((own / "rules", own / "policies"))
-    readers = yaml.safe_load((own / "rules" / READERS).read_text(encoding="utf-8"))
+    readers = yaml_text.parse((own / "rules" / READERS).read_text(encoding="utf-8"))
     assert {role for roles in readers.values() for role in roles} <= ROLES
     listed = rules.seen_by("AUDITOR")
     assert readers.keys() <= {rule.name for rule in listed}

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
+from services.chassis import yaml_text
 from services.console.home import SERVICES, Home
 from services.console.observe import RULES, configuration, endpoint, is_on, program_of_prometheus
 from services.console.supervisor import service_environment, watchers
@@ -37,7 +37,7 @@ def test_an_unwatched_system_sends_none(own: Home) -> None:
 
 
 def test_prometheus_reads_every_service_under_its_name(own: Home) -> None:
-    told = yaml.safe_load(configuration(own))
+    told = yaml_text.parse(configuration(own))
     expected = {service: [f"127.0.0.1:{own.ports()[f'{service}-metrics']}"] for service in SERVICES}
     targets = [job["static_configs"][0] for job in told["scrape_configs"]]
     assert expected == {each["labels"]["service"]: each["targets"] for each in targets}

@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chassis import yaml_text
 from services.detector.adapters.rules import RULES, read_rules
 from services.detector.domain.calibration import (
     CalibrationRules,
@@ -25,7 +25,7 @@ from services.detector.domain.calibration import (
 )
 
 AT = 0.535
-SHIPPED = CalibrationRules.read(yaml.safe_load((RULES / "calibration.yaml").read_text(encoding="utf-8")))
+SHIPPED = CalibrationRules.read(yaml_text.parse((RULES / "calibration.yaml").read_text(encoding="utf-8")))
 
 
 def alerts(right: int, wrong: int, wrong_reach: float = AT, right_reach: float = 0.7) -> list[Labelled]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from services.chassis import yaml_text
 from services.detector.adapters.faces import RULES_FILE, Face, FaceEngine, Larger, SecondLook, read_face_rules
 from services.detector.adapters.images import Pixels
 from services.detector.adapters.models import Box, open_models
@@ -318,7 +318,7 @@ def test_proposed_rules_are_rules_and_keep_their_comments() -> None:
     text, rules = RULES_FILE.read_text(encoding="utf-8"), read_face_rules()
     other = replace(rules, version=rules.version + 1, second_match=0.5555, second_review=0.4, evaluation='of "them"')
     again = written(text, other)
-    assert rules_from(yaml.safe_load(again)) == replace(other, second_match=0.555 if "0.555\n" in again else 0.556)
+    assert rules_from(yaml_text.parse(again)) == replace(other, second_match=0.555 if "0.555\n" in again else 0.556)
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert [line for line in again.splitlines() if line.startswith("#")] == comments
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.chassis import yaml_text
 from services.console.observe import program_of_prometheus
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +23,7 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not he
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule
     for file in sorted(RULES.glob("*.yaml"))
-    for group in yaml.safe_load(file.read_text())["groups"]
+    for group in yaml_text.parse(file.read_text())["groups"]
     for rule in group["rules"]
     if "alert" in rule
 }
@@ -263,7 +264,7 @@ def test_promtool_takes_the_rules() -> None:
 
 def _file(rules: Path, step: str, tests: list[dict[str, Any]]) -> dict[str, Any]:
     # Without an order promtool takes groups as they come, and an alert may look before its recording rule has spoken.
-    order = [group["name"] for group in yaml.safe_load(rules.read_text())["groups"]]
+    order = [group["name"] for group in yaml_text.parse(rules.read_text())["groups"]]
     return {"rule_files": [str(rules)], "evaluation_interval": step, "group_eval_order": order, "tests": tests}
 
 

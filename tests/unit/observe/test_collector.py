@@ -12,14 +12,14 @@ from typing import Any
 
 import fastjsonschema
 import pytest
-import yaml
 
+from services.chassis import yaml_text
 from services.chassis.tracing import ATTRIBUTES
 from tests.unit.chassis.test_telemetry import CANARIES
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "deploy" / "observe" / "collector.yaml"
-CONFIG: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+CONFIG: dict[str, Any] = yaml_text.parse(FILE.read_text(encoding="utf-8"))
 OF_THE_RESOURCE = {
     "service.instance.id",
     "service.name",
@@ -28,8 +28,8 @@ OF_THE_RESOURCE = {
     "telemetry.sdk.name",
     "telemetry.sdk.version",
 }
-TEMPO: dict[str, Any] = yaml.safe_load((ROOT / "deploy/k8s/components/tracing/tempo.yaml").read_text(encoding="utf-8"))
-SCHEMAS = yaml.safe_load(Path(__file__).with_name("settings.schema.yaml").read_text(encoding="utf-8"))
+TEMPO: dict[str, Any] = yaml_text.parse((ROOT / "deploy/k8s/components/tracing/tempo.yaml").read_text(encoding="utf-8"))
+SCHEMAS = yaml_text.parse(Path(__file__).with_name("settings.schema.yaml").read_text(encoding="utf-8"))
 
 
 def closed(schema: Any) -> Any:
@@ -66,7 +66,7 @@ def test_a_misspelt_setting_is_found(words: str, wrong: str) -> None:
     text = FILE.read_text(encoding="utf-8")
     assert words in text
     with pytest.raises(fastjsonschema.JsonSchemaValueException):
-        judge("collector", yaml.safe_load(text.replace(words, wrong)))
+        judge("collector", yaml_text.parse(text.replace(words, wrong)))
 
 
 def test_a_policy_says_what_its_type_asks_for() -> None:

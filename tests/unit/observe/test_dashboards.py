@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from deploy.observe import build, dashboards, slos
+from services.chassis import yaml_text
 from services.chassis.metrics import declared
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +41,7 @@ def known() -> set[str]:
 
 def rules() -> list[dict[str, Any]]:
     files = sorted((OBSERVE / "rules").glob("*.yaml"))
-    return [rule for file in files for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+    return [rule for file in files for group in yaml_text.parse(file.read_text())["groups"] for rule in group["rules"]]
 
 
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
@@ -107,7 +107,7 @@ def test_every_service_has_a_dashboard() -> None:
 
 
 def test_service_levels_are_those_of_the_gates() -> None:
-    kpis = yaml.safe_load((ROOT / "services" / "gate" / "rules" / "kpis.yaml").read_text())["kpis"]
+    kpis = yaml_text.parse((ROOT / "services" / "gate" / "rules" / "kpis.yaml").read_text())["kpis"]
     wanted = {each["report"]: each["threshold"]["value"] for each in kpis}
     budgets = {slo.name: slo.budget for slo in slos.SLOS}
     assert 300_000 == wanted["CaseLatencyReport_v1"] and 'le="300.0"' in slos.SLOS[0].bad

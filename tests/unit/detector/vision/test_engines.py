@@ -74,6 +74,39 @@ def test_vectors_are_those_of_the_reference(
     assert found.min() >= least
 
 
+def test_what_was_compiled_is_kept_and_what_is_spoilt_or_could_be_somebody_elses_is_made_anew(
+    files: dict[str, ModelFile], crops: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JIKIMI_CACHE_DIR", str(tmp_path))
+    expected = opened(files["fr_feature"], bf16=False).run(crops)[0]
+    [kept] = (tmp_path / "openvino").iterdir()
+    first, made = kept.read_bytes(), kept.stat()
+    assert made.st_mode & 0o777 == 0o600
+    assert np.array_equal(opened(files["fr_feature"], bf16=False).run(crops)[0], expected)
+    assert kept.stat().st_ino == made.st_ino
+    for spoil in (lambda: kept.write_bytes(first[:-7]), lambda: kept.chmod(0o622)):
+        spoil()
+        before = kept.stat().st_ino
+        assert np.array_equal(opened(files["fr_feature"], bf16=False).run(crops)[0], expected)
+        assert kept.stat().st_ino != before
+        assert kept.stat().st_mode & 0o777 == 0o600
+    # It is read indeed: what lies there is what answers.
+    opened(files["mobilefacenet"], bf16=False)
+    [other] = {*(tmp_path / "openvino").iterdir()} - {kept}
+    kept.write_bytes(other.read_bytes())
+    assert np.allclose(
+        opened(files["fr_feature"], bf16=False).run(crops)[0], opened(files["mobilefacenet"], bf16=False).run(crops)[0]
+    )
+
+
+def test_a_folder_that_cannot_be_written_stops_no_engine(
+    files: dict[str, ModelFile], crops: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openvino").write_text("a file where the folder should be", encoding="ascii")
+    monkeypatch.setenv("JIKIMI_CACHE_DIR", str(tmp_path))
+    assert opened(files["fr_feature"], bf16=False).run(crops)[0].shape[0] == len(crops)
+
+
 def test_callers_at_the_same_time_get_their_own_answers(files: dict[str, ModelFile], crops: NDArray[np.uint8]) -> None:
     network = opened(files["fr_feature"], bf16=False)
     expected = network.run(crops)[0]

@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chassis import yaml_text
 from services.detector.adapters.faces import RULES_FILE, read_face_rules
 from services.detector.domain.faces import (
     Band,
@@ -208,7 +208,7 @@ def test_a_decision_holds_no_score() -> None:
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(change: dict[str, object]) -> None:
-    values = yaml.safe_load(RULES_FILE.read_text())
+    values = yaml_text.parse(RULES_FILE.read_text())
     with pytest.raises(ValueError, match=r"contradict|wrong type|differ"):
         rules_from(values | change)
 
