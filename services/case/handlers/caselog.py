@@ -47,13 +47,13 @@ async def append_records(unit: Unit, arrivals: Sequence[Arrival]) -> None:
         if added:
             entries += added
             heads[chain_id] = Head(added[-1].entry.sequence, added[-1].entry.entry_hash)
-    await unit.log.append(entries, heads)
     for chain_id, head in heads.items():
         event = events_pb2.LogHeadAdvanced(
             chain_id=chain_id, sequence=head.sequence, head_hash=head.head_hash
         )
         # Of one chain, so in one order; and beside the other events of the subscriber.
         unit.tell(chain_id if chain_id.startswith(DAY) else chains[chain_id].key_owner, event)
+    await unit.log.append(entries, heads)
 
 
 async def _of_the_living(unit: Unit, owners: Mapping[str, str]) -> Mapping[str, Chain]:
