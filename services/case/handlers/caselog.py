@@ -60,7 +60,7 @@ async def _of_the_living(unit: Unit, owners: Mapping[str, str]) -> Mapping[str, 
     """The chains, locked. One whose owner's key is gone already goes over to nobody first: after a restore the key
     store knows of an erasure before the database does, and what happened must be logged all the same."""
     chains = await unit.log.lock(owners)
-    gone = sorted({chain.key_owner for chain in chains.values() if unit.key_destroyed(chain.key_owner)})
+    gone = sorted(owner for owner in {chain.key_owner for chain in chains.values()} if unit.key_destroyed(owner))
     for owner in gone:
         await unit.erasures.hand_over_chains(owner, uuid7())
     return await unit.log.lock(owners) if gone else chains
