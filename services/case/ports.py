@@ -337,10 +337,11 @@ class CaseStore(Protocol):
         changed: Sequence[Case],
         sightings: Sequence[Sighting],
         merges: Sequence[Alias],
+        reminders: Mapping[tuple[str, str], tuple[datetime, str]],
         rule_version: str,
         now: datetime,
     ) -> None:
-        """Writes what assigning facts has changed, in bulk."""
+        """Writes what assigning facts has changed, in bulk; `reminders` as in `Unit.remind`, by kind and entity."""
 
     async def get(self, case_id: str) -> Case | None:
         """One case by its own id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -36,12 +36,13 @@ from services.case.domain.rights import RightsRequest
 from services.case.domain.words import CaseKind, Rule
 from services.case.ports import SYSTEM, ReviewItem, Who
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def stamp(moment: datetime) -> Timestamp:
-    """A time as the contract has it."""
-    value = Timestamp()
-    value.FromDatetime(moment)
-    return value
+    """A time as the contract has it. Every record has some, and `FromDatetime` takes twice as long."""
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def kind_number(kind: CaseKind) -> signal_pb2.CaseKind.ValueType:
@@ -392,7 +393,7 @@ def _record(
 def _add_facts(body: CaseLifecycleLog, facts: Facts, now: datetime) -> None:
     body.channel = facts.channel
     body.channel_group = facts.channel_group
-    body.discover_time.FromDatetime(facts.discover_time)
+    body.discover_time.CopyFrom(stamp(facts.discover_time))
     body.latency_ms = latency_ms(facts.discover_time, now)
     body.signal_ref = facts.signal_ref
     body.band = facts.band.value  # type: ignore[assignment] # same numbers, kept equal by a test

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, MetaData, Table, Text, TextClause, bindparam, text
+from sqlalchemy import ARRAY, JSON, MetaData, Table, Text, TextClause, bindparam, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -161,7 +161,7 @@ class Rows:
 
 async def write_together(session: AsyncSession, parts: Sequence[Rows]) -> None:
     """Writes rows of several tables, and what was added for later, with one statement: a statement costs more than what
-    it writes. No table may come twice in `parts`; what refers to rows of another part is checked at the end."""
+    it writes. No row may come twice in `parts`; what refers to rows of another part is checked at the end."""
     pending: dict[Table, list[dict[str, Any]]] = session.info.pop(_PENDING, {})
     named = {part.table for part in parts}
     later = [Rows(table, rows) for table, rows in pending.items()]
@@ -221,10 +221,12 @@ def _statement(shapes: tuple[_Shape, ...]) -> TextClause:
     """The statement that writes these parts: the last one is its own, those before are its WITH."""
     words = [_words(shape, _prefix(number)) for number, shape in enumerate(shapes)]
     before = ", ".join(f"w{number} AS ({each})" for number, each in enumerate(words[:-1]))
+    # The words say the type of each parameter, and the driver writes its items as they are; all but documents.
     types = {
-        _prefix(number) + name: ARRAY(_item_type(table, name), dimensions=1)
+        _prefix(number) + name: ARRAY(kind, dimensions=1)
         for number, (table, columns, _, _) in enumerate(shapes)
         for name in columns
+        if isinstance(kind := table.c[name].type, JSON)
     }
     statement = text(f"WITH {before} {words[-1]}" if before else words[-1])
     return statement.bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))

@@ -170,7 +170,7 @@ async def _fill(service: CaseService, database: Database, tags: Tags, count: int
                 Subscriber(person, SubscriberState.ACTIVE, "ko", False, NOW - SPAN), Profile("Bench", "", "")
             )
         sightings = [_sighting(case) for case in made]
-        await unit.cases.save([_book(case, service) for case in made], made, [], sightings, [], "bench", NOW)
+        await unit.cases.save([_book(case, service) for case in made], made, [], sightings, [], {}, "bench", NOW)
         await unit.search.mark_complete()
     async with database.engine.connect() as connection:
         for table, columns in _COPIED.items():

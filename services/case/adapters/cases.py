@@ -72,7 +72,8 @@ from services.case.ports import (
     Statistics,
     Tally,
 )
-from services.chassis.database import insert_rows, update_rows
+from services.chassis import due
+from services.chassis.database import Rows, insert_rows, update_rows, write_together
 
 _SHOWN_AT_MOST = 100
 """Removal requests and merged cases that are listed with a case."""
@@ -238,25 +239,26 @@ class SqlCases:
         changed: Sequence[Case],
         sightings: Sequence[Sighting],
         merges: Sequence[Alias],
+        reminders: Mapping[tuple[str, str], tuple[datetime, str]],
         rule_version: str,
         now: datetime,
     ) -> None:
         """See `CaseStore`."""
-        await insert_rows(self._session, CASE, [self._case_row(case) for case in opened])
-        await self.update(changed)
-        await self._save_spans([(span, person) for book in books for span, person in _changed_spans(book)])
-        await insert_rows(self._session, SIGHTING, [_sighting_row(sighting) for sighting in sightings])
-        await self._add_aliases(merges, rule_version, now)
-
-    async def _save_spans(self, spans: Sequence[tuple[Span, str]]) -> None:
+        spans = [(span, person) for book in books for span, person in _changed_spans(book)]
         new = [_span_row(span, person) for span, person in spans if not span.span_id]
-        await insert_rows(self._session, INCIDENT_KEY, new)
-        stretched = [
-            {"span_id": span.span_id, "first_time": span.first_time, "last_time": span.last_time}
-            for span, _ in spans
-            if span.span_id
-        ]
-        await update_rows(self._session, INCIDENT_KEY, "span_id", stretched)
+        stretched = [_stretched(span) for span, _ in spans if span.span_id]
+        await write_together(
+            self._session,
+            [
+                Rows(CASE, [self._case_row(case) for case in opened]),
+                Rows(CASE, self._changed(changed), key="case_id"),
+                Rows(INCIDENT_KEY, new),
+                Rows(INCIDENT_KEY, stretched, key="span_id"),
+                Rows(SIGHTING, [_sighting_row(sighting) for sighting in sightings]),
+                due.scheduled(self._session, reminders),
+            ],
+        )
+        await self._add_aliases(merges, rule_version, now)
 
     async def get(self, case_id: str) -> Case | None:
         """See `CaseStore`."""
@@ -270,9 +272,11 @@ class SqlCases:
 
     async def update(self, cases: Sequence[Case]) -> None:
         """See `CaseStore`."""
+        await update_rows(self._session, CASE, "case_id", self._changed(cases))
+
+    def _changed(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
         whole = [self._case_row(case) for case in cases]
-        rows = [{name: row[name] for name in ("case_id", *_CHANGING)} for row in whole]
-        await update_rows(self._session, CASE, "case_id", rows)
+        return [{name: row[name] for name in ("case_id", *_CHANGING)} for row in whole]
 
     async def merge(self, aliases: Sequence[Alias], rule_version: str, now: datetime) -> None:
         """See `CaseStore`."""
@@ -628,6 +632,10 @@ def _span_row(span: Span, subscriber_id: str) -> dict[str, Any]:
         "first_time": span.first_time,
         "last_time": span.last_time,
     }
+
+
+def _stretched(span: Span) -> dict[str, Any]:
+    return {"span_id": span.span_id, "first_time": span.first_time, "last_time": span.last_time}
 
 
 def _sighting_row(sighting: Sighting) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from services.case.adapters.sealing import Sealing
 from services.case.adapters.tables import LOG_CHAIN, LOG_ENTRY, among
 from services.case.domain.chain import NO_HASH, Entry, Head
 from services.case.ports import Chain, ChainEntry, Waiting
-from services.chassis.database import insert_rows, update_rows
+from services.chassis.database import Rows, insert_rows, write_together
 from services.chassis.keys import Unsealable
 
 # Entries whose head row is gone are a fault that must be found. Both halves walk an index as far as one page needs.
@@ -100,12 +100,11 @@ class SqlLog:
             }
             for item in entries
         ]
-        await insert_rows(self._session, LOG_ENTRY, rows)
         advanced = [
             {"chain_id": chain_id, "sequence": head.sequence, "head_hash": head.head_hash}
             for chain_id, head in heads.items()
         ]
-        await update_rows(self._session, LOG_CHAIN, "chain_id", advanced)
+        await write_together(self._session, [Rows(LOG_ENTRY, rows), Rows(LOG_CHAIN, advanced, key="chain_id")])
 
     async def heads(self, chain_ids: Collection[str]) -> Mapping[str, Head]:
         """See `LogStore`."""

@@ -47,20 +47,20 @@ async def append_records(unit: Unit, arrivals: Sequence[Arrival]) -> None:
         if added:
             entries += added
             heads[chain_id] = Head(added[-1].entry.sequence, added[-1].entry.entry_hash)
-    await unit.log.append(entries, heads)
     for chain_id, head in heads.items():
         event = events_pb2.LogHeadAdvanced(
             chain_id=chain_id, sequence=head.sequence, head_hash=head.head_hash
         )
         # Of one chain, so in one order; and beside the other events of the subscriber.
         unit.tell(chain_id if chain_id.startswith(DAY) else chains[chain_id].key_owner, event)
+    await unit.log.append(entries, heads)
 
 
 async def _of_the_living(unit: Unit, owners: Mapping[str, str]) -> Mapping[str, Chain]:
     """The chains, locked. One whose owner's key is gone already goes over to nobody first: after a restore the key
     store knows of an erasure before the database does, and what happened must be logged all the same."""
     chains = await unit.log.lock(owners)
-    gone = sorted({chain.key_owner for chain in chains.values() if unit.key_destroyed(chain.key_owner)})
+    gone = sorted(owner for owner in {chain.key_owner for chain in chains.values()} if unit.key_destroyed(owner))
     for owner in gone:
         await unit.erasures.hand_over_chains(owner, uuid7())
     return await unit.log.lock(owners) if gone else chains

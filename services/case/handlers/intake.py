@@ -27,17 +27,17 @@ class _Changes:
     changed: dict[str, Case] = field(default_factory=dict)
     sightings: list[Sighting] = field(default_factory=list)
     merges: list[Alias] = field(default_factory=list)
-    reminders: dict[str, tuple[datetime, str]] = field(default_factory=dict)
-    digests: dict[str, tuple[datetime, str]] = field(default_factory=dict)
+    reminders: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
+    """(kind, case) → when, and the trace of the cause; the first to ask sets the time."""
 
     def touch(self, case: Case) -> None:
         """Notes a case that must be written; a new one is written whole anyway."""
         if case.case_id not in self.opened:
             self.changed[case.case_id] = case
 
-    def pack_at(self, case_id: str, moment: datetime, traceparent: str) -> None:
-        """Asks for a pack; the first to ask sets the time."""
-        self.reminders.setdefault(case_id, (moment, traceparent))
+    def remind(self, kind: str, case_id: str, moment: datetime, traceparent: str) -> None:
+        """Asks for a pack or a digest."""
+        self.reminders.setdefault((kind, case_id), (moment, traceparent))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Intake:
     def _opened(self, case: Case, facts: Facts, subscriber: Subscriber) -> None:
         self.changes.opened[case.case_id] = case
         self._sighted(facts, case.case_id, Rule.OPENED, facts.reasons)
-        self.changes.pack_at(case.case_id, self.now + self.rules.pack_after, facts.traceparent)
+        self.changes.remind(PACK, case.case_id, self.now + self.rules.pack_after, facts.traceparent)
         event = events_pb2.CaseOpened(
             case_id=case.case_id,
             subscriber_id=facts.subscriber_id,
@@ -92,7 +92,7 @@ class _Intake:
         flood = case.burst.untold(burst) > 0
         if not case.is_false_positive:
             after = burst.repack_after if flood else self.rules.repack_after
-            self.changes.pack_at(case.case_id, self.now + after, facts.traceparent)
+            self.changes.remind(PACK, case.case_id, self.now + after, facts.traceparent)
         if not flood:
             event = events_pb2.CaseSighted(
                 case_id=case.case_id,
@@ -103,9 +103,8 @@ class _Intake:
             )
             self.unit.tell(facts.subscriber_id, event, facts.traceparent)
         elif not case.is_false_positive:
-            # The first to ask sets the time: the end of the burst.
             start = case.burst.start_time or self.now
-            self.changes.digests.setdefault(case.case_id, (start + burst.within, facts.traceparent))
+            self.changes.remind(DIGEST, case.case_id, start + burst.within, facts.traceparent)
         if joined.reopened:
             self._reopened(case, facts)
             state = CaseState.CLOSED.name
@@ -134,9 +133,9 @@ class _Intake:
 
     async def _merged(self, joined: Joined, alias: Case, facts: Facts) -> None:
         self.changes.touch(alias)
-        self.changes.reminders.pop(alias.case_id, None)
-        self.changes.digests.pop(alias.case_id, None)
-        self.changes.pack_at(joined.case.case_id, self.now + self.rules.repack_after, facts.traceparent)
+        for kind in (PACK, DIGEST):
+            self.changes.reminders.pop((kind, alias.case_id), None)
+        self.changes.remind(PACK, joined.case.case_id, self.now + self.rules.repack_after, facts.traceparent)
         await tell_merge(
             self.unit,
             joined.case,
@@ -196,11 +195,10 @@ async def take_in(
         list(done.changed.values()),
         done.sightings,
         done.merges,
+        done.reminders,
         rules.incident.version,
         now,
     )
-    await unit.remind(PACK, done.reminders)
-    await unit.remind(DIGEST, done.digests)
     for fact, case in placed.items():
         cases[fact.decision_id] = books[fact.subscriber_id].root_of(case.case_id)
     return cases

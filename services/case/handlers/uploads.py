@@ -44,7 +44,7 @@ async def adopt(unit: Unit, warning: UploadWarning, now: datetime) -> None:
         reason = f"SUBSCRIBER_{subscriber.state.name}"
         unit.record(who, records.upload(case, "DROPPED", "", warning.upload_check_id, now, reason=reason))
         return
-    await unit.cases.save([], [case], [], [], [], "", now)
+    await unit.cases.save([], [case], [], [], [], {}, "", now)
     event = events_pb2.CaseOpened(
         case_id=case.case_id,
         subscriber_id=who,

@@ -78,6 +78,7 @@ class MemoryCases:
         changed: Sequence[Case],
         sightings: Sequence[Sighting],
         merges: Sequence[Alias],
+        reminders: Mapping[tuple[str, str], tuple[datetime, str]],
         rule_version: str,
         now: datetime,
     ) -> None:
