@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened
+from misuse.case.v1.events_pb2 import CaseOpened, CaseReopened
 from misuse.ops.v1 import ops_pb2
 from services.chassis.broker import Delivery
 from services.chassis.bus import Consumer, Event
@@ -226,7 +226,7 @@ async def test_events_that_nobody_uses_do_not_hide_rejections_in_a_row(bus: Bus)
     async with bus.publisher.begin() as session:
         for key in keys:
             bus.outbox.event(session, key, CaseOpened(case_id=key, subscriber_id=key))
-            bus.outbox.event(session, key, CaseClosed(case_id=key, subscriber_id=key))
+            bus.outbox.event(session, key, CaseReopened(case_id=key, subscriber_id=key))
     bus.start(consumer.run)
     ops = _ops(bus, consumer)
     await _letters(ops, 50)
