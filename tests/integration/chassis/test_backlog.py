@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from prometheus_client import REGISTRY
 from sqlalchemy import insert, text
 
 from misuse.case.v1.events_pb2 import CaseOpened
@@ -16,12 +15,9 @@ from services.chassis.database import Database
 from services.chassis.due import schedule
 from services.chassis.outbox import OUTBOX_HEAD, UNPUBLISHED, Outbox
 from services.chassis.tasks import end
+from tests.metrics_page import value
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def shown(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(name, labels)
 
 
 async def test_events_that_nobody_publishes_are_seen(database: Database) -> None:
@@ -34,9 +30,9 @@ async def test_events_that_nobody_publishes_are_seen(database: Database) -> None
     async with database.begin() as session:
         await session.execute(text("UPDATE outbox SET create_time = create_time - interval '1 hour'"))
     await Backlog(database, ManualClock(START), []).count()
-    assert 5 == shown("jikimi_outbox_events")
-    assert 7 == shown("jikimi_outbox_position", partition="0")
-    assert 3600 <= (shown("jikimi_outbox_oldest_seconds") or 0)
+    assert 5 == value("jikimi_outbox_events")
+    assert 7 == value("jikimi_outbox_position", partition="0")
+    assert 3600 <= (value("jikimi_outbox_oldest_seconds") or 0)
 
 
 async def test_due_work_that_nobody_does_is_seen_and_gone_when_done(database: Database) -> None:
@@ -46,13 +42,13 @@ async def test_due_work_that_nobody_does_is_seen_and_gone_when_done(database: Da
     backlog = Backlog(database, ManualClock(START), [])
     await backlog.count()
     assert (1, 300) == (
-        shown("jikimi_due_overdue", kind="PACK_TRIAL"), shown("jikimi_due_oldest_seconds", kind="PACK_TRIAL"),
+        value("jikimi_due_overdue", kind="PACK_TRIAL"), value("jikimi_due_oldest_seconds", kind="PACK_TRIAL"),
     )
     async with database.begin() as session:
         await session.execute(text("DELETE FROM due"))
     await backlog.count()
     assert (0, 0) == (
-        shown("jikimi_due_overdue", kind="PACK_TRIAL"), shown("jikimi_due_oldest_seconds", kind="PACK_TRIAL"),
+        value("jikimi_due_overdue", kind="PACK_TRIAL"), value("jikimi_due_oldest_seconds", kind="PACK_TRIAL"),
     )
 
 
@@ -62,7 +58,7 @@ async def test_cursors_of_publishers_that_nobody_follows_any_more_are_not_shown(
             insert(CURSOR).values(publisher="gone", partition=0, position=5, stream_id="", stream_seq=0)
         )
     await Backlog(database, ManualClock(START), []).count()
-    assert shown("jikimi_consumer_position", publisher="gone", partition="0") is None
+    assert value("jikimi_consumer_position", publisher="gone", partition="0") is None
 
 
 async def test_a_database_that_is_away_does_not_end_it(database: Database) -> None:
@@ -74,9 +70,9 @@ async def test_a_database_that_is_away_does_not_end_it(database: Database) -> No
 
     backlog = Backlog(database, ManualClock(START), [], [look], every_seconds=0.01)
     task = asyncio.create_task(backlog.run())
-    before = shown("jikimi_backlog_failed_total") or 0
+    before = value("jikimi_backlog_failed_total") or 0
     async with asyncio.timeout(60):
-        while (shown("jikimi_backlog_failed_total") or 0) < before + 2:
+        while (value("jikimi_backlog_failed_total") or 0) < before + 2:
             await counted.wait()
             await asyncio.sleep(0.01)
     assert not task.done()

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import MetaData, insert
 
 from services.case.adapters.backlog import look as look_at_cases
@@ -21,6 +20,7 @@ from services.detector.adapters.backlog import look as look_at_signals
 from services.detector.adapters.tables import SpoolRow
 from services.notify.adapters.backlog import look as look_at_notices
 from services.removal.adapters.backlog import Look as LookAtRequests
+from tests.metrics_page import value
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 
@@ -43,10 +43,6 @@ async def count(database: Database, look: Look) -> None:
     await Backlog(database, ManualClock(NOW), [], [look]).count()
 
 
-def shown(metric: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(metric, labels)
-
-
 @pytest.mark.parametrize(
     ("service", "look"),
     [
@@ -62,10 +58,10 @@ async def test_nothing_waits_in_empty_tables(
     async with tables_of(service, database_url) as database:
         await count(database, look)
     zero = {
-        "detector": shown("jikimi_spool_signals", lane="texts"),
-        "case": shown("jikimi_review_items", state="overdue"),
-        "notify": shown("jikimi_notices_open", state="HANDED_OVER"),
-        "removal": shown("jikimi_removal_requests", state="RECEIVED"),
+        "detector": value("jikimi_spool_signals", lane="texts"),
+        "case": value("jikimi_review_items", state="overdue"),
+        "notify": value("jikimi_notices_open", state="HANDED_OVER"),
+        "removal": value("jikimi_removal_requests", state="RECEIVED"),
     }
     assert 0.0 == zero[service]
 
@@ -82,10 +78,10 @@ async def test_signals_that_wait_are_counted_by_lane(database_url: Callable[[str
         async with database.begin() as session:
             await session.execute(insert(SpoolRow), [row(False, False, 5), row(False, False, 1), row(True, True, 99)])
         await count(database, look_at_signals)
-    counted = {lane: shown("jikimi_spool_signals", lane=lane) for lane in ("texts", "pictures", "parked")}
+    counted = {lane: value("jikimi_spool_signals", lane=lane) for lane in ("texts", "pictures", "parked")}
     assert {"texts": 2.0, "pictures": 0.0, "parked": 1.0} == counted
-    assert 300 <= (shown("jikimi_spool_oldest_seconds", lane="texts") or 0) < 3600
-    assert 18.0 == shown("jikimi_spool_bytes")
+    assert 300 <= (value("jikimi_spool_oldest_seconds", lane="texts") or 0) < 3600
+    assert 18.0 == value("jikimi_spool_bytes")
 
 
 async def test_requests_of_subscribers_are_counted_by_their_deadline(database_url: Callable[[str], str]) -> None:
@@ -102,7 +98,7 @@ async def test_requests_of_subscribers_are_counted_by_their_deadline(database_ur
             await session.execute(insert(ERASURE), [row(4), row(1), row(-1), row(-2, complete=True)])
         await count(database, look_at_cases)
     states = ("open", "soon", "overdue")
-    counted = {state: shown("jikimi_rights_requests", kind="erasure", state=state) for state in states}
+    counted = {state: value("jikimi_rights_requests", kind="erasure", state=state) for state in states}
     assert {"open": 3.0, "soon": 2.0, "overdue": 1.0} == counted
 
 
@@ -123,4 +119,4 @@ async def test_requests_about_ones_own_data_are_counted_by_type(database_url: Ca
         await count(database, look_at_cases)
     states = ("open", "soon", "overdue")
     for kind, expected in (("access", [2.0, 1.0, 0.0]), ("deletion", [1.0, 1.0, 1.0]), ("suspension", [0.0] * 3)):
-        assert expected == [shown("jikimi_rights_requests", kind=kind, state=state) for state in states]
+        assert expected == [value("jikimi_rights_requests", kind=kind, state=state) for state in states]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
@@ -132,8 +133,7 @@ class World:
         """Does what is due, until nothing is."""
         worker = DueWorker(self.database, self.clock, self.removal.due())
         while items := await worker._take():
-            for item in items:
-                await worker._run_one(item)
+            await asyncio.gather(*map(worker._run_one, items))
 
     async def person(self, *, mandate: bool = True) -> str:
         """A registered subscriber who has signed a mandate."""

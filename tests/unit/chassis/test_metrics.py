@@ -9,6 +9,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from services.chassis.metrics import MOST_SERIES, OTHER, counter, declared, gauge, histogram, observe_stage, stage
+from tests.metrics_page import value
 from tests.unit.chassis.test_telemetry import CANARIES
 
 CALLS = counter("jikimi_trial_calls_total", "How many?", "method", "code")
@@ -18,8 +19,9 @@ DEPTH = gauge("jikimi_trial_depth", "How deep?")
 TIMES = histogram("jikimi_trial_seconds", "How long?", "name")
 
 
-def value(metric: str, /, **labels: str) -> float | None:
-    return prometheus_client.REGISTRY.get_sample_value(metric, labels)
+def page(series: str) -> str:
+    """The part of the page that these series are."""
+    return generate_latest(prometheus_client.REGISTRY.restricted_registry([series])).decode()
 
 
 def test_the_table_says_name_labels_and_question() -> None:
@@ -53,9 +55,9 @@ def test_neither_ids_nor_personal_values_become_labels(personal: str) -> None:
     before = value("jikimi_trial_labels_total", name=OTHER) or 0.0
     LABELS.add(personal)
     assert before + 1 == value("jikimi_trial_labels_total", name=OTHER)
-    page = generate_latest(prometheus_client.REGISTRY.restricted_registry(["jikimi_trial_labels_total"])).decode()
-    assert OTHER in page
-    assert personal not in page
+    shown = page("jikimi_trial_labels_total")
+    assert OTHER in shown
+    assert personal not in shown
 
 
 def test_the_number_of_series_is_bounded() -> None:
@@ -69,7 +71,7 @@ def test_a_measurement_inside_a_sampled_trace_leads_to_it() -> None:
     with trace.use_span(NonRecordingSpan(context)):
         TIMES.observe(0.2, "traced")
     TIMES.observe(0.2, "untraced")
-    lines = [line for line in generate_latest(prometheus_client.REGISTRY).decode().splitlines() if "trial_sec" in line]
+    lines = page("jikimi_trial_seconds_bucket").splitlines()
     led = {line.split('"')[3] for line in lines if "0af7651916cd43dd8448eb211c80319c" in line}
     assert {"traced"} == led
 
@@ -78,7 +80,7 @@ def test_a_measurement_inside_a_sampled_trace_leads_to_it() -> None:
 def test_a_measurement_of_a_message_leads_to_its_trace(flags: str, leads: bool) -> None:
     trace_id = f"{flags}f7651916cd43dd8448eb211c8031{flags}"
     TIMES.observe(2.0, f"message{flags}", traceparent=f"00-{trace_id}-b7ad6b7169203331-{flags}")
-    assert leads is (trace_id in generate_latest(prometheus_client.REGISTRY).decode())
+    assert leads is (trace_id in page("jikimi_trial_seconds_bucket"))
 
 
 def test_a_stage_that_fails_is_measured_too() -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from prometheus_client import REGISTRY
 
 from services.removal.domain.policy import Path
 from services.removal.domain.request import Request, Transition
 from services.removal.domain.states import Move, State
 from services.removal.metrics import count_move
+from tests.metrics_page import value
 
 RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def ended(outcome: str) -> float:
-    return REGISTRY.get_sample_value("jikimi_removal_ended_total", {"platform": "trial", "outcome": outcome}) or 0.0
+    return value("jikimi_removal_ended_total", platform="trial", outcome=outcome) or 0.0
 
 
 def moved(before: State, after: State, received: bool = True) -> tuple[float, float]:
