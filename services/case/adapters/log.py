@@ -31,8 +31,8 @@ _ALL_CHAINS = text(
     ORDER BY chain_id LIMIT :most
     """
 )
-# A plan that is made while the log is short and unknown to the planner is kept, and would read all of it for each batch;
-# so the whole transaction keeps to the indexes.
+# A plan that is made while the log is short and unknown to the planner is kept, and would read all of it for each
+# batch; so the whole transaction keeps to the indexes.
 _LOCK = text(
     """
     SELECT c.* FROM log_chain c, set_config('enable_seqscan', 'off', true)

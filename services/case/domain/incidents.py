@@ -196,8 +196,8 @@ class Book:
         return any({self.root_of(a), self.root_of(b)} == {one, other} for a, b in self.separations)
 
     def attach(self, moment: datetime, keys: tuple[Key, ...], branch_id: str, hits: list[Span]) -> None:
-        """Remembers the keys of facts of that moment that belong to `branch_id`. A key that another incident has, from which a
-        person parted this one, stays with that one.
+        """Remembers the keys of facts of that moment that belong to `branch_id`. A key that another incident has, from
+        which a person parted this one, stays with that one.
         """
         root_id = self.root_of(branch_id)
         for span in hits:
