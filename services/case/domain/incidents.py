@@ -172,15 +172,15 @@ class Book:
             case_id = parent
         return case_id
 
-    def hits(self, facts: Facts) -> list[Span]:
-        """Spans that the facts touch, the strongest kind of key first, then the oldest case."""
+    def hits(self, moment: datetime, keys: tuple[Key, ...]) -> list[Span]:
+        """Spans that facts of that moment with these keys touch, the strongest kind of key first, then the oldest
+        case."""
         windows = self.rules.windows
         found = [
-            span
-            for key in facts.joining(self.rules)
-            for span in self.spans.get(key, ())
-            if span.reaches(facts.discover_time, windows[key.kind])
+            span for key in keys for span in self.spans.get(key, ()) if span.reaches(moment, windows[key.kind])
         ]
+        if len(found) < 2:
+            return found
         strength = {kind: number for number, kind in enumerate(windows)}
         return sorted(found, key=lambda span: (strength[span.key.kind], span.case_id))
 
@@ -195,27 +195,27 @@ class Book:
         """Whether a person said that these two roots are different incidents."""
         return any({self.root_of(a), self.root_of(b)} == {one, other} for a, b in self.separations)
 
-    def attach(self, facts: Facts, branch_id: str, hits: list[Span]) -> None:
-        """Remembers the keys of facts that belong to `branch_id`. A key that another incident has, from which a
-        person parted this one, stays with that one.
+    def attach(self, moment: datetime, keys: tuple[Key, ...], branch_id: str, hits: list[Span]) -> None:
+        """Remembers the keys of facts of that moment that belong to `branch_id`. A key that another incident has, from
+        which a person parted this one, stays with that one.
         """
         root_id = self.root_of(branch_id)
         for span in hits:
             if self.root_of(span.case_id) == root_id:
-                span.stretch(facts.discover_time)
+                span.stretch(moment)
         held = {span.key for span in hits}
-        for key in dict.fromkeys(facts.joining(self.rules)):
+        for key in dict.fromkeys(keys):
             if key not in held:
-                moment = facts.discover_time
                 self.add_span(Span(key, branch_id, moment, moment, changed=True))
 
 
 def assign(facts: Facts, book: Book, now: datetime, new_case_id: str) -> Assignment:
     """Puts facts into the book: opens, joins or merges. The caller has made sure that the decision is new."""
-    touched = book.hits(facts)
+    keys = facts.joining(book.rules)
+    touched = book.hits(facts.discover_time, keys)
     hits = [span for span in touched if not book.is_past(span, facts)]
     if not hits:
-        return _open(facts, book, now, new_case_id, touched)
+        return _open(facts, keys, book, now, new_case_id, touched)
     root, others = _choose(hits, book)
     again = [_recurrence(root, facts, "REOPENED", hits, book)]
     merged, reopened = [], False
@@ -229,7 +229,7 @@ def assign(facts: Facts, book: Book, now: datetime, new_case_id: str) -> Assignm
     reasons = _count(root, facts, now, book.rules)
     reopened |= root.sight(facts.kind, facts.channel_group, facts.discover_time, now, sorted(reasons))
     strongest = next(span for span in hits if book.root_of(span.case_id) == root.case_id)
-    book.attach(facts, strongest.case_id, hits)
+    book.attach(facts.discover_time, keys, strongest.case_id, hits)
     found = tuple(recurrence for recurrence in again if recurrence)
     joined = Joined(root, strongest.case_id, _rule(strongest, facts), reopened, reasons, found)
     return Merged(joined, tuple(merged)) if merged else joined
@@ -263,13 +263,17 @@ def _choose(hits: list[Span], book: Book) -> tuple[Case, list[Case]]:
     the strongest key decides.
     """
     ids = dict.fromkeys(book.root_of(span.case_id) for span in hits)
+    if len(ids) == 1:
+        return book.cases[next(iter(ids))], []
     roots = sorted((book.cases[case_id] for case_id in ids), key=lambda case: case.order)
     apart = any(book.parted(a.case_id, b.case_id) for a in roots for b in roots)
     root = book.cases[next(iter(ids))] if apart else roots[0]
     return root, [case for case in roots if case is not root]
 
 
-def _open(facts: Facts, book: Book, now: datetime, case_id: str, past: list[Span]) -> Opened:
+def _open(
+    facts: Facts, keys: tuple[Key, ...], book: Book, now: datetime, case_id: str, past: list[Span]
+) -> Opened:
     roots = [book.cases[root] for root in dict.fromkeys(book.root_of(span.case_id) for span in past)]
     again = [_recurrence(root, facts, "LINKED", past, book) for root in roots]
     last = max(roots, key=lambda root: (root.close_time or root.create_time, root.case_id), default=None)
@@ -288,7 +292,7 @@ def _open(facts: Facts, book: Book, now: datetime, case_id: str, past: list[Span
     )
     case.burst.add(now, book.rules.burst)
     book.add_case(case)
-    book.attach(facts, case_id, [])
+    book.attach(facts.discover_time, keys, case_id, [])
     return Opened(case, tuple(recurrence for recurrence in again if recurrence))
 
 

@@ -183,11 +183,11 @@ async def take_in(
         return cases
     books = await unit.cases.books(list(fresh.values()), rules.incident)
     intake = _Intake(unit, rules, now, who)
-    placed = {}
+    placed = list[tuple[Facts, Case]]()
     for fact in fresh.values():
         person = subscribers[fact.subscriber_id]
         weighed = replace(fact, reasons=fact.reasons | {PriorityReason.MINOR}) if person.minor else fact
-        placed[weighed] = await intake.place(weighed, books[person.subscriber_id], person)
+        placed.append((weighed, await intake.place(weighed, books[person.subscriber_id], person)))
     done = intake.changes
     await unit.cases.save(
         list(books.values()),
@@ -199,7 +199,7 @@ async def take_in(
         rules.incident.version,
         now,
     )
-    for fact, case in placed.items():
+    for fact, case in placed:
         cases[fact.decision_id] = books[fact.subscriber_id].root_of(case.case_id)
     return cases
 

@@ -81,6 +81,20 @@ async def test_what_was_inserted_is_what_is_read_in_order(database: Database) ->
     assert rows == await stored(database)
 
 
+@pytest.mark.parametrize("texts", [ODD_WORDS, [*ODD_WORDS, None, "{NULL}"]])
+async def test_a_text_is_stored_as_it_is(database: Database, texts: list[str | None]) -> None:
+    async with database.begin() as session:
+        await insert_rows(session, LINES, [{"text": text} for text in texts])
+    async with database.begin() as session:
+        assert texts == list(await session.scalars(select(LINES.c.text).order_by(LINES.c.number)))
+
+
+async def test_a_text_that_the_database_cannot_hold_is_refused(database: Database) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        async with database.begin() as session:
+            await insert_rows(session, LINES, [{"text": "one"}, {"text": "t\0wo"}])
+
+
 async def test_no_rows_are_no_statement(database: Database) -> None:
     async with database.begin() as session:
         await insert_rows(session, ROWS, [])
