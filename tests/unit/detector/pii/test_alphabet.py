@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from services.detector.adapters.pii_alphabet import Alphabet
 from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart
-from services.detector.domain.pii.normalise import SIGNS_OF_FOLDING, SIGNS_OF_VEILING
+from services.detector.domain.pii.normalise import FOREIGN, SIGNS_OF_FOLDING, SIGNS_OF_VEILING
 from services.detector.scan_command import scan_texts
 from tests.data.korean_posts import generated
 
 pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
 ANCHORS = sorted({anchor for each in RECOGNISERS for anchor in each.anchors})
-EXPRESSIONS = [*ANCHORS, *SIGNS_OF_FOLDING, *SIGNS_OF_VEILING]
+EXPRESSIONS = [*ANCHORS, *SIGNS_OF_FOLDING, FOREIGN, *SIGNS_OF_VEILING]
 TEXTS = [post.text for post in generated(per_template=1)]
 
 
@@ -29,10 +29,23 @@ def alphabet() -> Alphabet:
 def test_every_match_in_characters_is_one_in_bytes(alphabet: Alphabet) -> None:
     missed = []
     for expression in ANCHORS:
-        in_bytes = re.compile(alphabet.expression(expression).encode("ascii"))
+        in_bytes = [re.compile(each.encode("ascii")) for each in alphabet.expressions(expression)]
         plain = re.compile(expression, re.IGNORECASE)
-        missed += [expression for text in TEXTS if plain.search(text) and not in_bytes.search(alphabet.written(text))]
+        missed += [
+            (expression, found.group())
+            for text in TEXTS
+            for found in plain.finditer(text)
+            if not any(each.match(alphabet.written(text), *found.span()) for each in in_bytes)
+        ]
     assert [] == missed
+
+
+def test_a_choice_is_told_apart_into_alternatives_up_to_a_bound() -> None:
+    nested = "(?:a|b(?:cx|dy))e"
+    many = "".join(["(?:a1|b2|c3|d4|e5|f6)"] * 8)
+    alphabet = Alphabet([nested, many])
+    assert 3 == len(alphabet.expressions(nested))
+    assert 400 >= len(alphabet.expressions(many)) > 1
 
 
 def test_a_character_is_a_byte_and_letters_of_both_cases_are_one(alphabet: Alphabet) -> None:
@@ -46,10 +59,15 @@ def test_everyday_syllables_share_no_byte_with_a_word_of_a_rule(alphabet: Alphab
     assert everyday not in {alphabet.written(char) for char in "호번집곳앳쩜"}
 
 
+def test_a_sign_of_one_character_shares_its_byte_with_no_syllable(alphabet: Alphabet) -> None:
+    syllables = set(alphabet.written("".join(map(chr, range(0xAC00, 0xD7A4)))))
+    assert not syllables & set(alphabet.written("\r\x0b\x0c\u200b…１①é"))
+
+
 @pytest.mark.parametrize("expression", [r"a(?=b)", r"\bword", r"(a)\1"])
 def test_what_is_no_simple_expression_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="an anchor cannot hold"):
-        Alphabet([expression]).expression(expression)
+        Alphabet([expression]).expressions(expression)
 
 
 @settings(max_examples=40, deadline=None)

@@ -15,7 +15,7 @@ SCAN = """
 from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS
 some = [each for each in RECOGNISERS if "mail" in each.rule_id or "card" in each.rule_id]
-[(_, places)] = HyperscanEngine(some).look(["write to a.person@example.com today"])
+(_, places) = HyperscanEngine(some).look(["write to a.person@example.com today"])[0]
 print(len(list(places)))
 """
 
