@@ -85,9 +85,9 @@ class HyperscanEngine:
             elif each.ends or each.signs & _DIGITS:
                 plain[at] = each
         for at, windows in self._windows(plain):
-            if windows and plain[at].signs & _HARMLESS and _touched(texts[at], windows):
+            if plain[at].signs & _HARMLESS and _touched(texts[at], windows):
                 disguised[at] = plain[at]
-            elif windows:
+            else:
                 sights[at] = View(texts[at]), windows
         if disguised:
             sights |= self._undone(disguised)
@@ -103,8 +103,7 @@ class HyperscanEngine:
         views |= {at: unveil(views[at]) for at, each in seen.items() if each.signs & _VEILING}
         seen = self._seen_again(seen, views)
         for at, windows in self._windows(seen):
-            if windows:
-                yield at, (views[at], windows)
+            yield at, (views[at], windows)
 
     def _seen_again(self, seen: Mapping[int, _Seen], views: Mapping[int, View]) -> Mapping[int, _Seen]:
         """The same, looked at anew where the view is another text than was seen."""
@@ -137,13 +136,20 @@ class HyperscanEngine:
         return seen
 
     def _windows(self, seen: Mapping[int, _Seen]) -> Iterator[tuple[int, Sequence[tuple[int, Windows]]]]:
-        """Windows of the recognisers that have an anchor in each text, in the recognisers' order."""
+        """Windows of the recognisers that have an anchor in a text, in the recognisers' order; texts without any are
+        left out."""
         self._find_many([each for each in seen.values() if each.signs & _DIGITS])
         for at, each in seen.items():
-            each.ends.sort(key=_by_end)
-            places = _places(each.ends)
-            length = len(each.text)
-            yield at, [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
+            if each.ends:
+                yield at, self._windows_around(each.ends, len(each.text))
+
+    def _windows_around(self, ends: list[tuple[int, Sequence[int]]], length: int) -> Sequence[tuple[int, Windows]]:
+        if len(ends) == 1:
+            [(at, users)] = ends
+            return [(user, _merged((at,), self._recognisers[user], length)) for user in users]
+        ends.sort(key=_by_end)
+        places = _places(ends)
+        return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
 
     def _find_many(self, seen: Sequence[_Seen]) -> None:
         """Adds the anchors of recognisers that need many digits."""
