@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
@@ -13,9 +14,11 @@ from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart
 from services.detector.domain.pii.normalise import FOREIGN, SIGNS_OF_FOLDING, SIGNS_OF_VEILING
 from services.detector.scan_command import scan_texts
+from tests.data.crawl import posts
 from tests.data.korean_posts import generated
+from tests.data.matching import hidden
 
-pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
+hyperscan = pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
 ANCHORS = sorted({anchor for each in RECOGNISERS for anchor in each.anchors})
 EXPRESSIONS = [*ANCHORS, *SIGNS_OF_FOLDING, FOREIGN, *SIGNS_OF_VEILING]
 TEXTS = [post.text for post in generated(per_template=1)]
@@ -46,6 +49,25 @@ def test_a_choice_is_told_apart_into_alternatives_up_to_a_bound() -> None:
     alphabet = Alphabet([nested, many])
     assert 3 == len(alphabet.expressions(nested))
     assert 400 >= len(alphabet.expressions(many)) > 1
+
+
+@pytest.mark.parametrize("many_digits", [False, True])
+def test_hyperscan_tells_the_end_of_every_match_of_every_expression(alphabet: Alphabet, many_digits: bool) -> None:
+    anchors = sorted({anchor for each in RECOGNISERS if each.many_digits is many_digits for anchor in each.anchors})
+    expressions = anchors if many_digits else [*anchors, FOREIGN, *SIGNS_OF_FOLDING, *SIGNS_OF_VEILING]
+    numbered = [(number, each) for number, whole in enumerate(expressions) for each in alphabet.expressions(whole)]
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[each.encode() for _, each in numbered],
+        ids=[number for number, _ in numbered],
+        elements=len(numbered),
+        flags=[0] * len(numbered),
+    )
+    text, ends = hidden(expressions, 6_000, random.Random(1), " ".join(posts("looks like it", 100)))
+    told: set[tuple[int, int]] = set()
+    database.scan(alphabet.written(text), match_event_handler=lambda number, _, end, *rest: told.add((number, end)))
+    missed = [(expressions[number], text[end - 30 : end]) for number, end in ends if (number, end) not in told]
+    assert [] == missed
 
 
 def test_a_character_is_a_byte_and_letters_of_both_cases_are_one(alphabet: Alphabet) -> None:
