@@ -27,16 +27,22 @@ Kind: TypeAlias = frozenset[Characters]
 
 LINE_END: Final = "\n"
 _ALL: Final = 0x10FFFF
+_SYLLABLES: Final = range(0xAC00, 0xD7A4)
 _SHARED: Final = 40
-"""Bytes for the rarest characters, several to each."""
+"""Bytes for the rarest syllables, several to each."""
 _MANY: Final = 100
-"""So many characters of a kind stand in any text: they share no byte with another kind."""
+"""So many characters of a kind stand in any text: they share no byte with another kind. Nor does what is no syllable,
+since a sign that is one character would be seen in every syllable beside it."""
 _CATEGORIES: Final[dict[Any, Characters]] = {
     _op.CATEGORY_DIGIT: ((0x30, 0x39),),
     _op.CATEGORY_SPACE: ((0x09, 0x0D), (0x20, 0x20)),
     _op.CATEGORY_WORD: ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
 }
 _ASCII: Final = 0x7F
+_Parts: TypeAlias = tuple[tuple[Any, Any], ...]
+"""What an expression asks for, one after the other, as the parser of `re` gives it."""
+_DEEPEST, _MOST_ALTERNATIVES = 3, 400
+"""How deep choices lie in each other, and how many expressions one becomes at most."""
 _LARGEST_CASED: Final = 0x1FFF
 """Scripts that tell capitals from small letters, and stand in expressions, lie below."""
 
@@ -68,9 +74,14 @@ class Alphabet:
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         return self._table.take(points).tobytes()
 
-    def expression(self, expression: str) -> str:
-        """What finds, in a written text, the expression's matches. Lines stand for texts: `^` and `$` hold there."""
-        return self._sequence(_sre.parse(expression))
+    def expressions(self, expression: str) -> list[str]:
+        """What finds, in a written text, the expression's matches: its alternatives, each by itself, since Hyperscan
+        finds a hundred words sooner than one choice among a hundred. Lines stand for texts: `^` and `$` hold there.
+        """
+        found: list[_Parts] = [tuple(_sre.parse(expression))]
+        for _ in range(_DEEPEST):
+            found = [each for parts in found for each in _told_apart(parts, _MOST_ALTERNATIVES // len(found))]
+        return [self._sequence(parts) for parts in found]
 
     def _sequence(self, parsed: Iterable[tuple[Any, Any]]) -> str:
         return "".join(self._part(*each) for each in parsed)
@@ -91,6 +102,24 @@ class Alphabet:
         if op is _op.AT and of in (_op.AT_BEGINNING, _op.AT_END):
             return r"(?:^|\x0a)" if of is _op.AT_BEGINNING else r"(?:$|\x0a)"
         raise ValueError(f"an anchor cannot hold {op}")
+
+
+def _told_apart(parts: _Parts, most: int) -> list[_Parts]:
+    """The expression without its outermost choices, as so many that together match the same; `most` is never passed."""
+    found: list[_Parts] = [()]
+    for op, of in parts:
+        choices = _choices(op, of)
+        if len(found) * len(choices) > most:
+            choices = [((op, of),)]
+        found = [(*each, *choice) for each in found for choice in choices]
+    return found
+
+
+def _choices(op: Any, of: Any) -> list[_Parts]:
+    """What a part may stand for: its alternatives, or itself."""
+    if op is _op.BRANCH:
+        return [tuple(each) for each in of[1]]
+    return [tuple(of[3])] if op is _op.SUBPATTERN else [((op, of),)]
 
 
 def _class(codes: Iterable[int]) -> str:
@@ -188,6 +217,8 @@ def _coded(kinds: dict[Kind, list[Span]], used: Counter[Characters]) -> dict[Kin
 
 
 def _weight(kind: Kind, spans: Sequence[Span], used: Counter[Characters]) -> tuple[bool, int, int]:
-    """What most characters are first, then what matters most in the expressions, then by code point."""
-    many = sum(high - low for low, high in spans) >= _MANY
-    return not many, -sum(used[leaf] for leaf in kind), spans[0][0]
+    """What most characters are and what is no syllable first, then what matters most in the expressions, then by code
+    point."""
+    syllables = all(low in _SYLLABLES and high in _SYLLABLES for low, high in spans)
+    few = sum(high - low for low, high in spans) < _MANY
+    return syllables and few, -sum(used[leaf] for leaf in kind), spans[0][0]

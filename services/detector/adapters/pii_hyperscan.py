@@ -1,6 +1,6 @@
 """How Hyperscan finds the places where personal data can be, so that exact patterns look only there.
 
-Two passes over texts as they came answer three questions: is there any place at all, where, and can normalisation
+A pass over texts as they came answers three questions: is there any place at all, where, and can normalisation
 change anything that matters? Most texts end with the first. Only where a sign of disguise stands is the text normalised
 and looked through again. Many texts are passed over at once, as lines of one.
 """
@@ -35,23 +35,22 @@ from services.detector.domain.pii.scan import Sight, Windows
 
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
 Found: TypeAlias = list[tuple[int, int]]
-Plan: TypeAlias = tuple[str, ...]
-"""Expressions by number: all that decides what a database is."""
-_NOWHERE: Final[Sight] = (View(""), ())
+Plan: TypeAlias = tuple[tuple[str, ...], ...]
+"""For each number that is reported the expressions that report it: all that decides what a database is."""
+_DIGITS, _HARMLESS, _FOLDING, _VEILING = 1, 2, 4, 8
+_DISGUISED: Final = _FOLDING | _VEILING
 _REACH: Final = 64
 """Characters beyond a window that words nearby may reach."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What the first passes tell of a text."""
+    """What the first pass tells of a text."""
 
     text: str
     written: bytes
-    digits: bool = False
-    harmless: bool = False
-    folding: bool = False
-    veiling: bool = False
+    signs: int = 0
+    """Of `_DIGITS` and the others those that stand in it."""
     ends: list[tuple[int, Sequence[int]]] = field(default_factory=list)
     """(characters before the end of an anchor, recognisers that have it)."""
 
@@ -67,42 +66,43 @@ class HyperscanEngine:
         self._recognisers = recognisers
         few = sorted({anchor for each in recognisers if not each.many_digits for anchor in each.anchors})
         many = sorted({anchor for each in recognisers if each.many_digits for anchor in each.anchors})
-        folding, veiling = "|".join((*SIGNS_OF_FOLDING, FOREIGN)), "|".join(SIGNS_OF_VEILING)
-        self._alphabet = Alphabet([*few, *many, END_OF_MANY_DIGITS, HARMLESS, folding, veiling])
+        signs = (END_OF_MANY_DIGITS, HARMLESS, "|".join((*SIGNS_OF_FOLDING, FOREIGN)), "|".join(SIGNS_OF_VEILING))
+        self._alphabet = Alphabet([*few, *many, *signs])
         self._users = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in few]
         self._users_of_many = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in many]
-        self._places = self._opened(*few, END_OF_MANY_DIGITS, HARMLESS)
-        # One automaton that tells of any sign is quicker than one for each.
-        self._signs = self._opened(folding, veiling)
+        self._places = self._opened(*few, *signs)
         self._many = self._opened(*many)
 
-    def look(self, texts: Sequence[str]) -> Sequence[Sight]:
+    def look(self, texts: Sequence[str]) -> Mapping[int, Sight]:
         """See the port. Texts without any place are not normalised, nor those without a sign of disguise."""
-        sights: list[Sight] = [_NOWHERE] * len(texts)
-        seen = self._seen(texts)
-        plain = {at: each for at, each in seen.items() if not each.folding and not each.veiling}
-        disguised = {at: each for at, each in seen.items() if at not in plain}
-        for at, windows in self._windows({at: each for at, each in plain.items() if each.ends or each.digits}):
-            if windows and plain[at].harmless and _touched(texts[at], windows):
+        sights: dict[int, Sight] = {}
+        plain: dict[int, _Seen] = {}
+        disguised: dict[int, _Seen] = {}
+        for at, each in self._seen(texts).items():
+            if each.signs & _DISGUISED:
+                disguised[at] = each
+            elif each.ends or each.signs & _DIGITS:
+                plain[at] = each
+        for at, windows in self._windows(plain):
+            if plain[at].signs & _HARMLESS and _touched(texts[at], windows):
                 disguised[at] = plain[at]
-            elif windows:
+            else:
                 sights[at] = View(texts[at]), windows
         if disguised:
-            for at, sight in self._undone(disguised):
-                sights[at] = sight
+            sights |= self._undone(disguised)
         return sights
 
     def _undone(self, disguised: Mapping[int, _Seen]) -> Iterator[tuple[int, Sight]]:
         """What is to be seen of texts in which a sign of disguise stands."""
         views = {
-            at: fold(each.text) if each.harmless or each.folding else View(each.text) for at, each in disguised.items()
+            at: fold(each.text) if each.signs & (_HARMLESS | _FOLDING) else View(each.text)
+            for at, each in disguised.items()
         }
         seen = self._seen_again(disguised, views)
-        views |= {at: unveil(views[at]) for at, each in seen.items() if each.veiling}
+        views |= {at: unveil(views[at]) for at, each in seen.items() if each.signs & _VEILING}
         seen = self._seen_again(seen, views)
         for at, windows in self._windows(seen):
-            if windows:
-                yield at, (views[at], windows)
+            yield at, (views[at], windows)
 
     def _seen_again(self, seen: Mapping[int, _Seen], views: Mapping[int, View]) -> Mapping[int, _Seen]:
         """The same, looked at anew where the view is another text than was seen."""
@@ -116,39 +116,39 @@ class HyperscanEngine:
         }
 
     def _seen(self, texts: Sequence[str]) -> dict[int, _Seen]:
-        """What the first passes find, by the number of the text; texts without any match are left out."""
+        """What the first pass finds, by the number of the text; texts without any match are left out."""
         written = self._written(texts)
-        limits = list(accumulate(len(text) + 1 for text in texts))
+        limits = list(accumulate([len(text) + 1 for text in texts]))
+        anchors = len(self._users)
         seen: dict[int, _Seen] = {}
-
-        def of(end: int) -> tuple[_Seen, int]:
-            number = bisect_left(limits, end)
-            text, start = texts[number], limits[number] - len(texts[number]) - 1
-            if number not in seen:
-                seen[number] = _Seen(text, written[start : start + len(text)])
-            return seen[number], min(end - start, len(text))
-
         for expression, end in _pass(self._places, written):
-            each, at = of(end)
-            if expression < len(self._users):
-                each.ends.append((at, self._users[expression]))
-            elif expression == len(self._users):
-                each.digits = True
+            number = bisect_left(limits, end)
+            text = texts[number]
+            start = limits[number] - len(text) - 1
+            each = seen.get(number)
+            if each is None:
+                each = seen[number] = _Seen(text, written[start : start + len(text)])
+            if expression < anchors:
+                each.ends.append((min(end - start, len(text)), self._users[expression]))
             else:
-                each.harmless = True
-        for expression, end in _pass(self._signs, written):
-            each, _ = of(end)
-            each.folding, each.veiling = each.folding or expression == 0, each.veiling or expression == 1
+                each.signs |= 1 << expression - anchors
         return seen
 
     def _windows(self, seen: Mapping[int, _Seen]) -> Iterator[tuple[int, Sequence[tuple[int, Windows]]]]:
-        """Windows of the recognisers that have an anchor in each text, in the recognisers' order."""
-        self._find_many([each for each in seen.values() if each.digits])
+        """Windows of the recognisers that have an anchor in a text, in the recognisers' order; texts without any are
+        left out."""
+        self._find_many([each for each in seen.values() if each.signs & _DIGITS])
         for at, each in seen.items():
-            each.ends.sort(key=_by_end)
-            places = _places(each.ends)
-            length = len(each.text)
-            yield at, [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
+            if each.ends:
+                yield at, self._windows_around(each.ends, len(each.text))
+
+    def _windows_around(self, ends: list[tuple[int, Sequence[int]]], length: int) -> Sequence[tuple[int, Windows]]:
+        if len(ends) == 1:
+            [(at, users)] = ends
+            return [(user, _merged((at,), self._recognisers[user], length)) for user in users]
+        ends.sort(key=_by_end)
+        places = _places(ends)
+        return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
 
     def _find_many(self, seen: Sequence[_Seen]) -> None:
         """Adds the anchors of recognisers that need many digits."""
@@ -171,7 +171,7 @@ class HyperscanEngine:
         seconds, so what was compiled is kept: in this process, and in a file."""
         import hyperscan  # not on every architecture: WholeText takes its place
 
-        plan: Plan = tuple(self._alphabet.expression(each) for each in expressions)
+        plan: Plan = tuple(tuple(self._alphabet.expressions(each)) for each in expressions)
         database = _loaded(_kept(plan))
         if database is None:
             database = hyperscan.loadb(_compiled(plan), hyperscan.HS_MODE_BLOCK)
@@ -200,11 +200,12 @@ def _compiled(plan: Plan) -> bytes:
     import hyperscan
 
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    numbered = [(number, each) for number, expressions in enumerate(plan) for each in expressions]
     database.compile(
-        expressions=[expression.encode() for expression in plan],
-        ids=list(range(len(plan))),
-        elements=len(plan),
-        flags=[0] * len(plan),
+        expressions=[each.encode() for _, each in numbered],
+        ids=[number for number, _ in numbered],
+        elements=len(numbered),
+        flags=[0] * len(numbered),
     )
     data: bytes = hyperscan.dumpb(database)
     keep(_kept(plan), data)

@@ -115,7 +115,7 @@ class Standing:
     """Whether its device can be woken."""
     token_refused: bool = False
     urgent: bool = False
-    """Goes out in quiet hours too."""
+    """An open stream shows it in quiet hours too; no device is woken, and no message sent, for it either."""
     suspended: bool = False
     fell_back: bool = False
     quiet_until: datetime | None = None
@@ -130,10 +130,14 @@ def next_steps(standing: Standing, rules: DeliveryRules, now: datetime) -> tuple
     if now >= end:
         return frozenset({Step.GIVE_UP}), end
     if standing.quiet_until and not standing.urgent:
-        return frozenset({Step.HOLD} if standing.delivery is Delivery.QUEUED else ()), min(standing.quiet_until, end)
+        return frozenset(_held(standing)), min(standing.quiet_until, end)
     steps, looks = _tries(standing, rules, now)
     if Step.GIVE_UP in steps:
         return frozenset({Step.GIVE_UP}), now
+    if standing.quiet_until:
+        if Step.PUSH in steps:
+            return frozenset(_held(standing)), min(standing.quiet_until, end)
+        return frozenset(steps), min([*looks, standing.quiet_until, end])
     fall_back = standing.create_time + rules.fall_back_after
     if not standing.fell_back and standing.delivery is not Delivery.DELIVERED:
         if now >= fall_back or standing.token_refused:
@@ -141,6 +145,10 @@ def next_steps(standing: Standing, rules: DeliveryRules, now: datetime) -> tuple
         else:
             looks.append(fall_back)
     return frozenset(steps), min([*looks, end])
+
+
+def _held(standing: Standing) -> set[Step]:
+    return {Step.HOLD} if standing.delivery is Delivery.QUEUED else set()
 
 
 def _tries(standing: Standing, rules: DeliveryRules, now: datetime) -> tuple[set[Step], list[datetime]]:

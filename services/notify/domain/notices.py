@@ -35,7 +35,7 @@ class Subject(StrEnum):
 
 
 URGENT = frozenset({Subject.UPLOAD_WARNED, Subject.UPLOAD_REDACTED})
-"""Somebody waits before a button: never held back by quiet hours, never gathered."""
+"""Somebody waits before a button: shown by an open stream in quiet hours too, never gathered."""
 OWED = frozenset({Subject.RIGHTS_REQUEST})
 """The law wants the person told (PIPA 36, 37; Decree 43, 44): goes out while processing is suspended, too."""
 

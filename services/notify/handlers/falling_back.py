@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from services.chassis.clock import Clock
 from services.notify.domain.delivery import ALTERNATIVES, Delivery, DeliveryRules, Path
-from services.notify.domain.notices import OWED, URGENT, Preferences, Subject
+from services.notify.domain.notices import OWED, Preferences, Subject
 from services.notify.domain.quiet import quiet_until
 from services.notify.domain.receipts import Receipt
 from services.notify.ports import Contact, FallBack, Message, MessageAnswer, Messenger, Texts, Unit, Units
@@ -77,7 +77,7 @@ class FallingBack:
         wishes = await unit.store.preferences(subscriber_id)
         zone = await unit.store.zone_of(subscriber_id)
         until = quiet_until(now, zone, wishes.quiet_start_minute, wishes.quiet_end_minute)
-        if until is None or fall_back.subject in URGENT:
+        if until is None:
             return False
         await unit.store.run_fall_back([fall_back.fall_back_id], until)
         return True

@@ -301,6 +301,25 @@ async def test_quiet_hours_hold_a_stream_too_but_neither_its_badge_nor_an_upload
     call.cancel()
 
 
+async def test_quiet_hours_hold_the_push_of_an_uploads_warning_until_they_end(world: World, ways: Ways) -> None:
+    person = await world.person()
+    await woken(world, person, "seoul", device_id="a")
+    await woken(world, person, "london", device_id="b", time_zone="Europe/London")
+    await prefer(world, person, **NIGHT)
+    world.clock.advance(timedelta(hours=5))  # 23:00 in Seoul, 14:00 in London
+    warning = opened(person)
+    warning.kind = CASE_KIND_PRE_UPLOAD
+    await world.feed(warning)
+    world.clock.advance(timedelta(seconds=2))
+    await until(ways.pushed)
+    assert ["london"] == [each.token for each in ways.pushed]
+    assert 1 == (await world.actions()).count("QUIET_HOURS")
+    world.clock.advance(timedelta(hours=8))
+    async with asyncio.timeout(30):
+        while "seoul" not in {each.token for each in ways.pushed}:
+            await asyncio.sleep(0.02)
+
+
 # --- digests ---
 
 

@@ -90,11 +90,21 @@ def test_what_has_arrived_on_the_device_is_neither_sent_again_nor_told_another_w
     assert {Step.GIVE_UP} == next_steps(arrived, RULES, START + RULES.give_up_after)[0]
 
 
-def test_quiet_hours_hold_everything_but_what_somebody_waits_for() -> None:
+def test_quiet_hours_hold_everything_and_wake_no_device_for_what_a_stream_may_show() -> None:
     until = START + timedelta(hours=3)
     held = replace(QUEUED, pushable=True, quiet_until=until)
     assert (frozenset({Step.HOLD}), until) == next_steps(held, RULES, START)
-    assert {Step.PUSH} == next_steps(replace(held, urgent=True), RULES, START)[0]
+    shown = replace(held, urgent=True)
+    assert (frozenset({Step.HOLD}), until) == next_steps(shown, RULES, START)
+    late = START + RULES.fall_back_after
+    assert Step.FALL_BACK not in next_steps(replace(shown, quiet_until=late + timedelta(hours=1)), RULES, late)[0]
+    assert {Step.PUSH} == next_steps(replace(shown, quiet_until=None), RULES, until)[0] - {Step.FALL_BACK}
+
+
+def test_what_a_stream_showed_in_quiet_hours_and_nobody_acknowledged_is_shown_again() -> None:
+    late = START + timedelta(minutes=10)
+    shown = replace(sent(1, START, delivery=Delivery.HANDED_OVER), urgent=True, quiet_until=late + timedelta(hours=3))
+    assert {Step.RESEND} == next_steps(shown, RULES, late)[0]
 
 
 def test_nothing_is_given_up_while_the_subscriber_is_suspended() -> None:

@@ -7,19 +7,19 @@ import re
 from datetime import date
 from typing import Final
 
+_NO_DIGIT: Final = re.compile(r"[^0-9]+")
+_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
+"""The digit sum of a digit taken twice."""
+
 
 def digits_of(value: str) -> str:
     """The ASCII digits of a value."""
-    return "".join(char for char in value if "0" <= char <= "9")
+    return _NO_DIGIT.sub("", value)
 
 
 def luhn(digits: str) -> bool:
     """ISO/IEC 7812-1 annex B check digit."""
-    total = 0
-    for position, char in enumerate(reversed(digits)):
-        number = int(char) * (1 + position % 2)
-        total += number - 9 * (number > 9)
-    return total % 10 == 0
+    return sum(map(int, digits[-1::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
 # (first, last, lengths): prefixes compared on as many digits as `first` has. ISO/IEC 7812 issuers' published ranges;

@@ -271,7 +271,8 @@ LABEL_AFTER = Recogniser(
     ),
     anchors=(
         r"[0-9][ \t]{0,2}[-(]?[ ]?(?:office|fax|mobile|desk|cell|home)",
-        r"[0-9][ \t]{0,2}[)]?[ ]?(?:으로|로)[ ]?(?:[가-힣]{1,4}[ ]){0,2}(?:전화|연락|문자|문의|콜|톡)",
+        # Vectorscan 5.4.12 misses matches of a repeated group that holds a repeated class: the class alone says enough.
+        r"[0-9][ \t]{0,2}[)]?[ ]?(?:으로|로)[ ]?[가-힣 ]{0,10}(?:전화|연락|문자|문의|콜|톡)",
     ),
     many_digits=True,
     ahead=6,

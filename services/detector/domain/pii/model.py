@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 DOXING: Final = "DOXING"
 """Name of the combinations that expose one person."""
@@ -65,12 +65,15 @@ class MaskRule(enum.StrEnum):
     NONE = "NONE"
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
+class TextPart(NamedTuple):
     """One text of a signal: the body, a title, an alt text, a file name, a metadata value."""
 
     field: str
-    text: str = dataclasses.field(repr=False)
+    text: str
+
+    def __repr__(self) -> str:
+        """Without the text."""
+        return f"TextPart(field={self.field!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 from services.detector.adapters.pii_alphabet import Alphabet
 from services.detector.adapters.pii_hyperscan import HyperscanEngine
 from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, TextPart
-from services.detector.domain.pii.normalise import SIGNS_OF_FOLDING, SIGNS_OF_VEILING
+from services.detector.domain.pii.normalise import FOREIGN, SIGNS_OF_FOLDING, SIGNS_OF_VEILING
 from services.detector.scan_command import scan_texts
+from tests.data.crawl import posts
 from tests.data.korean_posts import generated
+from tests.data.matching import hidden
 
-pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
+hyperscan = pytest.importorskip("hyperscan", reason="no hyperscan wheel for this architecture")
 ANCHORS = sorted({anchor for each in RECOGNISERS for anchor in each.anchors})
-EXPRESSIONS = [*ANCHORS, *SIGNS_OF_FOLDING, *SIGNS_OF_VEILING]
+EXPRESSIONS = [*ANCHORS, *SIGNS_OF_FOLDING, FOREIGN, *SIGNS_OF_VEILING]
 TEXTS = [post.text for post in generated(per_template=1)]
 
 
@@ -29,9 +32,41 @@ def alphabet() -> Alphabet:
 def test_every_match_in_characters_is_one_in_bytes(alphabet: Alphabet) -> None:
     missed = []
     for expression in ANCHORS:
-        in_bytes = re.compile(alphabet.expression(expression).encode("ascii"))
+        in_bytes = [re.compile(each.encode("ascii")) for each in alphabet.expressions(expression)]
         plain = re.compile(expression, re.IGNORECASE)
-        missed += [expression for text in TEXTS if plain.search(text) and not in_bytes.search(alphabet.written(text))]
+        missed += [
+            (expression, found.group())
+            for text in TEXTS
+            for found in plain.finditer(text)
+            if not any(each.match(alphabet.written(text), *found.span()) for each in in_bytes)
+        ]
+    assert [] == missed
+
+
+def test_a_choice_is_told_apart_into_alternatives_up_to_a_bound() -> None:
+    nested = "(?:a|b(?:cx|dy))e"
+    many = "".join(["(?:a1|b2|c3|d4|e5|f6)"] * 8)
+    alphabet = Alphabet([nested, many])
+    assert 3 == len(alphabet.expressions(nested))
+    assert 400 >= len(alphabet.expressions(many)) > 1
+
+
+@pytest.mark.parametrize("many_digits", [False, True])
+def test_hyperscan_tells_the_end_of_every_match_of_every_expression(alphabet: Alphabet, many_digits: bool) -> None:
+    anchors = sorted({anchor for each in RECOGNISERS if each.many_digits is many_digits for anchor in each.anchors})
+    expressions = anchors if many_digits else [*anchors, FOREIGN, *SIGNS_OF_FOLDING, *SIGNS_OF_VEILING]
+    numbered = [(number, each) for number, whole in enumerate(expressions) for each in alphabet.expressions(whole)]
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[each.encode() for _, each in numbered],
+        ids=[number for number, _ in numbered],
+        elements=len(numbered),
+        flags=[0] * len(numbered),
+    )
+    text, ends = hidden(expressions, 6_000, random.Random(1), " ".join(posts("looks like it", 100)))
+    told: set[tuple[int, int]] = set()
+    database.scan(alphabet.written(text), match_event_handler=lambda number, _, end, *rest: told.add((number, end)))
+    missed = [(expressions[number], text[end - 30 : end]) for number, end in ends if (number, end) not in told]
     assert [] == missed
 
 
@@ -46,10 +81,15 @@ def test_everyday_syllables_share_no_byte_with_a_word_of_a_rule(alphabet: Alphab
     assert everyday not in {alphabet.written(char) for char in "호번집곳앳쩜"}
 
 
+def test_a_sign_of_one_character_shares_its_byte_with_no_syllable(alphabet: Alphabet) -> None:
+    syllables = set(alphabet.written("".join(map(chr, range(0xAC00, 0xD7A4)))))
+    assert not syllables & set(alphabet.written("\r\x0b\x0c\u200b…１①é"))
+
+
 @pytest.mark.parametrize("expression", [r"a(?=b)", r"\bword", r"(a)\1"])
 def test_what_is_no_simple_expression_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="an anchor cannot hold"):
-        Alphabet([expression]).expression(expression)
+        Alphabet([expression]).expressions(expression)
 
 
 @settings(max_examples=40, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,7 +18,7 @@ from services.detector.adapters.gallery import Entry
 from services.detector.adapters.images import read_picture
 from services.detector.adapters.rules import read_rules
 from services.detector.domain.decisions import Band, decide
-from services.detector.domain.signals import CaptureFacts, Part, Signal
+from services.detector.domain.signals import CaptureFacts, Pair, Part, Signal
 
 from .conftest import PICTURES, paint
 
@@ -139,6 +140,23 @@ def test_a_blurred_picture_of_a_subscriber_is_for_a_person_to_judge(
     blurred = portrait.resize((40, 30)).resize((320, 240), Image.Resampling.BICUBIC)
     analysis = analyst.analyse([post(saved(blurred, "PNG"))])[0]
     assert {face.band for face in analysis.faces} <= {Band.REVIEW, Band.NONE}
+
+
+def test_every_part_of_a_signal_is_scanned_and_hits_say_where(analyst: SignalAnalyst, portrait: Image.Image) -> None:
+    number = "연락처 010-2345-6789"
+    exif = Image.Exif()
+    exif[0x013B] = number
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\x00\x00\x00call 010-2345-6789"
+    told = ("title", "alt", "file_name", "author", "exif.GPSAreaInformation")
+    shown = post(saved(portrait, "JPEG", exif=exif, comment="전화 010-2345-6789".encode()))
+    signal = replace(
+        shown, parts=(Part(text=number), *shown.parts), metadata=tuple(Pair(name, number) for name in told)
+    )
+    analysis = analyst.analyse([signal])[0]
+    assert {hit.field.rstrip("0123456789") for hit in analysis.hits} == {
+        "text.", *(f"metadata.{name}." for name in told), "image.1.Artist.", "image.1.UserComment.", "image.1.Comment.",
+    }  # fmt: skip
+    assert {"PHONE"} == {hit.kind.value for hit in analysis.hits}
 
 
 def test_several_signals_at_once_keep_their_own_faces(analyst: SignalAnalyst, portrait: Image.Image) -> None:
