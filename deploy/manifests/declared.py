@@ -60,7 +60,7 @@ def followed(service: str) -> frozenset[str]:
     loops = {
         node.target.id: names[node.iter.id]
         for node in ast.walk(main)
-        if isinstance(node, ast.For)
+        if isinstance(node, ast.For | ast.comprehension)
         and isinstance(node.target, ast.Name)
         and isinstance(node.iter, ast.Name)
         and node.iter.id in names
