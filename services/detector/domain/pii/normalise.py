@@ -23,6 +23,10 @@ class Replacement(NamedTuple):
     end: int
     text: str
 
+    def __repr__(self) -> str:
+        """Without the text."""
+        return f"Replacement(start={self.start}, end={self.end})"
+
 
 class View(NamedTuple):
     """A rewritten text with the way back: parallel, ascending positions of each replacement."""
@@ -33,6 +37,10 @@ class View(NamedTuple):
     old_starts: tuple[int, ...] = ()
     old_ends: tuple[int, ...] = ()
     parent: View | None = None
+
+    def __repr__(self) -> str:
+        """Without the text."""
+        return f"View({len(self.text)} characters)"
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         """The smallest stretch of the original text that [start, end) of this view stands for."""

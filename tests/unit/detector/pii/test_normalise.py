@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.detector.domain.pii import Scanner, TextPart
-from services.detector.domain.pii.normalise import fold, normalise
+from services.detector.domain.pii.normalise import Replacement, fold, normalise
 from tests.data.korean_posts import generated
 
 POSTS = [post.text for post in generated(per_template=2)]
@@ -41,6 +41,12 @@ POSTS = [post.text for post in generated(per_template=2)]
 )
 def test_disguise_is_undone_and_prose_is_not(disguised: str, plain: str) -> None:
     assert normalise(disguised).text == plain
+
+
+def test_what_is_shown_of_a_view_says_nothing_of_its_text() -> None:
+    view = normalise("공일공 4 8 2 7 - 3 1 5 9 hong[at]example.com")
+    assert "hong@example.com" in view.text
+    assert "hong" not in repr((view, Replacement(0, 4, "hong")))
 
 
 def test_a_place_leads_back_over_several_rewritings() -> None:
