@@ -222,21 +222,30 @@ def main() -> int:
     home, out = Home.from_env(), ROOT / "var" / "demo"
     out.mkdir(parents=True, exist_ok=True)
     say = Console(highlight=False)
-    run = time.strftime("%y%m%d%H%M%S")
     try:
-        corpus = _started(run, say)
-        if corpus is None:
-            return DEMO_CANNOT
-        summary = asyncio.run(Demo(home, out, run, say).play(corpus))
+        status = _run(home, out, say)
     except KeyboardInterrupt:
-        say.print("Interrupted. The system is still up; `make down` stops it.")
-        return 130
+        say.print("Interrupted.")
+        status = 130
     except grpclib.GRPCError as error:
         say.print(f"The demo could not run: a service refused with {reason_of(error)}.")
-        return DEMO_CANNOT
+        status = DEMO_CANNOT
     except (ValueError, OSError, TimeoutError, CannotDo, HomeUnusable) as error:
         say.print(f"The demo could not run: {type(error).__name__}: {error}")
+        status = DEMO_CANNOT
+    if os.environ.get("DEMO_EXIT") == "1":
+        subprocess.call([sys.executable, "-m", "services.console.supervisor", "down"])
+    elif status != DEMO_CANNOT:
+        say.print("The system is up: `.venv/bin/jikimi case list`, `… case replay ID`; `make down` stops it.")
+    return status
+
+
+def _run(home: Home, out: Path, say: Console) -> int:
+    run = time.strftime("%y%m%d%H%M%S")
+    corpus = _started(run, say)
+    if corpus is None:
         return DEMO_CANNOT
+    summary = asyncio.run(Demo(home, out, run, say).play(corpus))
     (out / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     paths = [
         ("summary", out / "summary.json"),
@@ -245,10 +254,6 @@ def main() -> int:
         ("logs", home.logs),
     ]
     show(say, summary, paths)
-    if os.environ.get("DEMO_EXIT") == "1":
-        subprocess.call([sys.executable, "-m", "services.console.supervisor", "down"])
-    else:
-        say.print("The system is up: `.venv/bin/jikimi case list`, `… case replay ID`; `make down` stops it.")
     return 0 if good(summary) else 1
 
 
