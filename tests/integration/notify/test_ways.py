@@ -17,7 +17,7 @@ from nacl.public import PrivateKey, SealedBox
 from sqlalchemy import text
 
 from misuse.common.v1.access_pb2 import PURPOSE_OPERATIONS, ROLE_SRE
-from misuse.common.v1.signal_pb2 import CASE_KIND_PRE_UPLOAD
+from misuse.common.v1.signal_pb2 import CASE_KIND_FACE, CASE_KIND_PRE_UPLOAD, CaseKind
 from misuse.notify.v1 import notify_service_pb2 as pb
 from misuse.removal.v1 import events_pb2 as removal_events
 from misuse.removal.v1 import removal_service_pb2
@@ -258,13 +258,18 @@ async def test_a_delivery_that_cannot_be_dealt_with_holds_up_no_other(world: Wor
 # --- quiet hours ---
 
 
-async def test_quiet_hours_of_the_devices_zone_hold_a_push_until_they_end(world: World, ways: Ways) -> None:
+@pytest.mark.parametrize("kind", [CASE_KIND_FACE, CASE_KIND_PRE_UPLOAD])
+async def test_quiet_hours_of_the_devices_zone_hold_a_push_until_they_end(
+    world: World, ways: Ways, kind: CaseKind.ValueType
+) -> None:
     person = await world.person()
     await woken(world, person, "seoul", device_id="a")
     await woken(world, person, "london", device_id="b", time_zone="Europe/London")
     await prefer(world, person, **NIGHT)
     world.clock.advance(timedelta(hours=5))  # 23:00 in Seoul, 14:00 in London
-    await world.feed(opened(person))
+    event = opened(person)
+    event.kind = kind
+    await world.feed(event)
     world.clock.advance(timedelta(seconds=2))
     await until(ways.pushed)
     assert ["london"] == [each.token for each in ways.pushed]
@@ -299,25 +304,6 @@ async def test_quiet_hours_hold_a_stream_too_but_neither_its_badge_nor_an_upload
     late = await within(20, anext(stream))
     assert pb.NOTICE_SUBJECT_CASE_OPENED == late.notification.subject
     call.cancel()
-
-
-async def test_quiet_hours_hold_the_push_of_an_uploads_warning_until_they_end(world: World, ways: Ways) -> None:
-    person = await world.person()
-    await woken(world, person, "seoul", device_id="a")
-    await woken(world, person, "london", device_id="b", time_zone="Europe/London")
-    await prefer(world, person, **NIGHT)
-    world.clock.advance(timedelta(hours=5))  # 23:00 in Seoul, 14:00 in London
-    warning = opened(person)
-    warning.kind = CASE_KIND_PRE_UPLOAD
-    await world.feed(warning)
-    world.clock.advance(timedelta(seconds=2))
-    await until(ways.pushed)
-    assert ["london"] == [each.token for each in ways.pushed]
-    assert 1 == (await world.actions()).count("QUIET_HOURS")
-    world.clock.advance(timedelta(hours=8))
-    async with asyncio.timeout(30):
-        while "seoul" not in {each.token for each in ways.pushed}:
-            await asyncio.sleep(0.02)
 
 
 # --- digests ---
