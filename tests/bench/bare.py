@@ -22,7 +22,7 @@ from services.detector.translate import signal_of
 from tests.scenario.doors import signal
 
 THREADS, BATCH = 2, 8
-"""As the detector runs them: batches in two threads, one thread inside a model."""
+"""As the detector runs them: so many pictures analysed at once in each of two threads, one thread inside a model."""
 DIMENSIONS = 512
 T = TypeVar("T")
 

@@ -37,7 +37,8 @@ READ_PIXELS = 2400
 """Long side that suffices to read lines: a page of 50 lines has 30 pixels for each. Of a picture longer than twice its
 shorter side more."""
 READING_SECONDS = 40.0
-"""For the texts in all pictures of a batch together: a third of what its lease lasts (handlers/deciding.py)."""
+"""For the texts in all pictures analysed at once, which are half of a batch: both halves end before its lease does
+(handlers/deciding.py)."""
 MOST_MASKED_CHARACTERS = 5_000
 """At most 16 KiB as UTF-8, three bytes for a Korean syllable."""
 _RADIUS = 80

@@ -84,11 +84,13 @@ class Lane:
 
     pictures: bool
     most: int
-    """Signals in a batch."""
+    """Signals in a batch, which is committed as one."""
+    together: int
+    """Signals analysed at once: they share what tiles and readings of texts may cost (adapters/analysis.py)."""
 
 
-TEXTS = Lane(pictures=False, most=256)
-PICTURES = Lane(pictures=True, most=8)
+TEXTS = Lane(pictures=False, most=256, together=256)
+PICTURES = Lane(pictures=True, most=16, together=8)
 LANES = (TEXTS, PICTURES)
 
 
@@ -188,7 +190,8 @@ class Deciding:
         times = _Times(taken=time.time())
         with stage("analyse"):
             jobs = await self._beside(self._opened, rows, channels)
-            await self._beside(self._analyse, [job for job in jobs if not job.failure])
+            for portion in _portions([job for job in jobs if not job.failure], lane.together):
+                await self._beside(self._analyse, portion)
         times.analysed = time.time()
         with stage("decide"):
             await self._find_whom(jobs)
@@ -315,6 +318,10 @@ class Deciding:
                 for hit in found
             ]
             job.decisions = decide(job.analysis.faces, watched, self.rules)
+
+
+def _portions(jobs: Sequence[_Job], most: int) -> list[Sequence[_Job]]:
+    return [jobs[at : at + most] for at in range(0, len(jobs), most)]
 
 
 @dataclass(slots=True)
