@@ -47,7 +47,9 @@ from services.console.home import (
 
 ROOT = Path(__file__).resolve().parents[2]
 TICK_SECONDS = 0.1
-READY_CHECK_SECONDS = 2.0
+READY_CHECK_SECONDS = 5.0
+"""Each look at one that is ready makes a connection, or a process, of its own; one that dies is noticed at once."""
+LOGS_SECONDS = 2.0
 UP_SECONDS = 150.0
 DRAIN_SECONDS = 15.0
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.25, 30.0
@@ -136,6 +138,7 @@ class Supervisor:
     asked_to_stop: bool = False
     owner: int | None = None
     """Process for which the system runs; when it is gone, however it ended, the system stops."""
+    logs_bounded: float = 0.0
 
     def ask_to_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Signal handler: the loop ends at its next turn."""
@@ -183,7 +186,9 @@ class Supervisor:
             started = self.state != "starting"
             all_ready = all(one.state == "ready" for one in self.watched)
             self._publish(("ready" if all_ready else "degraded") if started else "starting")
-        bound_logs(self.home.logs)
+        if (now := time.monotonic()) >= self.logs_bounded + LOGS_SECONDS:
+            bound_logs(self.home.logs)
+            self.logs_bounded = now
         time.sleep(TICK_SECONDS)
 
     def _stop_all(self) -> None:
