@@ -113,6 +113,7 @@ _DONE = text(
 _AGAIN = text(
     f"UPDATE {DUE.name} SET lease_until = NULL WHERE kind = :kind AND entity_id = :entity AND lease_until IS NOT NULL"
 )
+_CANCEL = text(f"DELETE FROM {DUE.name} WHERE kind = :kind AND entity_id = ANY(CAST(:entities AS text[]))")
 # The new time while a handler runs, for the old one is then being dealt with: a handler may schedule its own row for
 # later.
 _RESCHEDULE = f"""
@@ -151,9 +152,9 @@ def scheduled(session: AsyncSession, rows: Mapping[tuple[str, str], tuple[dateti
     return Rows(DUE, values, _RESCHEDULE)
 
 
-async def cancel(session: AsyncSession, kind: str, entity_id: str) -> None:
-    """Takes scheduled work back; harmless where there is none."""
-    await session.execute(delete(DUE).where(DUE.c.kind == kind, DUE.c.entity_id == entity_id))
+async def cancel(session: AsyncSession, kind: str, *entity_ids: str) -> None:
+    """Takes scheduled work of one kind back; harmless where there is none."""
+    await session.execute(_CANCEL, {"kind": kind, "entities": list(entity_ids)})
 
 
 class DueWorker:
