@@ -346,8 +346,8 @@ class CaseStore(Protocol):
     async def get(self, case_id: str) -> Case | None:
         """One case by its own id."""
 
-    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
-        """The roots of cases, each once, in the order of their ids."""
+    async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
+        """Case id → its root, for known cases; one and the same value for those that have one root."""
 
     async def update(self, cases: Sequence[Case]) -> None:
         """Writes changed cases."""
@@ -384,13 +384,14 @@ class CaseStore(Protocol):
     async def attachments(self, root_case_ids: Collection[str]) -> Mapping[str, Attachments]:
         """What hangs on each of the root cases."""
 
-    async def note_removal(
-        self, case_ids: Sequence[str], removal_request_id: str, state: RemovalState, now: datetime
+    async def note_removals(
+        self, pairs: Collection[tuple[str, str]], states: Mapping[str, RemovalState], now: datetime
     ) -> None:
-        """Remembers where a removal request stands."""
+        """Remembers which cases have which removal requests, as (case, request), and where each of these requests
+        stands, also for cases that have it already."""
 
-    async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
-        """The states in which removal requests of an incident are, each once."""
+    async def removals(self, root_case_ids: Collection[str]) -> Mapping[str, dict[str, RemovalState]]:
+        """Root → its removal requests and where they stand, for each of the roots."""
 
 
 class EvidenceStore(Protocol):
@@ -611,7 +612,7 @@ class Unit(Protocol):
     async def remind(self, kind: str, rows: Mapping[str, tuple[datetime, str]]) -> None:
         """Schedules work: entity id → (due time, traceparent)."""
 
-    async def forget_reminder(self, kind: str, entity_id: str) -> None:
+    async def forget_reminders(self, kind: str, entity_ids: Collection[str]) -> None:
         """Takes scheduled work back."""
 
     async def recall(self, method: str, request_id: str, request: Message) -> str | None:

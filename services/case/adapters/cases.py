@@ -18,7 +18,6 @@ from sqlalchemy import (
     Select,
     SmallInteger,
     Text,
-    bindparam,
     delete,
     func,
     insert,
@@ -73,7 +72,7 @@ from services.case.ports import (
     Tally,
 )
 from services.chassis import due
-from services.chassis.database import Rows, insert_rows, update_rows, write_together
+from services.chassis.database import Rows, update_rows, write_together
 
 _SHOWN_AT_MOST = 100
 """Removal requests and merged cases that are listed with a case."""
@@ -127,23 +126,36 @@ _FLAG = text(
     WHERE c.root_case_id = :root AND s.case_id = c.case_id AND NOT CAST(:reason AS smallint) = ANY(s.reasons)
     """
 )
-_member = CASE.alias()
-_ROOTS = (
-    select(CASE)
-    .where(
-        CASE.c.case_id.in_(
-            select(_member.c.root_case_id).where(_member.c.case_id == func.any(bindparam("ids", type_=ARRAY(Text))))
-        )
-    )
-    .order_by(CASE.c.case_id)
-)
-_NEWER_STATE = (
-    "(case_id, removal_request_id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time"
-)
-_SAME_STATE = text("UPDATE case_removal SET state = :state WHERE removal_request_id = :request AND state <> :state")
-_REMOVAL_STATES = text(
+# Text, for they are part of every batch of events of removal requests.
+_OWNERS = text('SELECT case_id, subscriber_id FROM "case" WHERE case_id = ANY(CAST(:ids AS text[]))')
+_ROOTS = text(
     """
-    SELECT DISTINCT r.state FROM case_removal r JOIN "case" c ON c.case_id = r.case_id WHERE c.root_case_id = :root
+    SELECT m.case_id AS member_id, c.* FROM "case" m JOIN "case" c ON c.case_id = m.root_case_id
+    WHERE m.case_id = ANY(CAST(:ids AS text[]))
+    """
+)
+_NOTE_REMOVALS = text(
+    """
+    WITH told AS (
+        SELECT * FROM unnest(CAST(:requests AS text[]), CAST(:states AS smallint[])) AS t (request, state)
+    ), named AS (
+        SELECT p.case_id, t.request, t.state
+        FROM unnest(CAST(:case_ids AS text[]), CAST(:of_requests AS text[])) AS p (case_id, request)
+        JOIN told t USING (request)
+    ), others AS (
+        UPDATE case_removal r SET state = t.state FROM told t
+        WHERE r.removal_request_id = t.request AND r.state <> t.state
+          AND NOT EXISTS (SELECT FROM named n WHERE n.case_id = r.case_id AND n.request = t.request)
+    )
+    INSERT INTO case_removal (case_id, removal_request_id, state, update_time)
+    SELECT case_id, request, state, :now FROM named ORDER BY case_id, request
+    ON CONFLICT (case_id, removal_request_id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time
+    """
+)
+_REMOVALS = text(
+    """
+    SELECT c.root_case_id, r.removal_request_id, r.state FROM "case" c JOIN case_removal r USING (case_id)
+    WHERE c.root_case_id = ANY(CAST(:roots AS text[]))
     """
 )
 _CHANGING = (
@@ -195,8 +207,8 @@ class SqlCases:
         """See `CaseStore`."""
         if not case_ids:
             return {}
-        query = select(CASE.c.case_id, CASE.c.subscriber_id).where(among(CASE.c.case_id, case_ids))
-        return {row.case_id: row.subscriber_id for row in await self._session.execute(query)}
+        rows = await self._session.execute(_OWNERS, {"ids": list(case_ids)})
+        return {row.case_id: row.subscriber_id for row in rows}
 
     async def books(self, facts: Sequence[Facts], rules: IncidentRules) -> Mapping[str, Book]:
         """See `CaseStore`."""
@@ -265,10 +277,12 @@ class SqlCases:
         row = (await self._session.execute(select(CASE).where(CASE.c.case_id == case_id))).one_or_none()
         return case_of(row) if row else None
 
-    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
+    async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
         """See `CaseStore`."""
-        rows = await self._session.execute(_ROOTS, {"ids": list(case_ids)})
-        return [case_of(row) for row in rows]
+        rows = (await self._session.execute(_ROOTS, {"ids": list(case_ids)})).all()
+        roots = {row.case_id: row for row in rows}
+        cases = {case_id: case_of(row) for case_id, row in roots.items()}
+        return {row.member_id: cases[row.case_id] for row in rows}
 
     async def update(self, cases: Sequence[Case]) -> None:
         """See `CaseStore`."""
@@ -423,21 +437,26 @@ class SqlCases:
             found.setdefault(root, []).append(value)
         return {root: tuple(values[:_SHOWN_AT_MOST]) for root, values in found.items()}
 
-    async def note_removal(
-        self, case_ids: Sequence[str], removal_request_id: str, state: RemovalState, now: datetime
+    async def note_removals(
+        self, pairs: Collection[tuple[str, str]], states: Mapping[str, RemovalState], now: datetime
     ) -> None:
         """See `CaseStore`."""
-        rows = [
-            {"case_id": case_id, "removal_request_id": removal_request_id, "state": state.value, "update_time": now}
-            for case_id in case_ids
-        ]
-        await insert_rows(self._session, CASE_REMOVAL, rows, _NEWER_STATE)
-        await self._session.execute(_SAME_STATE, {"request": removal_request_id, "state": state.value})
+        each_once = sorted(set(pairs))
+        values = {
+            "case_ids": [case_id for case_id, _ in each_once],
+            "of_requests": [request for _, request in each_once],
+            "requests": list(states),
+            "states": [state.value for state in states.values()],
+            "now": now,
+        }
+        await self._session.execute(_NOTE_REMOVALS, values)
 
-    async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
+    async def removals(self, root_case_ids: Collection[str]) -> Mapping[str, dict[str, RemovalState]]:
         """See `CaseStore`."""
-        states = await self._session.scalars(_REMOVAL_STATES, {"root": root_case_id})
-        return [RemovalState(state) for state in states]
+        found: dict[str, dict[str, RemovalState]] = {root: {} for root in root_case_ids}
+        for root, request, state in await self._session.execute(_REMOVALS, {"roots": list(root_case_ids)}):
+            found[root][request] = RemovalState(state)
+        return found
 
     def _case_row(self, case: Case) -> dict[str, Any]:
         return _case_row(case, self._pace)

@@ -370,7 +370,7 @@ async def _start_action(unit: Unit, root: Case, rules: Rules, now: datetime) -> 
     root.due_time = now + rules.give_up_after
     await unit.cases.update([root])
     # A row of an earlier round would hold with its earlier time.
-    await unit.forget_reminder(GIVE_UP, root.case_id)
+    await unit.forget_reminders(GIVE_UP, [root.case_id])
     await unit.remind(GIVE_UP, {root.case_id: (root.due_time, "")})
     unit.record(root.subscriber_id, records.lifecycle(root, "ACTION_STARTED", before, now))
 
