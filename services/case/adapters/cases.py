@@ -158,6 +158,14 @@ _REMOVALS = text(
     WHERE c.root_case_id = ANY(CAST(:roots AS text[]))
     """
 )
+_SIGHTINGS = text(
+    """
+    SELECT q.root, s.* FROM unnest(CAST(:roots AS text[])) AS q(root) CROSS JOIN LATERAL (
+        SELECT s.* FROM "case" c JOIN sighting s USING (case_id) WHERE c.root_case_id = q.root
+        ORDER BY s.create_time DESC, s.sighting_id DESC LIMIT :most
+    ) s
+    """
+)
 _CHANGING = (
     "root_case_id",
     "kinds",
@@ -181,7 +189,7 @@ _CHANGING = (
     "burst_time",
     "burst_count",
 )
-_SIGHTED = tuple(SIGHTING.c)
+_SIGHTED = tuple(column.name for column in SIGHTING.c)
 
 
 class SqlCases:
@@ -369,16 +377,13 @@ class SqlCases:
             reasons=tuple(PriorityReason(reason) for reason in reasons),
         )
 
-    async def sightings(self, root_case_id: str, most: int) -> Sequence[Sighting]:
+    async def sightings(self, root_case_ids: Collection[str], most: int) -> Mapping[str, Sequence[Sighting]]:
         """See `CaseStore`."""
-        query = (
-            select(*_SIGHTED)
-            .join(CASE, CASE.c.case_id == SIGHTING.c.case_id)
-            .where(CASE.c.root_case_id == root_case_id)
-            .order_by(SIGHTING.c.create_time.desc(), SIGHTING.c.sighting_id.desc())
-            .limit(most)
-        )
-        return [_sighting(row) for row in await self._session.execute(query)]
+        found: dict[str, list[Sighting]] = {root: [] for root in root_case_ids}
+        if found:
+            for row in await self._session.execute(_SIGHTINGS, {"roots": list(found), "most": most}):
+                found[row.root].append(_sighting(row))
+        return found
 
     async def page(
         self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None
@@ -412,20 +417,25 @@ class SqlCases:
             .distinct()
             .order_by(CASE_REMOVAL.c.removal_request_id)
         )
-        merged = await self._pairs(
-            select(CASE.c.root_case_id, CASE.c.case_id)
-            .where(among(CASE.c.root_case_id, root_case_ids), CASE.c.case_id != CASE.c.root_case_id)
-            .order_by(CASE.c.case_id)
-        )
+        merged = await self.merged(root_case_ids)
         guidance = await self._pairs(
             select(CASE_GUIDANCE.c.case_id, CASE_GUIDANCE.c.path_id)
             .where(among(CASE_GUIDANCE.c.case_id, root_case_ids))
             .order_by(CASE_GUIDANCE.c.attach_time, CASE_GUIDANCE.c.path_id)
         )
         return {
-            root: Attachments(packs.get(root), removals.get(root, ()), merged.get(root, ()), guidance.get(root, ()))
+            root: Attachments(packs.get(root), removals.get(root, ()), merged[root], guidance.get(root, ()))
             for root in root_case_ids
         }
+
+    async def merged(self, root_case_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """See `CaseStore`."""
+        found = await self._pairs(
+            select(CASE.c.root_case_id, CASE.c.case_id)
+            .where(among(CASE.c.root_case_id, root_case_ids), CASE.c.case_id != CASE.c.root_case_id)
+            .order_by(CASE.c.case_id)
+        )
+        return {root: found.get(root, ()) for root in root_case_ids}
 
     async def _packs(self, root_case_ids: Collection[str]) -> Mapping[str, PackSummary]:
         rows = await self._session.execute(LATEST, {"cases": list(root_case_ids)})
@@ -676,6 +686,6 @@ def _sighting_row(sighting: Sighting) -> dict[str, Any]:
 
 
 def _sighting(row: Any) -> Sighting:
-    values = row._asdict()
+    values = {name: getattr(row, name) for name in _SIGHTED}
     reasons = tuple(PriorityReason(reason) for reason in row.reasons)
     return Sighting(**{**values, "kind": CaseKind(row.kind), "reasons": reasons})

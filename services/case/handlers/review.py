@@ -316,7 +316,7 @@ async def _of_band(units: Units, captures: Captures, item: ReviewItem, now: date
     content = await captures.fetch(item.decision_id, PURPOSE_REVIEW)
     if content:
         async with units() as unit:
-            await unit.evidence.keep(item.subscriber_id, {item.decision_id: content}, PURPOSE_REVIEW, now)
+            await unit.evidence.keep({item.subscriber_id: {item.decision_id: content}}, PURPOSE_REVIEW, now)
             _record_fetch(unit, item, now, who)
     return content or b""
 

@@ -187,7 +187,7 @@ class _Reading:
             if left <= 0:
                 self.cut.append("found")
                 break
-            sightings = await self.unit.cases.sightings(root, left + 1)
+            sightings = (await self.unit.cases.sightings([root], left + 1))[root]
             if len(sightings) > left:
                 self.cut.append("found")
             for start in range(0, min(left, len(sightings)), CAPTURES):
