@@ -66,9 +66,11 @@ class FakeDetector:
     captures: dict[str, Capture] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     down: bool = False
+    unable: set[str] = field(default_factory=set)
+    """Decisions of which it cannot give the capture."""
 
     async def fetch(self, decision_id: str, purpose: Purpose.ValueType) -> bytes | None:
-        if self.down:
+        if self.down or decision_id in self.unable:
             raise Unavailable("PEER_DOWN", "The detector is down.")
         capture = self.captures.get(decision_id)
         return capture.SerializeToString(deterministic=True) if capture else None
