@@ -292,6 +292,9 @@ class SubscriberStore(Protocol):
     async def get(self, subscriber_id: str) -> Subscriber | None:
         """Reads a subscriber without a lock."""
 
+    async def whole(self, subscriber_id: str) -> tuple[Subscriber, Profile | None] | None:
+        """A subscriber with the profile, which is None when its key was destroyed."""
+
     async def profiles(self, subscriber_ids: Collection[str]) -> Mapping[str, Profile]:
         """The profiles of subscribers; without those whose key was destroyed."""
 

@@ -111,7 +111,11 @@ _DONE = text(
     """
 )
 _AGAIN = text(
-    f"UPDATE {DUE.name} SET lease_until = NULL WHERE kind = :kind AND entity_id = :entity AND lease_until IS NOT NULL"
+    f"""
+    UPDATE {DUE.name} AS d SET lease_until = NULL
+    FROM unnest(CAST(:kinds AS text[]), CAST(:entities AS text[])) AS again (kind, entity_id)
+    WHERE d.kind = again.kind AND d.entity_id = again.entity_id AND d.lease_until IS NOT NULL
+    """
 )
 _CANCEL = text(f"DELETE FROM {DUE.name} WHERE kind = :kind AND entity_id = ANY(CAST(:entities AS text[]))")
 # The new time while a handler runs, for the old one is then being dealt with: a handler may schedule its own row for
@@ -295,8 +299,9 @@ class DueWorker:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             deleted = {(row.kind, row.entity_id) for row in await connection.execute(_DONE, rows)}
             again = [item for item in ended if (item.kind, item.entity_id) not in deleted]
-            for item in again:
-                await connection.execute(_AGAIN, {"kind": item.kind, "entity": item.entity_id})
+            if again:
+                kinds, entities = [item.kind for item in again], [item.entity_id for item in again]
+                await connection.execute(_AGAIN, {"kinds": kinds, "entities": entities})
         if again:
             self._wakeup.set()
         return [item not in again for item in ended]

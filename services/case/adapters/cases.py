@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Executable,
     Integer,
     Row,
     Select,
@@ -79,11 +80,12 @@ _SHOWN_AT_MOST = 100
 
 _HIT = text(
     """
-    SELECT k.span_id, k.subscriber_id, k.key_kind, k.key_value, k.case_id, k.first_time, k.last_time,
-           c.root_case_id
+    SELECT k.span_id, k.subscriber_id AS person, k.key_kind, k.key_value, k.case_id AS held_by, k.first_time,
+           k.last_time, EXISTS (SELECT FROM case_separation s WHERE s.subscriber_id = k.subscriber_id) AS parted, r.*
     FROM unnest(CAST(:people AS text[]), CAST(:kinds AS text[]), CAST(:keys AS text[])) AS q(person, kind, key)
     JOIN incident_key k ON k.subscriber_id = q.person AND k.key_value = q.key AND k.key_kind = q.kind
     JOIN "case" c ON c.case_id = k.case_id
+    JOIN "case" r ON r.case_id = c.root_case_id
     WHERE k.first_time <= :latest AND k.last_time >= :earliest
     ORDER BY k.span_id
     """
@@ -126,7 +128,20 @@ _FLAG = text(
     WHERE c.root_case_id = :root AND s.case_id = c.case_id AND NOT CAST(:reason AS smallint) = ANY(s.reasons)
     """
 )
-# Text, for they are part of every batch of events of removal requests.
+# Text, for they are part of every batch of events, or of what each pack brings with it.
+_LINKED = text(
+    """
+    SELECT s.decision_id, s.case_id, c.root_case_id, s.subscriber_id FROM sighting s JOIN "case" c USING (case_id)
+    WHERE s.decision_id = ANY(CAST(:decisions AS text[]))
+    """
+)
+_GET = text('SELECT * FROM "case" WHERE case_id = :id')
+_MERGED = text(
+    """
+    SELECT root_case_id, case_id FROM "case"
+    WHERE root_case_id = ANY(CAST(:roots AS text[])) AND case_id <> root_case_id ORDER BY case_id
+    """
+)
 _OWNERS = text('SELECT case_id, subscriber_id FROM "case" WHERE case_id = ANY(CAST(:ids AS text[]))')
 _ROOTS = text(
     """
@@ -204,12 +219,8 @@ class SqlCases:
         """See `CaseStore`."""
         if not decision_ids:
             return {}
-        query = (
-            select(SIGHTING.c.decision_id, SIGHTING.c.case_id, CASE.c.root_case_id, SIGHTING.c.subscriber_id)
-            .join(CASE, CASE.c.case_id == SIGHTING.c.case_id)
-            .where(among(SIGHTING.c.decision_id, decision_ids))
-        )
-        return {row[0]: Link(*row[1:]) for row in await self._session.execute(query)}
+        rows = await self._session.execute(_LINKED, {"decisions": list(decision_ids)})
+        return {row[0]: Link(*row[1:]) for row in rows}
 
     async def owners(self, case_ids: Collection[str]) -> Mapping[str, str]:
         """See `CaseStore`."""
@@ -231,17 +242,15 @@ class SqlCases:
             "earliest": min(times) - rules.widest,
         }
         hits = (await self._session.execute(_HIT, parameters)).all() if wanted else []
-        roots = {row.root_case_id for row in hits}
-        for row in await self._rows(select(CASE).where(among(CASE.c.case_id, roots))) if roots else ():
-            case = case_of(row)
-            if case.state is not CaseState.PURGED:
-                books[case.subscriber_id].add_case(case)
         for row in hits:
-            book = books[row.subscriber_id]
-            if row.root_case_id in book.cases:
-                book.roots[row.case_id] = row.root_case_id
-                book.add_span(_span(row))
-        if hits:
+            book = books[row.person]
+            if row.state == CaseState.PURGED.value:
+                continue
+            if row.case_id not in book.cases:
+                book.add_case(case_of(row))
+            book.roots[row.held_by] = row.case_id
+            book.add_span(_span(row))
+        if any(row.parted for row in hits):
             await self._add_separations(books)
         return books
 
@@ -282,7 +291,7 @@ class SqlCases:
 
     async def get(self, case_id: str) -> Case | None:
         """See `CaseStore`."""
-        row = (await self._session.execute(select(CASE).where(CASE.c.case_id == case_id))).one_or_none()
+        row = (await self._session.execute(_GET, {"id": case_id})).one_or_none()
         return case_of(row) if row else None
 
     async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
@@ -430,20 +439,16 @@ class SqlCases:
 
     async def merged(self, root_case_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         """See `CaseStore`."""
-        found = await self._pairs(
-            select(CASE.c.root_case_id, CASE.c.case_id)
-            .where(among(CASE.c.root_case_id, root_case_ids), CASE.c.case_id != CASE.c.root_case_id)
-            .order_by(CASE.c.case_id)
-        )
+        found = await self._pairs(_MERGED.bindparams(roots=list(root_case_ids)))
         return {root: found.get(root, ()) for root in root_case_ids}
 
     async def _packs(self, root_case_ids: Collection[str]) -> Mapping[str, PackSummary]:
         rows = await self._session.execute(LATEST, {"cases": list(root_case_ids)})
         return {row.case_id: summary_of(row) for row in rows}
 
-    async def _pairs(self, query: Select[Any]) -> Mapping[str, tuple[str, ...]]:
+    async def _pairs(self, query: Executable) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
-        for root, value in (tuple(row) for row in await self._rows(query)):
+        for root, value in (tuple(row) for row in await self._session.execute(query)):
             found.setdefault(root, []).append(value)
         return {root: tuple(values[:_SHOWN_AT_MOST]) for root, values in found.items()}
 
@@ -645,7 +650,7 @@ def _case_row(case: Case, pace: Pace) -> dict[str, Any]:
 
 def _span(row: Any) -> Span:
     key = Key(KeyKind(row.key_kind), row.key_value)
-    return Span(key, row.case_id, row.first_time, row.last_time, span_id=row.span_id)
+    return Span(key, row.held_by, row.first_time, row.last_time, span_id=row.span_id)
 
 
 def _changed_spans(book: Book) -> Iterable[tuple[Span, str]]:

@@ -49,6 +49,12 @@ _SHOWN = text(
     WHERE g.case_id = v.case_id AND g.pack_version IS NULL
     """
 )
+_PACK = text(
+    """
+    SELECT * FROM evidence_pack WHERE case_id = :case AND (CAST(:version AS int) = 0 OR version = :version)
+    ORDER BY version DESC LIMIT 1
+    """
+)
 _CAPTURES = text("SELECT * FROM capture WHERE decision_id = ANY(CAST(:decisions AS text[]))")
 _FETCHED = text("SELECT decision_id FROM capture WHERE decision_id = ANY(CAST(:decisions AS text[]))")
 _RELEASED = text("UPDATE capture SET released = true WHERE decision_id = ANY(CAST(:decisions AS text[]))")
@@ -185,11 +191,7 @@ class SqlEvidence:
 
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """See `EvidenceStore`."""
-        query = select(EVIDENCE_PACK).where(EVIDENCE_PACK.c.case_id == case_id)
-        if version:
-            query = query.where(EVIDENCE_PACK.c.version == version)
-        query = query.order_by(EVIDENCE_PACK.c.version.desc()).limit(1)
-        row = (await self._session.execute(query)).one_or_none()
+        row = (await self._session.execute(_PACK, {"case": case_id, "version": version})).one_or_none()
         if row is None:
             return None
         archive = self._sealing.open(row.subscriber_id, row.sealed_archive, _pack_place(row.pack_id))
@@ -197,7 +199,7 @@ class SqlEvidence:
 
     async def touch(self, case_id: str, subscriber_id: str, touch: Touch) -> None:
         """See `EvidenceStore`."""
-        await insert_rows(self._session, CUSTODY, [self._touch_row(case_id, subscriber_id, touch)])
+        await write_together(self._session, [Rows(CUSTODY, [self._touch_row(case_id, subscriber_id, touch)])])
 
     def _touch_row(self, case_id: str, subscriber_id: str, touch: Touch) -> dict[str, Any]:
         custody_id = uuid7()

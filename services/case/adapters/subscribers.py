@@ -24,6 +24,7 @@ _FIND = text(
     """
 )
 _LOCK = text(f"{_FIND.text} ORDER BY subscriber_id FOR UPDATE")
+_WHOLE = text("SELECT * FROM subscriber WHERE subscriber_id = :id")
 _PROFILES = text(
     "SELECT subscriber_id, sealed_profile FROM subscriber WHERE subscriber_id = ANY(CAST(:ids AS text[]))"
 )
@@ -85,14 +86,20 @@ class SqlSubscribers:
         """See `SubscriberStore`."""
         return (await self.find([subscriber_id])).get(subscriber_id)
 
+    async def whole(self, subscriber_id: str) -> tuple[Subscriber, Profile | None] | None:
+        """See `SubscriberStore`."""
+        row = (await self._session.execute(_WHOLE, {"id": subscriber_id})).one_or_none()
+        return (_subscriber(row), self._opened(subscriber_id, row.sealed_profile)) if row else None
+
+    def _opened(self, person: str, sealed: bytes) -> Profile | None:
+        plaintext = self._sealing.open(person, sealed, _place(person)) if sealed else None
+        return Profile(**json.loads(plaintext)) if plaintext else None
+
     async def profiles(self, subscriber_ids: Collection[str]) -> Mapping[str, Profile]:
         """See `SubscriberStore`."""
-        found = {}
-        for person, sealed in await self._session.execute(_PROFILES, {"ids": list(subscriber_ids)}):
-            plaintext = self._sealing.open(person, sealed, _place(person)) if sealed else None
-            if plaintext:
-                found[person] = Profile(**json.loads(plaintext))
-        return found
+        rows = await self._session.execute(_PROFILES, {"ids": list(subscriber_ids)})
+        opened = {person: self._opened(person, sealed) for person, sealed in rows}
+        return {person: profile for person, profile in opened.items() if profile is not None}
 
     async def profile(self, subscriber_id: str) -> Profile | None:
         """See `SubscriberStore`."""

@@ -63,10 +63,12 @@ def read_json(content: bytes) -> Json:
 
 def listing(files: Mapping[str, bytes]) -> list[Json]:
     """How a manifest names files: path, SHA-256, size; in the order of their paths."""
-    return [
-        {"path": path, "sha256": hashlib.sha256(files[path]).hexdigest(), "size_bytes": len(files[path])}
-        for path in sorted(files)
-    ]
+    return [listed(path, files[path], len(files[path])) for path in sorted(files)]
+
+
+def listed(path: str, content: bytes, size: int) -> Json:
+    """The entry of one file."""
+    return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": size}
 
 
 def root_over(listed: Iterable[Json]) -> bytes:

@@ -123,8 +123,7 @@ class _Reading:
             after = place(rows[-1])
 
     async def _profile(self) -> Json:
-        subscriber = await self.unit.subscribers.get(self.subscriber_id)
-        profile = await self.unit.subscribers.profile(self.subscriber_id)
+        subscriber, profile = await self.unit.subscribers.whole(self.subscriber_id) or (None, None)
         if subscriber is None or profile is None:
             raise subscribers.unknown()
         return {
