@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from services.case.adapters.timestamps import TIME_KEY_ID, OwnTime
 from services.case.adapters.unit import SqlUnits, reference
 from services.case.consumer import ANSWERS, RECORDED_BY, Following
 from services.case.domain.rules import Rules
-from services.case.handlers import cases, evidence, review, search
+from services.case.handlers import cases, packing, review, search
 from services.case.handlers.access import AccessKeeping
 from services.case.handlers.approving import Approving
 from services.case.handlers.counting import Counting
@@ -82,8 +82,11 @@ from services.chassis.migration import migrate
 from services.chassis.outbox import Outbox
 from services.chassis.runtime import Runtime
 from services.chassis.server import run
+from services.chassis.together import MOST, Left, Piece, Together
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PACK_SECONDS = 0.2
+"""Where cases become due for packing steadily, so long they gather for one transaction."""
 PATIENT = frozenset({PACK, COVER, DIGEST})
 """Due work of which a burst of matches brings a row for each case."""
 
@@ -94,13 +97,14 @@ class CaseService:
 
     units: SqlUnits
     needs: Needs
-    packing: evidence.Packing
+    packing: packing.Packing
     following: Following
     erasing: Erasing
     approving: Approving
     access: AccessKeeping
     rights: Rights
     purging: Purging
+    packs: Together[str] = field(default_factory=partial(Together, moment=PACK_SECONDS))
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds the servicers."""
@@ -134,8 +138,11 @@ class CaseService:
         }
 
     async def _pack(self, item: DueItem) -> None:
-        await evidence.pack_case(self.packing, item.entity_id)
-        await search.cover_case(self.units, item.entity_id, self.needs.rules)
+        await self.packs(item.entity_id, self._pack_together)
+
+    async def _pack_together(self, pieces: Sequence[Piece[str]], _alone: bool) -> Sequence[Left | None]:
+        await packing.pack_cases(self.packing, pieces)
+        return [None] * len(pieces)
 
     async def _digest(self, item: DueItem) -> None:
         async with self.units() as unit:
@@ -213,7 +220,7 @@ def wire(
             Exporting(signer, timestamps),
             Counting(units, clock.now),
         ),
-        packing=evidence.Packing(
+        packing=packing.Packing(
             units,
             captures,
             signer,
@@ -265,7 +272,7 @@ async def serve() -> None:
     runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)
     runtime.consume("case", read)
     patient, prompt = lanes(service.due())
-    runtime.due({kind: _in_calm([matches, *records], handler) for kind, handler in patient.items()}, parallel=1)
+    runtime.due({kind: _in_calm([matches, *records], handler) for kind, handler in patient.items()}, parallel=MOST)
     runtime.due(prompt, parallel=1)
     runtime.looks.append(backlog.look)
     await runtime.serve(service.register)

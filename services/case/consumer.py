@@ -151,22 +151,19 @@ class Following:
         await self.purging.take_in(unit, [arrival.record for arrival in arrivals])
 
     async def removal_moved(self, session: AsyncSession, events: Sequence[Event]) -> None:
-        """A removal request moved; its cases follow."""
-        for event in events:
-            facts: removal.RemovalFacts = event.message.facts  # type: ignore[attr-defined] # all of _FOLLOWED have it
-            try:
-                state = RemovalState(facts.state)
-            except ValueError:
-                raise InvalidInput("REMOVAL_STATE_UNKNOWN", "The request is in no known state.") from None
-            await cases.follow_removal(
-                self.unit(session),
-                facts.case_ids,
-                facts.removal_request_id,
-                state,
-                self.rules,
-                self.now(),
-                reappeared=isinstance(event.message, removal.ContentReappeared),
-            )
+        """Removal requests moved; their cases follow."""
+        await cases.follow_removals(self.unit(session), [_move_of(event) for event in events], self.rules, self.now())
+
+
+def _move_of(event: Event) -> cases.RemovalMove:
+    """What an event of a removal request tells. Raises InvalidInput REMOVAL_STATE_UNKNOWN."""
+    facts: removal.RemovalFacts = event.message.facts  # type: ignore[attr-defined] # all of _FOLLOWED have it
+    try:
+        state = RemovalState(facts.state)
+    except ValueError:
+        raise InvalidInput("REMOVAL_STATE_UNKNOWN", "The request is in no known state.") from None
+    reappeared = isinstance(event.message, removal.ContentReappeared)
+    return cases.RemovalMove(tuple(facts.case_ids), facts.removal_request_id, state, reappeared)
 
 
 def _of(kind: type[M], events: Sequence[Event]) -> list[tuple[M, str]]:

@@ -286,8 +286,17 @@ class SubscriberStore(Protocol):
         """Locks the rows in the order of their ids until the transaction ends; who was erased is ERASED, unknown ids
         are left out."""
 
+    async def find(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
+        """Reads subscribers without a lock; unknown ids are left out."""
+
     async def get(self, subscriber_id: str) -> Subscriber | None:
         """Reads a subscriber without a lock."""
+
+    async def whole(self, subscriber_id: str) -> tuple[Subscriber, Profile | None] | None:
+        """A subscriber with the profile, which is None when its key was destroyed."""
+
+    async def profiles(self, subscriber_ids: Collection[str]) -> Mapping[str, Profile]:
+        """The profiles of subscribers; without those whose key was destroyed."""
 
     async def profile(self, subscriber_id: str) -> Profile | None:
         """The profile; None when its key was destroyed."""
@@ -305,6 +314,9 @@ class SubscriberStore(Protocol):
         self, subscriber_id: str, scope: int | None, now: datetime
     ) -> Sequence[Consent]:
         """Marks standing consents (of one scope, or all) as withdrawn and returns them."""
+
+    async def consenting(self, subscriber_ids: Collection[str], scope: int) -> Collection[str]:
+        """Those of the subscribers whose consent of a scope stands."""
 
     async def standing(self, subscriber_id: str, scope: int) -> Consent | None:
         """The consent of a scope that stands."""
@@ -346,8 +358,8 @@ class CaseStore(Protocol):
     async def get(self, case_id: str) -> Case | None:
         """One case by its own id."""
 
-    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
-        """The roots of cases, each once, in the order of their ids."""
+    async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
+        """Case id → its root, for known cases; one and the same value for those that have one root."""
 
     async def update(self, cases: Sequence[Case]) -> None:
         """Writes changed cases."""
@@ -367,8 +379,8 @@ class CaseStore(Protocol):
     async def count(self, root_case_id: str) -> Tally:
         """What the sightings of an incident say together."""
 
-    async def sightings(self, root_case_id: str, most: int) -> Sequence[Sighting]:
-        """Sightings of an incident, newest first."""
+    async def sightings(self, root_case_ids: Collection[str], most: int) -> Mapping[str, Sequence[Sighting]]:
+        """Root → the sightings of its incident, newest first and at most so many, for each of the roots."""
 
     async def page(
         self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None
@@ -384,13 +396,32 @@ class CaseStore(Protocol):
     async def attachments(self, root_case_ids: Collection[str]) -> Mapping[str, Attachments]:
         """What hangs on each of the root cases."""
 
-    async def note_removal(
-        self, case_ids: Sequence[str], removal_request_id: str, state: RemovalState, now: datetime
-    ) -> None:
-        """Remembers where a removal request stands."""
+    async def merged(self, root_case_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """Root → the cases that were merged into it, for each of the roots."""
 
-    async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
-        """The states in which removal requests of an incident are, each once."""
+    async def note_removals(
+        self, pairs: Collection[tuple[str, str]], states: Mapping[str, RemovalState], now: datetime
+    ) -> None:
+        """Remembers which cases have which removal requests, as (case, request), and where each of these requests
+        stands, also for cases that have it already."""
+
+    async def removals(self, root_case_ids: Collection[str]) -> Mapping[str, dict[str, RemovalState]]:
+        """Root → its removal requests and where they stand, for each of the roots."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPack:
+    """A pack that is to be stored."""
+
+    subscriber_id: str
+    summary: PackSummary
+    archive: bytes = field(repr=False)
+    packed: Collection[str]
+    """Sightings that were in no pack."""
+    supplemented: Touch | None
+    """That it supplements the version before; None for the first."""
+    shows_new_guidance: bool
+    """Whether guidance is in it that no pack showed as it stands."""
 
 
 class EvidenceStore(Protocol):
@@ -403,9 +434,10 @@ class EvidenceStore(Protocol):
         """Those of the decisions whose captures were fetched: the same without opening them."""
 
     async def keep(
-        self, subscriber_id: str, contents: Mapping[str, bytes], purpose: Purpose.ValueType, now: datetime
+        self, contents: Mapping[str, Mapping[str, bytes]], purpose: Purpose.ValueType, now: datetime
     ) -> None:
-        """Stores captures sealed, by decision; one that is there already stays, for a pack may tell of it."""
+        """Stores captures sealed, by subscriber and decision; one that is there already stays, for a pack may tell of
+        it."""
 
     async def trim(self, subscriber_id: str, decision_id: str, content: bytes) -> None:
         """Leaves less of a capture; time and hash stay those of what was taken over, which custody tells of."""
@@ -416,13 +448,11 @@ class EvidenceStore(Protocol):
     async def forget(self, decision_id: str) -> None:
         """Deletes a capture."""
 
-    async def latest(self, case_id: str) -> PackSummary | None:
-        """The latest pack of a case."""
+    async def latest(self, case_ids: Collection[str]) -> Mapping[str, PackSummary]:
+        """Case → its latest pack; cases without one are left out."""
 
-    async def add_pack(
-        self, subscriber_id: str, pack: PackSummary, archive: bytes, packed: Collection[str]
-    ) -> None:
-        """Stores a pack sealed and marks the sightings and the guidance that are in a pack now."""
+    async def add_packs(self, packs: Sequence[NewPack]) -> None:
+        """Stores packs sealed and marks the sightings and the guidance that are in a pack now."""
 
     async def put_away(self, subscriber_id: str, pack_id: str, left: bytes) -> None:
         """Leaves of a pack what proves it."""
@@ -436,16 +466,17 @@ class EvidenceStore(Protocol):
     async def touch(self, case_id: str, subscriber_id: str, touch: Touch) -> None:
         """Adds to the chain of custody of a case's packs; the reason is sealed."""
 
-    async def touches(self, case_id: str, most: int) -> Sequence[Touch]:
-        """What happened to a case's packs as a whole, oldest first; of more than `most` the newest."""
+    async def touches(self, case_ids: Collection[str], most: int) -> Mapping[str, Sequence[Touch]]:
+        """Case → what happened to its packs as a whole, oldest first and of more than `most` the newest, for each of
+        the cases."""
 
     async def attach_guidance(
         self, case_id: str, subscriber_id: str, path_ids: Sequence[str], version: str, now: datetime
     ) -> None:
         """Attaches public guidance to a case; what is attached already stays as it is."""
 
-    async def guidance(self, case_id: str) -> Sequence[Attached]:
-        """The guidance of a case, in the order in which it was attached."""
+    async def guidance(self, case_ids: Collection[str]) -> Mapping[str, Sequence[Attached]]:
+        """Case → its guidance, in the order in which it was attached, for each of the cases."""
 
     async def answer_guidance(self, case_id: str, path_id: str, outcome: Outcome, now: datetime) -> None:
         """Notes what the subscriber did with a path."""
@@ -527,17 +558,28 @@ class ReviewStore(Protocol):
         """Writes a changed item."""
 
 
+@dataclass(frozen=True, slots=True)
+class SearchText:
+    """A masked text and the words by which it is found."""
+
+    decision_id: str
+    case_id: str
+    subscriber_id: str
+    words: Collection[str] = field(default=(), repr=False)
+
+
 class SearchStore(Protocol):
     """What makes masked texts searchable: keyed tags of their words, never the words."""
 
-    async def missing(self, root_case_id: str, most: int) -> Sequence[str]:
-        """Decisions of an incident whose captures are stored and have no tags yet."""
+    async def missing(self, root_case_id: str, most: int) -> Sequence[SearchText]:
+        """What is to be made searchable of an incident: texts whose captures are stored and that have no tags yet,
+        without their words."""
 
     async def incomplete(self, after: str, most: int) -> Sequence[str]:
         """Root cases with such decisions, in the order of their ids."""
 
-    async def add(self, words: Mapping[str, Collection[str]]) -> None:
-        """Stores the tags of decisions' texts: decision → words. What is there already stays."""
+    async def add(self, texts: Sequence[SearchText]) -> None:
+        """Stores the tags of texts. What is there already stays."""
 
     async def complete(self) -> bool:
         """False from a loss of the tags until `mark_complete`."""
@@ -611,7 +653,7 @@ class Unit(Protocol):
     async def remind(self, kind: str, rows: Mapping[str, tuple[datetime, str]]) -> None:
         """Schedules work: entity id → (due time, traceparent)."""
 
-    async def forget_reminder(self, kind: str, entity_id: str) -> None:
+    async def forget_reminders(self, kind: str, entity_ids: Collection[str]) -> None:
         """Takes scheduled work back."""
 
     async def recall(self, method: str, request_id: str, request: Message) -> str | None:

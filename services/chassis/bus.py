@@ -105,7 +105,7 @@ class Event:
 
 
 Handler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
-"""Applies a run of events of one type, in order, in the given transaction."""
+"""Applies a run of events of the types that it was named for, in order, in the given transaction."""
 Republish = Callable[[int, int], Awaitable[None]]
 """Asks the publisher for a partition again, from a position on."""
 
@@ -303,9 +303,13 @@ class Consumer:
         return [None] * len(batches)
 
     async def _apply(self, session: AsyncSession, partitions: Sequence[Sequence[_Read]], hops: Hops) -> None:
-        """Hands runs of one type to their handler, in the order of each partition."""
-        for run in _runs([[self._event(read, hops) for read in reads] for reads in partitions]):
-            await self._handlers[event_name(type(run[0].message))](session, run)
+        """Hands runs of events to their handler, in the order of each partition."""
+        events = [[self._event(read, hops) for read in reads] for reads in partitions]
+        for handler, run in _runs(events, self._handler_of):
+            await handler(session, run)
+
+    def _handler_of(self, event: Event) -> Handler:
+        return self._handlers[event_name(type(event.message))]
 
     def _applied(self, reads: Sequence[_Read]) -> None:
         """Counts events whose transaction has committed, and how long they were under way; of records, which come in
@@ -540,9 +544,11 @@ def _case_of(message: Message) -> str | None:
     return getattr(message, "case_id", None) or None
 
 
-def _runs(partitions: Sequence[Sequence[Event]]) -> Iterator[list[Event]]:
-    """Runs of one type, as long as they can be with each partition in its order."""
-    rest = [deque(list(run) for _, run in groupby(each, key=lambda event: event.type_name)) for each in partitions]
+def _runs(
+    partitions: Sequence[Sequence[Event]], handler_of: Callable[[Event], Handler]
+) -> Iterator[tuple[Handler, list[Event]]]:
+    """Runs for one handler, as long as they can be with each partition in its order."""
+    rest = [deque((handler, list(run)) for handler, run in groupby(each, key=handler_of)) for each in partitions]
     while rest := [each for each in rest if each]:
-        kind = rest[0][0][0].type_name
-        yield [event for each in rest if each[0][0].type_name == kind for event in each.popleft()]
+        handler = rest[0][0][0]
+        yield handler, [event for each in rest if each[0][0] == handler for event in each.popleft()[1]]

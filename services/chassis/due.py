@@ -111,8 +111,13 @@ _DONE = text(
     """
 )
 _AGAIN = text(
-    f"UPDATE {DUE.name} SET lease_until = NULL WHERE kind = :kind AND entity_id = :entity AND lease_until IS NOT NULL"
+    f"""
+    UPDATE {DUE.name} AS d SET lease_until = NULL
+    FROM unnest(CAST(:kinds AS text[]), CAST(:entities AS text[])) AS again (kind, entity_id)
+    WHERE d.kind = again.kind AND d.entity_id = again.entity_id AND d.lease_until IS NOT NULL
+    """
 )
+_CANCEL = text(f"DELETE FROM {DUE.name} WHERE kind = :kind AND entity_id = ANY(CAST(:entities AS text[]))")
 # The new time while a handler runs, for the old one is then being dealt with: a handler may schedule its own row for
 # later.
 _RESCHEDULE = f"""
@@ -151,9 +156,9 @@ def scheduled(session: AsyncSession, rows: Mapping[tuple[str, str], tuple[dateti
     return Rows(DUE, values, _RESCHEDULE)
 
 
-async def cancel(session: AsyncSession, kind: str, entity_id: str) -> None:
-    """Takes scheduled work back; harmless where there is none."""
-    await session.execute(delete(DUE).where(DUE.c.kind == kind, DUE.c.entity_id == entity_id))
+async def cancel(session: AsyncSession, kind: str, *entity_ids: str) -> None:
+    """Takes scheduled work of one kind back; harmless where there is none."""
+    await session.execute(_CANCEL, {"kind": kind, "entities": list(entity_ids)})
 
 
 class DueWorker:
@@ -294,8 +299,9 @@ class DueWorker:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             deleted = {(row.kind, row.entity_id) for row in await connection.execute(_DONE, rows)}
             again = [item for item in ended if (item.kind, item.entity_id) not in deleted]
-            for item in again:
-                await connection.execute(_AGAIN, {"kind": item.kind, "entity": item.entity_id})
+            if again:
+                kinds, entities = [item.kind for item in again], [item.entity_id for item in again]
+                await connection.execute(_AGAIN, {"kinds": kinds, "entities": entities})
         if again:
             self._wakeup.set()
         return [item not in again for item in ended]

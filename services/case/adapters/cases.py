@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Executable,
     Integer,
     Row,
     Select,
     SmallInteger,
     Text,
-    bindparam,
     delete,
     func,
     insert,
@@ -73,18 +73,19 @@ from services.case.ports import (
     Tally,
 )
 from services.chassis import due
-from services.chassis.database import Rows, insert_rows, update_rows, write_together
+from services.chassis.database import Rows, update_rows, write_together
 
 _SHOWN_AT_MOST = 100
 """Removal requests and merged cases that are listed with a case."""
 
 _HIT = text(
     """
-    SELECT k.span_id, k.subscriber_id, k.key_kind, k.key_value, k.case_id, k.first_time, k.last_time,
-           c.root_case_id
+    SELECT k.span_id, k.subscriber_id AS person, k.key_kind, k.key_value, k.case_id AS held_by, k.first_time,
+           k.last_time, EXISTS (SELECT FROM case_separation s WHERE s.subscriber_id = k.subscriber_id) AS parted, r.*
     FROM unnest(CAST(:people AS text[]), CAST(:kinds AS text[]), CAST(:keys AS text[])) AS q(person, kind, key)
     JOIN incident_key k ON k.subscriber_id = q.person AND k.key_value = q.key AND k.key_kind = q.kind
     JOIN "case" c ON c.case_id = k.case_id
+    JOIN "case" r ON r.case_id = c.root_case_id
     WHERE k.first_time <= :latest AND k.last_time >= :earliest
     ORDER BY k.span_id
     """
@@ -127,23 +128,57 @@ _FLAG = text(
     WHERE c.root_case_id = :root AND s.case_id = c.case_id AND NOT CAST(:reason AS smallint) = ANY(s.reasons)
     """
 )
-_member = CASE.alias()
-_ROOTS = (
-    select(CASE)
-    .where(
-        CASE.c.case_id.in_(
-            select(_member.c.root_case_id).where(_member.c.case_id == func.any(bindparam("ids", type_=ARRAY(Text))))
-        )
-    )
-    .order_by(CASE.c.case_id)
-)
-_NEWER_STATE = (
-    "(case_id, removal_request_id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time"
-)
-_SAME_STATE = text("UPDATE case_removal SET state = :state WHERE removal_request_id = :request AND state <> :state")
-_REMOVAL_STATES = text(
+# Text, for they are part of every batch of events, or of what each pack brings with it.
+_LINKED = text(
     """
-    SELECT DISTINCT r.state FROM case_removal r JOIN "case" c ON c.case_id = r.case_id WHERE c.root_case_id = :root
+    SELECT s.decision_id, s.case_id, c.root_case_id, s.subscriber_id FROM sighting s JOIN "case" c USING (case_id)
+    WHERE s.decision_id = ANY(CAST(:decisions AS text[]))
+    """
+)
+_GET = text('SELECT * FROM "case" WHERE case_id = :id')
+_MERGED = text(
+    """
+    SELECT root_case_id, case_id FROM "case"
+    WHERE root_case_id = ANY(CAST(:roots AS text[])) AND case_id <> root_case_id ORDER BY case_id
+    """
+)
+_OWNERS = text('SELECT case_id, subscriber_id FROM "case" WHERE case_id = ANY(CAST(:ids AS text[]))')
+_ROOTS = text(
+    """
+    SELECT m.case_id AS member_id, c.* FROM "case" m JOIN "case" c ON c.case_id = m.root_case_id
+    WHERE m.case_id = ANY(CAST(:ids AS text[]))
+    """
+)
+_NOTE_REMOVALS = text(
+    """
+    WITH told AS (
+        SELECT * FROM unnest(CAST(:requests AS text[]), CAST(:states AS smallint[])) AS t (request, state)
+    ), named AS (
+        SELECT p.case_id, t.request, t.state
+        FROM unnest(CAST(:case_ids AS text[]), CAST(:of_requests AS text[])) AS p (case_id, request)
+        JOIN told t USING (request)
+    ), others AS (
+        UPDATE case_removal r SET state = t.state FROM told t
+        WHERE r.removal_request_id = t.request AND r.state <> t.state
+          AND NOT EXISTS (SELECT FROM named n WHERE n.case_id = r.case_id AND n.request = t.request)
+    )
+    INSERT INTO case_removal (case_id, removal_request_id, state, update_time)
+    SELECT case_id, request, state, :now FROM named ORDER BY case_id, request
+    ON CONFLICT (case_id, removal_request_id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time
+    """
+)
+_REMOVALS = text(
+    """
+    SELECT c.root_case_id, r.removal_request_id, r.state FROM "case" c JOIN case_removal r USING (case_id)
+    WHERE c.root_case_id = ANY(CAST(:roots AS text[]))
+    """
+)
+_SIGHTINGS = text(
+    """
+    SELECT q.root, s.* FROM unnest(CAST(:roots AS text[])) AS q(root) CROSS JOIN LATERAL (
+        SELECT s.* FROM "case" c JOIN sighting s USING (case_id) WHERE c.root_case_id = q.root
+        ORDER BY s.create_time DESC, s.sighting_id DESC LIMIT :most
+    ) s
     """
 )
 _CHANGING = (
@@ -169,7 +204,7 @@ _CHANGING = (
     "burst_time",
     "burst_count",
 )
-_SIGHTED = tuple(SIGHTING.c)
+_SIGHTED = tuple(column.name for column in SIGHTING.c)
 
 
 class SqlCases:
@@ -184,19 +219,15 @@ class SqlCases:
         """See `CaseStore`."""
         if not decision_ids:
             return {}
-        query = (
-            select(SIGHTING.c.decision_id, SIGHTING.c.case_id, CASE.c.root_case_id, SIGHTING.c.subscriber_id)
-            .join(CASE, CASE.c.case_id == SIGHTING.c.case_id)
-            .where(among(SIGHTING.c.decision_id, decision_ids))
-        )
-        return {row[0]: Link(*row[1:]) for row in await self._session.execute(query)}
+        rows = await self._session.execute(_LINKED, {"decisions": list(decision_ids)})
+        return {row[0]: Link(*row[1:]) for row in rows}
 
     async def owners(self, case_ids: Collection[str]) -> Mapping[str, str]:
         """See `CaseStore`."""
         if not case_ids:
             return {}
-        query = select(CASE.c.case_id, CASE.c.subscriber_id).where(among(CASE.c.case_id, case_ids))
-        return {row.case_id: row.subscriber_id for row in await self._session.execute(query)}
+        rows = await self._session.execute(_OWNERS, {"ids": list(case_ids)})
+        return {row.case_id: row.subscriber_id for row in rows}
 
     async def books(self, facts: Sequence[Facts], rules: IncidentRules) -> Mapping[str, Book]:
         """See `CaseStore`."""
@@ -211,17 +242,15 @@ class SqlCases:
             "earliest": min(times) - rules.widest,
         }
         hits = (await self._session.execute(_HIT, parameters)).all() if wanted else []
-        roots = {row.root_case_id for row in hits}
-        for row in await self._rows(select(CASE).where(among(CASE.c.case_id, roots))) if roots else ():
-            case = case_of(row)
-            if case.state is not CaseState.PURGED:
-                books[case.subscriber_id].add_case(case)
         for row in hits:
-            book = books[row.subscriber_id]
-            if row.root_case_id in book.cases:
-                book.roots[row.case_id] = row.root_case_id
-                book.add_span(_span(row))
-        if hits:
+            book = books[row.person]
+            if row.state == CaseState.PURGED.value:
+                continue
+            if row.case_id not in book.cases:
+                book.add_case(case_of(row))
+            book.roots[row.held_by] = row.case_id
+            book.add_span(_span(row))
+        if any(row.parted for row in hits):
             await self._add_separations(books)
         return books
 
@@ -262,13 +291,15 @@ class SqlCases:
 
     async def get(self, case_id: str) -> Case | None:
         """See `CaseStore`."""
-        row = (await self._session.execute(select(CASE).where(CASE.c.case_id == case_id))).one_or_none()
+        row = (await self._session.execute(_GET, {"id": case_id})).one_or_none()
         return case_of(row) if row else None
 
-    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
+    async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
         """See `CaseStore`."""
-        rows = await self._session.execute(_ROOTS, {"ids": list(case_ids)})
-        return [case_of(row) for row in rows]
+        rows = (await self._session.execute(_ROOTS, {"ids": list(case_ids)})).all()
+        roots = {row.case_id: row for row in rows}
+        cases = {case_id: case_of(row) for case_id, row in roots.items()}
+        return {row.member_id: cases[row.case_id] for row in rows}
 
     async def update(self, cases: Sequence[Case]) -> None:
         """See `CaseStore`."""
@@ -355,16 +386,13 @@ class SqlCases:
             reasons=tuple(PriorityReason(reason) for reason in reasons),
         )
 
-    async def sightings(self, root_case_id: str, most: int) -> Sequence[Sighting]:
+    async def sightings(self, root_case_ids: Collection[str], most: int) -> Mapping[str, Sequence[Sighting]]:
         """See `CaseStore`."""
-        query = (
-            select(*_SIGHTED)
-            .join(CASE, CASE.c.case_id == SIGHTING.c.case_id)
-            .where(CASE.c.root_case_id == root_case_id)
-            .order_by(SIGHTING.c.create_time.desc(), SIGHTING.c.sighting_id.desc())
-            .limit(most)
-        )
-        return [_sighting(row) for row in await self._session.execute(query)]
+        found: dict[str, list[Sighting]] = {root: [] for root in root_case_ids}
+        if found:
+            for row in await self._session.execute(_SIGHTINGS, {"roots": list(found), "most": most}):
+                found[row.root].append(_sighting(row))
+        return found
 
     async def page(
         self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None
@@ -398,46 +426,52 @@ class SqlCases:
             .distinct()
             .order_by(CASE_REMOVAL.c.removal_request_id)
         )
-        merged = await self._pairs(
-            select(CASE.c.root_case_id, CASE.c.case_id)
-            .where(among(CASE.c.root_case_id, root_case_ids), CASE.c.case_id != CASE.c.root_case_id)
-            .order_by(CASE.c.case_id)
-        )
+        merged = await self.merged(root_case_ids)
         guidance = await self._pairs(
             select(CASE_GUIDANCE.c.case_id, CASE_GUIDANCE.c.path_id)
             .where(among(CASE_GUIDANCE.c.case_id, root_case_ids))
             .order_by(CASE_GUIDANCE.c.attach_time, CASE_GUIDANCE.c.path_id)
         )
         return {
-            root: Attachments(packs.get(root), removals.get(root, ()), merged.get(root, ()), guidance.get(root, ()))
+            root: Attachments(packs.get(root), removals.get(root, ()), merged[root], guidance.get(root, ()))
             for root in root_case_ids
         }
+
+    async def merged(self, root_case_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """See `CaseStore`."""
+        found = await self._pairs(_MERGED.bindparams(roots=list(root_case_ids)))
+        return {root: found.get(root, ()) for root in root_case_ids}
 
     async def _packs(self, root_case_ids: Collection[str]) -> Mapping[str, PackSummary]:
         rows = await self._session.execute(LATEST, {"cases": list(root_case_ids)})
         return {row.case_id: summary_of(row) for row in rows}
 
-    async def _pairs(self, query: Select[Any]) -> Mapping[str, tuple[str, ...]]:
+    async def _pairs(self, query: Executable) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
-        for root, value in (tuple(row) for row in await self._rows(query)):
+        for root, value in (tuple(row) for row in await self._session.execute(query)):
             found.setdefault(root, []).append(value)
         return {root: tuple(values[:_SHOWN_AT_MOST]) for root, values in found.items()}
 
-    async def note_removal(
-        self, case_ids: Sequence[str], removal_request_id: str, state: RemovalState, now: datetime
+    async def note_removals(
+        self, pairs: Collection[tuple[str, str]], states: Mapping[str, RemovalState], now: datetime
     ) -> None:
         """See `CaseStore`."""
-        rows = [
-            {"case_id": case_id, "removal_request_id": removal_request_id, "state": state.value, "update_time": now}
-            for case_id in case_ids
-        ]
-        await insert_rows(self._session, CASE_REMOVAL, rows, _NEWER_STATE)
-        await self._session.execute(_SAME_STATE, {"request": removal_request_id, "state": state.value})
+        each_once = sorted(set(pairs))
+        values = {
+            "case_ids": [case_id for case_id, _ in each_once],
+            "of_requests": [request for _, request in each_once],
+            "requests": list(states),
+            "states": [state.value for state in states.values()],
+            "now": now,
+        }
+        await self._session.execute(_NOTE_REMOVALS, values)
 
-    async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
+    async def removals(self, root_case_ids: Collection[str]) -> Mapping[str, dict[str, RemovalState]]:
         """See `CaseStore`."""
-        states = await self._session.scalars(_REMOVAL_STATES, {"root": root_case_id})
-        return [RemovalState(state) for state in states]
+        found: dict[str, dict[str, RemovalState]] = {root: {} for root in root_case_ids}
+        for root, request, state in await self._session.execute(_REMOVALS, {"roots": list(root_case_ids)}):
+            found[root][request] = RemovalState(state)
+        return found
 
     def _case_row(self, case: Case) -> dict[str, Any]:
         return _case_row(case, self._pace)
@@ -616,7 +650,7 @@ def _case_row(case: Case, pace: Pace) -> dict[str, Any]:
 
 def _span(row: Any) -> Span:
     key = Key(KeyKind(row.key_kind), row.key_value)
-    return Span(key, row.case_id, row.first_time, row.last_time, span_id=row.span_id)
+    return Span(key, row.held_by, row.first_time, row.last_time, span_id=row.span_id)
 
 
 def _changed_spans(book: Book) -> Iterable[tuple[Span, str]]:
@@ -657,6 +691,6 @@ def _sighting_row(sighting: Sighting) -> dict[str, Any]:
 
 
 def _sighting(row: Any) -> Sighting:
-    values = row._asdict()
+    values = {name: getattr(row, name) for name in _SIGHTED}
     reasons = tuple(PriorityReason(reason) for reason in row.reasons)
     return Sighting(**{**values, "kind": CaseKind(row.kind), "reasons": reasons})

@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.common.v1.access_pb2 import Purpose
 from services.case.adapters.evidence_tables import CASE_GUIDANCE, CUSTODY
 from services.case.adapters.sealing import Sealing
-from services.case.adapters.tables import CAPTURE, EVIDENCE_PACK, SIGHTING, among
+from services.case.adapters.tables import CAPTURE, EVIDENCE_PACK, SIGHTING
 from services.case.domain.custody import Touch
 from services.case.domain.guidance import Attached, Outcome
 from services.case.domain.words import Verdict
-from services.case.ports import PackSummary, StoredCapture
-from services.chassis.database import insert_rows
+from services.case.ports import NewPack, PackSummary, StoredCapture
+from services.chassis.database import Rows, insert_rows, write_together
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyDestroyed
 
@@ -29,6 +29,35 @@ LATEST = text(
     """
 )
 """The latest pack of each of the cases, without the archive."""
+
+
+# Text, for they are part of every packing.
+_TOUCHES = text(
+    """
+    SELECT t.* FROM unnest(CAST(:cases AS text[])) AS q(case_id) CROSS JOIN LATERAL (
+        SELECT * FROM custody c WHERE c.case_id = q.case_id ORDER BY c.create_time DESC, c.custody_id DESC LIMIT :most
+    ) t
+    """
+)
+_GUIDANCE = text(
+    "SELECT * FROM case_guidance WHERE case_id = ANY(CAST(:cases AS text[])) ORDER BY case_id, attach_time, path_id"
+)
+_SHOWN = text(
+    """
+    UPDATE case_guidance g SET pack_version = v.version
+    FROM unnest(CAST(:cases AS text[]), CAST(:versions AS int[])) AS v(case_id, version)
+    WHERE g.case_id = v.case_id AND g.pack_version IS NULL
+    """
+)
+_PACK = text(
+    """
+    SELECT * FROM evidence_pack WHERE case_id = :case AND (CAST(:version AS int) = 0 OR version = :version)
+    ORDER BY version DESC LIMIT 1
+    """
+)
+_CAPTURES = text("SELECT * FROM capture WHERE decision_id = ANY(CAST(:decisions AS text[]))")
+_FETCHED = text("SELECT decision_id FROM capture WHERE decision_id = ANY(CAST(:decisions AS text[]))")
+_RELEASED = text("UPDATE capture SET released = true WHERE decision_id = ANY(CAST(:decisions AS text[]))")
 
 
 def _capture_place(decision_id: str) -> str:
@@ -54,13 +83,14 @@ class SqlEvidence:
         """See `EvidenceStore`."""
         if not decision_ids:
             return {}
-        rows = await self._session.execute(select(CAPTURE).where(among(CAPTURE.c.decision_id, decision_ids)))
+        rows = await self._session.execute(_CAPTURES, {"decisions": list(decision_ids)})
         return {row.decision_id: self._opened(row) for row in rows}
 
     async def fetched(self, decision_ids: Collection[str]) -> Collection[str]:
         """See `EvidenceStore`."""
-        query = select(CAPTURE.c.decision_id).where(among(CAPTURE.c.decision_id, decision_ids))
-        return set(await self._session.scalars(query)) if decision_ids else set()
+        if not decision_ids:
+            return set()
+        return set(await self._session.scalars(_FETCHED, {"decisions": list(decision_ids)}))
 
     def _opened(self, row: Any) -> StoredCapture:
         content = b""
@@ -70,20 +100,21 @@ class SqlEvidence:
         return StoredCapture(row.decision_id, content, row.sha256, row.fetch_time, row.released)
 
     async def keep(
-        self, subscriber_id: str, contents: Mapping[str, bytes], purpose: Purpose.ValueType, now: datetime
+        self, contents: Mapping[str, Mapping[str, bytes]], purpose: Purpose.ValueType, now: datetime
     ) -> None:
         """See `EvidenceStore`."""
         rows = [
             {
                 "decision_id": decision_id,
-                "subscriber_id": subscriber_id,
-                "sealed_capture": self._sealed(subscriber_id, decision_id, content),
+                "subscriber_id": owner,
+                "sealed_capture": self._sealed(owner, decision_id, content),
                 "sha256": hashlib.sha256(content).digest() if content else b"",
                 "fetch_time": now,
                 "purpose": int(purpose),
                 "released": False,
             }
-            for decision_id, content in contents.items()
+            for owner, captures in contents.items()
+            for decision_id, content in captures.items()
         ]
         await insert_rows(self._session, CAPTURE, rows, "(decision_id) DO NOTHING")
 
@@ -98,41 +129,53 @@ class SqlEvidence:
 
     async def mark_released(self, decision_ids: Collection[str]) -> None:
         """See `EvidenceStore`."""
-        statement = update(CAPTURE).where(among(CAPTURE.c.decision_id, decision_ids))
-        await self._session.execute(statement.values(released=True))
+        await self._session.execute(_RELEASED, {"decisions": list(decision_ids)})
 
     async def forget(self, decision_id: str) -> None:
         """See `EvidenceStore`."""
         await self._session.execute(delete(CAPTURE).where(CAPTURE.c.decision_id == decision_id))
 
-    async def latest(self, case_id: str) -> PackSummary | None:
+    async def latest(self, case_ids: Collection[str]) -> Mapping[str, PackSummary]:
         """See `EvidenceStore`."""
-        row = (await self._session.execute(LATEST, {"cases": [case_id]})).one_or_none()
-        return summary_of(row) if row else None
+        rows = await self._session.execute(LATEST, {"cases": list(case_ids)}) if case_ids else ()
+        return {row.case_id: summary_of(row) for row in rows}
 
-    async def add_pack(
-        self, subscriber_id: str, pack: PackSummary, archive: bytes, packed: Collection[str]
-    ) -> None:
+    async def add_packs(self, packs: Sequence[NewPack]) -> None:
         """See `EvidenceStore`."""
-        row = {
-            "pack_id": pack.pack_id,
-            "case_id": pack.case_id,
-            "subscriber_id": subscriber_id,
-            "version": pack.version,
-            "manifest_sha256": pack.manifest_sha256,
-            "size_bytes": pack.size_bytes,
-            "items": pack.items,
-            "sealed_archive": self._sealing.seal(subscriber_id, archive, _pack_place(pack.pack_id)),
-            "create_time": pack.create_time,
-            "verdict": pack.verdict.value,
-        }
-        await self._session.execute(insert(EVIDENCE_PACK).values(row))
-        if packed:
-            await self._session.execute(
-                update(SIGHTING).where(among(SIGHTING.c.sighting_id, packed)).values(pack_version=pack.version)
-            )
-        shown = (CASE_GUIDANCE.c.case_id == pack.case_id) & CASE_GUIDANCE.c.pack_version.is_(None)
-        await self._session.execute(update(CASE_GUIDANCE).where(shown).values(pack_version=pack.version))
+        stored = [
+            {
+                "pack_id": pack.summary.pack_id,
+                "case_id": pack.summary.case_id,
+                "subscriber_id": pack.subscriber_id,
+                "version": pack.summary.version,
+                "manifest_sha256": pack.summary.manifest_sha256,
+                "size_bytes": pack.summary.size_bytes,
+                "items": pack.summary.items,
+                "sealed_archive": self._sealing.seal(
+                    pack.subscriber_id, pack.archive, _pack_place(pack.summary.pack_id)
+                ),
+                "create_time": pack.summary.create_time,
+                "verdict": pack.summary.verdict.value,
+            }
+            for pack in packs
+        ]
+        packed = [
+            {"sighting_id": sighting_id, "pack_version": pack.summary.version}
+            for pack in packs
+            for sighting_id in pack.packed
+        ]
+        touches = [
+            self._touch_row(pack.summary.case_id, pack.subscriber_id, pack.supplemented)
+            for pack in packs
+            if pack.supplemented is not None
+        ]
+        await write_together(
+            self._session,
+            [Rows(EVIDENCE_PACK, stored), Rows(SIGHTING, packed, key="sighting_id"), Rows(CUSTODY, touches)],
+        )
+        shown = {pack.summary.case_id: pack.summary.version for pack in packs if pack.shows_new_guidance}
+        if shown:
+            await self._session.execute(_SHOWN, {"cases": list(shown), "versions": list(shown.values())})
 
     async def put_away(self, subscriber_id: str, pack_id: str, left: bytes) -> None:
         """See `EvidenceStore`."""
@@ -148,11 +191,7 @@ class SqlEvidence:
 
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """See `EvidenceStore`."""
-        query = select(EVIDENCE_PACK).where(EVIDENCE_PACK.c.case_id == case_id)
-        if version:
-            query = query.where(EVIDENCE_PACK.c.version == version)
-        query = query.order_by(EVIDENCE_PACK.c.version.desc()).limit(1)
-        row = (await self._session.execute(query)).one_or_none()
+        row = (await self._session.execute(_PACK, {"case": case_id, "version": version})).one_or_none()
         if row is None:
             return None
         archive = self._sealing.open(row.subscriber_id, row.sealed_archive, _pack_place(row.pack_id))
@@ -160,13 +199,16 @@ class SqlEvidence:
 
     async def touch(self, case_id: str, subscriber_id: str, touch: Touch) -> None:
         """See `EvidenceStore`."""
+        await write_together(self._session, [Rows(CUSTODY, [self._touch_row(case_id, subscriber_id, touch)])])
+
+    def _touch_row(self, case_id: str, subscriber_id: str, touch: Touch) -> dict[str, Any]:
         custody_id = uuid7()
         try:
             why = self._sealing.seal(subscriber_id, touch.why.encode(), _why_place(custody_id))
         except KeyDestroyed:
             # Who looked at what is left of an erased person is kept; the words go with the person.
             why = b""
-        row = {
+        return {
             "custody_id": custody_id,
             "case_id": case_id,
             "subscriber_id": subscriber_id,
@@ -178,14 +220,13 @@ class SqlEvidence:
             "sha256_after": bytes.fromhex(touch.after),
             "create_time": touch.time,
         }
-        await self._session.execute(insert(CUSTODY).values(row))
 
-    async def touches(self, case_id: str, most: int) -> Sequence[Touch]:
+    async def touches(self, case_ids: Collection[str], most: int) -> Mapping[str, Sequence[Touch]]:
         """See `EvidenceStore`."""
-        query = select(CUSTODY).where(CUSTODY.c.case_id == case_id)
-        newest = query.order_by(CUSTODY.c.create_time.desc(), CUSTODY.c.custody_id.desc()).limit(most)
-        rows = (await self._session.execute(newest)).all()
-        return [self._touch(row) for row in reversed(rows)]
+        found: dict[str, list[Touch]] = {case_id: [] for case_id in case_ids}
+        for row in await self._session.execute(_TOUCHES, {"cases": list(found), "most": most}):
+            found[row.case_id].append(self._touch(row))
+        return {case_id: touches[::-1] for case_id, touches in found.items()}
 
     def _touch(self, row: Any) -> Touch:
         why = self._sealing.open(row.subscriber_id, row.sealed_why, _why_place(row.custody_id)) or b""
@@ -211,21 +252,21 @@ class SqlEvidence:
         ]
         await insert_rows(self._session, CASE_GUIDANCE, rows, "DO NOTHING")
 
-    async def guidance(self, case_id: str) -> Sequence[Attached]:
+    async def guidance(self, case_ids: Collection[str]) -> Mapping[str, Sequence[Attached]]:
         """See `EvidenceStore`."""
-        query = select(CASE_GUIDANCE).where(CASE_GUIDANCE.c.case_id == case_id)
-        ordered = query.order_by(CASE_GUIDANCE.c.attach_time, CASE_GUIDANCE.c.path_id)
-        return [
-            Attached(
-                row.path_id,
-                row.guidance_version,
-                row.attach_time,
-                Outcome(row.outcome),
-                row.answer_time,
-                row.pack_version,
+        found: dict[str, list[Attached]] = {case_id: [] for case_id in case_ids}
+        for row in await self._session.execute(_GUIDANCE, {"cases": list(found)}) if found else ():
+            found[row.case_id].append(
+                Attached(
+                    row.path_id,
+                    row.guidance_version,
+                    row.attach_time,
+                    Outcome(row.outcome),
+                    row.answer_time,
+                    row.pack_version,
+                )
             )
-            for row in await self._session.execute(ordered)
-        ]
+        return found
 
     async def answer_guidance(self, case_id: str, path_id: str, outcome: Outcome, now: datetime) -> None:
         """See `EvidenceStore`."""

@@ -13,7 +13,7 @@ from services.case.adapters.sealing import Sealing
 from services.case.adapters.tables import LOG_CHAIN, LOG_ENTRY, among
 from services.case.domain.chain import NO_HASH, Entry, Head
 from services.case.ports import Chain, ChainEntry, Waiting
-from services.chassis.database import Rows, insert_rows, write_together
+from services.chassis.database import Rows, write_together
 from services.chassis.keys import Unsealable
 
 # Entries whose head row is gone are a fault that must be found. Both halves walk an index as far as one page needs.
@@ -39,6 +39,16 @@ _LOCK = text(
     WHERE c.chain_id = ANY(CAST(:ids AS text[])) ORDER BY c.chain_id FOR UPDATE OF c
     """
 )
+# Whoever has made a row holds it until the transaction ends.
+_MAKE = text(
+    """
+    INSERT INTO log_chain (chain_id, key_owner, sequence, head_hash)
+    SELECT n.chain_id, n.key_owner, 0, :nothing
+    FROM unnest(CAST(:ids AS text[]), CAST(:owners AS text[])) WITH ORDINALITY AS n (chain_id, key_owner, nth)
+    ORDER BY n.nth
+    ON CONFLICT DO NOTHING RETURNING chain_id
+    """
+)
 # Text, for they are part of every batch of records.
 _KNOWN = text("SELECT chain_id, record_id FROM log_entry WHERE record_id = ANY(CAST(:ids AS text[]))")
 _WAITING = text(
@@ -62,9 +72,12 @@ class SqlLog:
         found = await self._locked(ids)
         missing = [chain_id for chain_id in ids if chain_id not in found]
         if missing:
-            new = [{"chain_id": c, "key_owner": owners[c], "sequence": 0, "head_hash": NO_HASH} for c in missing]
-            await insert_rows(self._session, LOG_CHAIN, new, "DO NOTHING")
-            found |= await self._locked(missing)
+            values = {"ids": missing, "owners": [owners[chain_id] for chain_id in missing], "nothing": NO_HASH}
+            made = [row.chain_id for row in await self._session.execute(_MAKE, values)]
+            found |= {chain_id: Chain(chain_id, owners[chain_id], Head()) for chain_id in made}
+            if late := [chain_id for chain_id in missing if chain_id not in found]:
+                # Somebody else has made them meanwhile.
+                found |= await self._locked(late)
         return found
 
     async def _locked(self, ids: Sequence[str]) -> dict[str, Chain]:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -33,7 +34,8 @@ def _template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters["moment"] = moment
-    environment.filters["word"] = word
+    environment.filters["word"] = word_in_both
+    environment.filters["both"] = both
     return environment.get_template(name)
 
 
@@ -42,12 +44,41 @@ def moment(text: object) -> str:
     return f"{str(text)[:19].replace('T', ' ')} UTC" if text else ""
 
 
+def both(texts: tuple[str, str]) -> Markup:
+    """A Korean and an English text, of which the page shows one. Of texts that stand in the template the page is made
+    when it is compiled.
+    """
+    return _BOTH.format(*texts)
+
+
+_BOTH = Markup('<span lang="ko">{}</span><span lang="en">{}</span>')
+
+
 def word(name: object) -> Mapping[str, str]:
     """A code in both languages; one without a translation, and any other text, stands as it is."""
+    text = _code(name)
+    return WORDS.get(text, {"ko": text, "en": text.replace("_", " ").lower() if text.isupper() else text})
+
+
+def word_in_both(name: object) -> Markup:
+    """`word` in the page."""
+    shown = _shown_words().get(_code(name))
+    if shown is None:
+        words = word(name)
+        shown = both((words["ko"], words["en"]))
+    return shown
+
+
+def _code(name: object) -> str:
     text = str(name)
     for prefix in ("COLLECTION_BASIS_", "SOURCE_TYPE_", "BAND_", "MATCH_KIND_", "IDENTIFIER_KIND_"):
         text = text.removeprefix(prefix)
-    return WORDS.get(text, {"ko": text, "en": text.replace("_", " ").lower() if text.isupper() else text})
+    return text
+
+
+@cache
+def _shown_words() -> Mapping[str, Markup]:
+    return {name: both((words["ko"], words["en"])) for name, words in WORDS.items()}
 
 
 WORDS: Mapping[str, Mapping[str, str]] = {

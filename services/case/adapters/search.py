@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from sqlalchemy import exists, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.case.adapters.tables import SEARCH_TEXT
+from services.case.ports import SearchText
 from services.chassis.database import insert_rows
 
 _TAG_BYTES = 4
@@ -16,7 +17,7 @@ _TAG_BYTES = 4
 # Both walk the captures, of which there is one for each sighting that was packed.
 _MISSING = text(
     """
-    SELECT s.decision_id FROM "case" c
+    SELECT s.decision_id, s.case_id, s.subscriber_id FROM "case" c
     JOIN sighting s ON s.case_id = c.case_id
     JOIN capture k ON k.decision_id = s.decision_id
     WHERE c.root_case_id = :root
@@ -33,9 +34,6 @@ _INCOMPLETE = text(
       AND NOT EXISTS (SELECT 1 FROM search_text t WHERE t.decision_id = k.decision_id)
     ORDER BY c.root_case_id LIMIT :most
     """
-)
-_OWNERS = text(
-    "SELECT decision_id, case_id, subscriber_id FROM sighting WHERE decision_id = ANY(CAST(:decisions AS text[]))"
 )
 _MARK = ""
 """The decision of the row that says that no tags are missing: a crash of the database takes it away with the tags."""
@@ -67,20 +65,26 @@ class SqlSearch:
         self._session = session
         self._tags = tags
 
-    async def missing(self, root_case_id: str, most: int) -> Sequence[str]:
+    async def missing(self, root_case_id: str, most: int) -> Sequence[SearchText]:
         """See `SearchStore`."""
-        return (await self._session.scalars(_MISSING, {"root": root_case_id, "most": most})).all()
+        rows = await self._session.execute(_MISSING, {"root": root_case_id, "most": most})
+        return [SearchText(*row) for row in rows]
 
     async def incomplete(self, after: str, most: int) -> Sequence[str]:
         """See `SearchStore`."""
         return (await self._session.scalars(_INCOMPLETE, {"after": after, "most": most})).all()
 
-    async def add(self, words: Mapping[str, Collection[str]]) -> None:
+    async def add(self, texts: Sequence[SearchText]) -> None:
         """See `SearchStore`."""
-        if not words:
-            return
-        owners = await self._session.execute(_OWNERS, {"decisions": list(words)})
-        rows = [{**row._asdict(), "tags": self._tags.of(words[row.decision_id])} for row in owners]
+        rows = [
+            {
+                "decision_id": each.decision_id,
+                "case_id": each.case_id,
+                "subscriber_id": each.subscriber_id,
+                "tags": self._tags.of(each.words),
+            }
+            for each in texts
+        ]
         await insert_rows(self._session, SEARCH_TEXT, rows, "DO NOTHING")
 
     async def complete(self) -> bool:

@@ -8,21 +8,31 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, insert, select, tuple_, update
+from sqlalchemy import Select, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.case.adapters.sealing import Sealing
-from services.case.adapters.tables import CONSENT, SUBSCRIBER, among
+from services.case.adapters.tables import CONSENT, SUBSCRIBER
 from services.case.domain.people import Consent, Profile, Subscriber, erased
 from services.case.domain.words import SubscriberState
 
-_PERSON = (
-    SUBSCRIBER.c.subscriber_id,
-    SUBSCRIBER.c.state,
-    SUBSCRIBER.c.language,
-    SUBSCRIBER.c.minor,
-    SUBSCRIBER.c.create_time,
-    SUBSCRIBER.c.version,
+# Text, for they are part of every batch of matches, of events of removal requests, and of packs.
+_FIND = text(
+    """
+    SELECT subscriber_id, state, language, minor, create_time, version FROM subscriber
+    WHERE subscriber_id = ANY(CAST(:ids AS text[]))
+    """
+)
+_LOCK = text(f"{_FIND.text} ORDER BY subscriber_id FOR UPDATE")
+_WHOLE = text("SELECT * FROM subscriber WHERE subscriber_id = :id")
+_PROFILES = text(
+    "SELECT subscriber_id, sealed_profile FROM subscriber WHERE subscriber_id = ANY(CAST(:ids AS text[]))"
+)
+_CONSENTING = text(
+    """
+    SELECT subscriber_id FROM consent
+    WHERE subscriber_id = ANY(CAST(:ids AS text[])) AND scope = :scope AND withdraw_time IS NULL
+    """
 )
 _CONSENT = (
     CONSENT.c.consent_id,
@@ -61,29 +71,39 @@ class SqlSubscribers:
 
     async def lock(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
         """See `SubscriberStore`."""
-        query = (
-            select(*_PERSON)
-            .where(among(SUBSCRIBER.c.subscriber_id, subscriber_ids))
-            .order_by(SUBSCRIBER.c.subscriber_id)
-            .with_for_update()
-        )
-        found = {row.subscriber_id: _subscriber(row) for row in await self._session.execute(query)}
+        rows = await self._session.execute(_LOCK, {"ids": list(subscriber_ids)})
+        found = {row.subscriber_id: _subscriber(row) for row in rows}
         # An event that comes late finds that its subscriber was erased, not that there never was one.
         gone = [person for person in set(subscriber_ids) - found.keys() if self._sealing.destroyed(person)]
         return found | {person: erased(person) for person in gone}
 
+    async def find(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
+        """See `SubscriberStore`."""
+        rows = await self._session.execute(_FIND, {"ids": list(subscriber_ids)})
+        return {row.subscriber_id: _subscriber(row) for row in rows}
+
     async def get(self, subscriber_id: str) -> Subscriber | None:
         """See `SubscriberStore`."""
-        query = select(*_PERSON).where(SUBSCRIBER.c.subscriber_id == subscriber_id)
-        row = (await self._session.execute(query)).one_or_none()
-        return _subscriber(row) if row else None
+        return (await self.find([subscriber_id])).get(subscriber_id)
+
+    async def whole(self, subscriber_id: str) -> tuple[Subscriber, Profile | None] | None:
+        """See `SubscriberStore`."""
+        row = (await self._session.execute(_WHOLE, {"id": subscriber_id})).one_or_none()
+        return (_subscriber(row), self._opened(subscriber_id, row.sealed_profile)) if row else None
+
+    def _opened(self, person: str, sealed: bytes) -> Profile | None:
+        plaintext = self._sealing.open(person, sealed, _place(person)) if sealed else None
+        return Profile(**json.loads(plaintext)) if plaintext else None
+
+    async def profiles(self, subscriber_ids: Collection[str]) -> Mapping[str, Profile]:
+        """See `SubscriberStore`."""
+        rows = await self._session.execute(_PROFILES, {"ids": list(subscriber_ids)})
+        opened = {person: self._opened(person, sealed) for person, sealed in rows}
+        return {person: profile for person, profile in opened.items() if profile is not None}
 
     async def profile(self, subscriber_id: str) -> Profile | None:
         """See `SubscriberStore`."""
-        query = select(SUBSCRIBER.c.sealed_profile).where(SUBSCRIBER.c.subscriber_id == subscriber_id)
-        sealed = await self._session.scalar(query)
-        plaintext = self._sealing.open(subscriber_id, sealed, _place(subscriber_id)) if sealed else None
-        return Profile(**json.loads(plaintext)) if plaintext else None
+        return (await self.profiles([subscriber_id])).get(subscriber_id)
 
     async def correct(self, subscriber_id: str, profile: Profile, language: str, now: datetime) -> None:
         """See `SubscriberStore`."""
@@ -122,6 +142,10 @@ class SqlSubscribers:
             statement = statement.where(CONSENT.c.scope == scope)
         rows = await self._session.execute(statement.values(withdraw_time=now).returning(*_CONSENT))
         return [Consent(*row) for row in rows]
+
+    async def consenting(self, subscriber_ids: Collection[str], scope: int) -> Collection[str]:
+        """See `SubscriberStore`."""
+        return set(await self._session.scalars(_CONSENTING, {"ids": list(subscriber_ids), "scope": scope}))
 
     async def standing(self, subscriber_id: str, scope: int) -> Consent | None:
         """See `SubscriberStore`."""

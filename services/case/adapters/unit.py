@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -75,9 +75,9 @@ class SqlUnit:
         """See `Unit`."""
         await due.schedule_many(self._session, {(kind, entity_id): row for entity_id, row in rows.items()})
 
-    async def forget_reminder(self, kind: str, entity_id: str) -> None:
+    async def forget_reminders(self, kind: str, entity_ids: Collection[str]) -> None:
         """See `Unit`."""
-        await due.cancel(self._session, kind, entity_id)
+        await due.cancel(self._session, kind, *entity_ids)
 
     async def recall(self, method: str, request_id: str, request: Message) -> str | None:
         """See `Unit`. Raises AlreadyExists REQUEST_ID_REUSED."""

@@ -44,8 +44,25 @@ Sign: TypeAlias = Callable[[bytes], bytes]
 
 
 def canonical(value: Json) -> bytes:
-    """RFC 8785 bytes of a JSON value."""
-    return rfc8785.dumps(value)
+    """RFC 8785 bytes of a JSON value. Raises ValueError for what has none."""
+    return _PLAIN.encode(value).encode() if _is_plain(value) else rfc8785.dumps(value)
+
+
+_PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+_LARGEST = 2**53 - 1
+
+
+def _is_plain(value: Json) -> bool:
+    """Whether the standard library writes a value as RFC 8785 does, many times faster: their sorting is the same of
+    keys in ASCII, and their numbers are where they are whole."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return True
+    if isinstance(value, dict):
+        return all(type(key) is str and key.isascii() for key in value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return kind is int and isinstance(value, int) and -_LARGEST <= value <= _LARGEST
 
 
 def read_json(content: bytes) -> Json:
@@ -63,10 +80,12 @@ def read_json(content: bytes) -> Json:
 
 def listing(files: Mapping[str, bytes]) -> list[Json]:
     """How a manifest names files: path, SHA-256, size; in the order of their paths."""
-    return [
-        {"path": path, "sha256": hashlib.sha256(files[path]).hexdigest(), "size_bytes": len(files[path])}
-        for path in sorted(files)
-    ]
+    return [listed(path, files[path], len(files[path])) for path in sorted(files)]
+
+
+def listed(path: str, content: bytes, size: int) -> Json:
+    """The entry of one file."""
+    return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": size}
 
 
 def root_over(listed: Iterable[Json]) -> bytes:

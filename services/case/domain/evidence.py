@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from services.case.domain.archive import (
     ENTRY_BYTES,
@@ -18,6 +19,7 @@ from services.case.domain.archive import (
     Sign,
     Signed,
     canonical,
+    listed,
     listing,
     root_over,
     signed,
@@ -31,7 +33,7 @@ REPORT = "EvidencePackReport.json"
 PAGE = "report.html"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Item:
     """One sighting's evidence."""
 
@@ -49,6 +51,21 @@ class Item:
     """Required fields that are not there."""
     custody: tuple[Touch, ...] = ()
     """What happened to it before it was packed."""
+
+    @cached_property
+    def placed(self) -> Mapping[str, bytes]:
+        """Where its files lie in the archive."""
+        return {path_of(self.sighting_id, name): content for name, content in self.files.items()}
+
+    @cached_property
+    def listed(self) -> list[Json]:
+        """How a manifest names its files."""
+        return listing(self.placed)
+
+    @cached_property
+    def root(self) -> str:
+        """Merkle root over its files, hex."""
+        return root_over(self.listed).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,9 @@ def choose(
     """Takes items, the newest first, until the next one would make the archive larger than `most_bytes`. `documents`
     are those of the whole pack; with fewer items they may only become smaller.
     """
-    room = most_bytes - SEALS_BYTES - _stored_bytes(documents) - len(canonical(_manifest(pack, (), (), documents)))
+    room = most_bytes - SEALS_BYTES - _stored_bytes(documents) - len(canonical(_manifest(pack, (), (), {})))
+    # A hash is as long as any other.
+    room -= sum(len(canonical(listed(path, b"", len(content)))) + 1 for path, content in documents.items())
     # Every item is named, whether it is packed or not.
     room -= sum(len(canonical(_item(item))) + 1 for item in newest_first)
     for number, item in enumerate(newest_first):
@@ -94,7 +113,7 @@ def choose(
 
 def _packed_bytes(pack: Pack, item: Item) -> int:
     custody = sum(len(canonical(touch.as_json())) + 1 for touch in custody_of(pack, item))
-    return custody + _stored_bytes(_placed(item))
+    return custody + _stored_bytes(item.placed)
 
 
 def _stored_bytes(files: Mapping[str, bytes]) -> int:
@@ -107,18 +126,13 @@ def build(pack: Pack, choice: Choice, documents: Mapping[str, bytes], sign: Sign
     manifest = _manifest(pack, items, sorted(choice.omitted, key=lambda item: item.sighting_id), documents)
     files = {name: documents[name] for name in sorted(documents)}
     for item in items:
-        placed = _placed(item)
-        files |= {path: placed[path] for path in sorted(placed)}
+        files |= {path: item.placed[path] for path in sorted(item.placed)}
     return signed(manifest, files, pack.key_id, sign)
 
 
 def path_of(sighting_id: str, name: str) -> str:
     """Where a file of a sighting lies in the archive."""
     return f"items/{sighting_id}/{name}"
-
-
-def _placed(item: Item) -> dict[str, bytes]:
-    return {path_of(item.sighting_id, name): content for name, content in item.files.items()}
 
 
 def missing_fields(capture: Mapping[str, Json], has_decision: bool, required: Sequence[str]) -> tuple[str, ...]:
@@ -164,7 +178,7 @@ def _item(item: Item) -> dict[str, Json]:
         "channel_group": item.channel_group,
         "rule": item.rule,
         "discover_time": iso(item.discover_time),
-        "files": listing(_placed(item)),
+        "files": item.listed,
         "missing": list(item.missing),
     }
 
@@ -181,7 +195,7 @@ def custody_of(pack: Pack, item: Item) -> list[Touch]:
         who="service:case",
         why=f"evidence pack version {pack.version}",
         before=item.custody[-1].after if item.custody else "",
-        after=root_over(listing(_placed(item))).hex(),
+        after=item.root,
         sighting_id=item.sighting_id,
     )
     return [*item.custody, packed]

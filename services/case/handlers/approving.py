@@ -41,7 +41,7 @@ class Approving:
             await unit.approvals.update(proposal)
             self._record(unit, proposal, "APPROVED", who)
         if granted:
-            await unit.forget_reminder(EXPIRE_PROPOSAL, proposal_id)
+            await unit.forget_reminders(EXPIRE_PROPOSAL, [proposal_id])
             self._record(unit, proposal, "GRANTED", who)
         approved = proposal.state is ProposalState.APPROVED
         return proposal, self.grants.of(proposal) if approved else b""
@@ -51,7 +51,7 @@ class Approving:
         proposal = await self._locked(unit, proposal_id)
         if proposal.reject(why, _role(who), self._rule(proposal), self.now()):
             await unit.approvals.update(proposal)
-            await unit.forget_reminder(EXPIRE_PROPOSAL, proposal_id)
+            await unit.forget_reminders(EXPIRE_PROPOSAL, [proposal_id])
             self._record(unit, proposal, "REJECTED", who)
         return proposal
 

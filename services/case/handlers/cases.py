@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from misuse.case.v1 import events_pb2
@@ -63,7 +64,7 @@ async def finish(unit: Unit, root: Case, resolution: Resolution, now: datetime, 
     root.due_time = None
     await unit.cases.update([root])
     for kind in (CLOSE, GIVE_UP):
-        await unit.forget_reminder(kind, root.case_id)
+        await unit.forget_reminders(kind, [root.case_id])
     _tell_closed(unit, root)
     unit.record(root.subscriber_id, records.lifecycle(root, "CLOSED", before, now, who=who))
 
@@ -91,8 +92,10 @@ async def give_up_when_due(unit: Unit, case_id: str, rules: Rules, now: datetime
     root = await lock_root(unit, case_id)
     if root.state not in (CaseState.OPEN, CaseState.ACTION_STARTED) or root.due_time is None or root.due_time > now:
         return
-    if not await unit.cases.removals(root.case_id):
-        await _follow(unit, root, CaseState.RESOLVED, Resolution.UNRESOLVED, rules, now, reason="NO_ACTION_POSSIBLE")
+    if not (await unit.cases.removals([root.case_id]))[root.case_id]:
+        _follow(unit, root, CaseState.RESOLVED, Resolution.UNRESOLVED, rules, now, reason="NO_ACTION_POSSIBLE")
+        await unit.cases.update([root])
+        await _remind_closing(unit, [root])
 
 
 async def reopen(unit: Unit, case_id: str, reason: str, rules: Rules, now: datetime, who: Who) -> str:
@@ -101,17 +104,22 @@ async def reopen(unit: Unit, case_id: str, reason: str, rules: Rules, now: datet
         violation = ("reason", "REASON_MALFORMED")
         raise InvalidInput(violation[1], "A reason is UPPER_SNAKE.", violations=[violation])
     root = await lock_root(unit, case_id)
-    await _reopen(unit, root, reason, rules, now, who)
+    _reopen(unit, root, reason, rules, now, who)
+    await unit.cases.update([root])
+    await _remind_reopened(unit, [root], rules, now)
     return root.case_id
 
 
-async def _reopen(unit: Unit, root: Case, reason: str, rules: Rules, now: datetime, who: Who) -> None:
+async def _remind_reopened(unit: Unit, roots: Sequence[Case], rules: Rules, now: datetime) -> None:
+    # What was only counted while it was closed as a false positive becomes evidence now.
+    await unit.remind(PACK, {root.case_id: (now, "") for root in roots})
+    await unit.remind(GIVE_UP, {root.case_id: (now + rules.give_up_after, "") for root in roots})
+
+
+def _reopen(unit: Unit, root: Case, reason: str, rules: Rules, now: datetime, who: Who) -> None:
+    """Opens a closed root again, tells of it and records it; the caller writes it and reminds of it."""
     root.reopen(now)
     root.due_time = now + rules.give_up_after
-    await unit.cases.update([root])
-    # What was only counted while it was closed as a false positive becomes evidence now.
-    await unit.remind(PACK, {root.case_id: (now, "")})
-    await unit.remind(GIVE_UP, {root.case_id: (root.due_time, "")})
     event = events_pb2.CaseReopened(
         case_id=root.case_id, subscriber_id=root.subscriber_id, reason=reason, occurrence=root.occurrence
     )
@@ -166,7 +174,7 @@ async def merge(unit: Unit, root_id: str, merged_id: str, rules: Rules, now: dat
         [Alias(alias.case_id, root.case_id, Rule.OPERATOR, before)], rules.incident.version, now
     )
     await unit.cases.update([root, alias])
-    await unit.forget_reminder(PACK, alias.case_id)
+    await unit.forget_reminders(PACK, [alias.case_id])
     await unit.remind(PACK, {root.case_id: (now, "")})
     await tell_merge(unit, root, alias, Rule.OPERATOR, rules.incident.version, now, who=who)
     if reopened:
@@ -240,7 +248,7 @@ async def _put_back(unit: Unit, root: Case, before: Standing, rules: Rules, now:
     root.put_back(before, now)
     root.due_time = _due(root.state, rules, now)
     for kind in (CLOSE, GIVE_UP):
-        await unit.forget_reminder(kind, root.case_id)
+        await unit.forget_reminders(kind, [root.case_id])
     if root.due_time is not None:
         kind = CLOSE if root.state is CaseState.RESOLVED else GIVE_UP
         await unit.remind(kind, {root.case_id: (root.due_time, "")})
@@ -305,41 +313,86 @@ async def take_verdict(
     return root.case_id
 
 
-async def follow_removal(
-    unit: Unit,
-    case_ids: Sequence[str],
-    removal_request_id: str,
-    state: RemovalState,
-    rules: Rules,
-    now: datetime,
-    *,
-    reappeared: bool = False,
-) -> None:
-    """Notes where a removal request stands and moves the cases that it belongs to. An event may come late, so
-    what the table of moves does not hold is left as it is. Content that `reappeared` opens a closed case again.
+@dataclass(frozen=True, slots=True)
+class RemovalMove:
+    """What an event tells of a removal request."""
+
+    case_ids: Collection[str]
+    removal_request_id: str
+    state: RemovalState
+    reappeared: bool = False
+    """The content is there again."""
+
+
+async def follow_removals(unit: Unit, moves: Sequence[RemovalMove], rules: Rules, now: datetime) -> None:
+    """Notes where removal requests stand and moves the cases that they belong to, move by move; what is read and
+    written for all of them costs the same number of statements as for one. An event may come late, so what the table of
+    moves does not hold is left as it is. Content that reappeared opens a closed case again. Raises NotFound where a
+    move names no known case.
     """
-    known = await unit.cases.owners(case_ids)
-    if not known:
+    known = await unit.cases.owners({case_id for move in moves for case_id in move.case_ids})
+    if any(known.keys().isdisjoint(move.case_ids) for move in moves):
         raise unknown()
     await unit.subscribers.lock(set(known.values()))
-    await unit.cases.note_removal(sorted(known), removal_request_id, state, now)
-    for root in await unit.cases.roots(known):
-        if reappeared and root.state is CaseState.CLOSED and not root.is_false_positive:
-            await _reappear(unit, root, rules, now)
-        to, resolution = follow(await unit.cases.removals(root.case_id))
-        if to in MOVES[root.state] and root.state is not CaseState.CLOSED:
-            await _follow(unit, root, to, resolution, rules, now)
+    roots = await unit.cases.roots(known)
+    following = _Following(unit, rules, now, await unit.cases.removals({root.case_id for root in roots.values()}))
+    for move in moves:
+        following.note(move, {roots[case_id].case_id: roots[case_id] for case_id in move.case_ids if case_id in known})
+    pairs = [(case_id, move.removal_request_id) for move in moves for case_id in move.case_ids if case_id in known]
+    await unit.cases.note_removals(pairs, {move.removal_request_id: move.state for move in moves}, now)
+    await following.write()
 
 
-async def _reappear(unit: Unit, root: Case, rules: Rules, now: datetime) -> None:
+@dataclass(frozen=True)
+class _Following:
+    """Removal events of one transaction on their way."""
+
+    unit: Unit
+    rules: Rules
+    now: datetime
+    requests: Mapping[str, dict[str, RemovalState]]
+    """Root → its requests and where they stand."""
+    changed: dict[str, Case] = field(default_factory=dict)
+    reopened: dict[str, Case] = field(default_factory=dict)
+    resolving: set[str] = field(default_factory=set)
+    """Roots that were resolved before or are now: their closing is scheduled anew."""
+
+    def note(self, move: RemovalMove, roots: Mapping[str, Case]) -> None:
+        """Notes where a request of these roots stands now, and moves them."""
+        for states in self.requests.values():
+            if move.removal_request_id in states:
+                states[move.removal_request_id] = move.state
+        for root_id, root in sorted(roots.items()):
+            self.requests[root_id][move.removal_request_id] = move.state
+            if move.reappeared and root.state is CaseState.CLOSED and not root.is_false_positive:
+                self.changed[root_id] = self.reopened[root_id] = root
+                _reappear(self.unit, root, self.rules, self.now)
+            to, resolution = follow(self.requests[root_id].values())
+            if to in MOVES[root.state] and root.state is not CaseState.CLOSED:
+                self.changed[root_id] = root
+                if CaseState.RESOLVED in (root.state, to):
+                    self.resolving.add(root_id)
+                _follow(self.unit, root, to, resolution, self.rules, self.now)
+
+    async def write(self) -> None:
+        """Writes the roots that moved, and schedules what is due for them now."""
+        if self.reopened:
+            await _remind_reopened(self.unit, list(self.reopened.values()), self.rules, self.now)
+        if self.resolving:
+            await _remind_closing(self.unit, [self.changed[root_id] for root_id in sorted(self.resolving)])
+        if self.changed:
+            await self.unit.cases.update(list(self.changed.values()))
+
+
+def _reappear(unit: Unit, root: Case, rules: Rules, now: datetime) -> None:
     closed, resolution = root.close_time, root.resolution.name
-    await _reopen(unit, root, "CONTENT_REAPPEARED", rules, now, SYSTEM)
+    _reopen(unit, root, "CONTENT_REAPPEARED", rules, now, SYSTEM)
     if closed is not None:
         record = records.reappeared(root, closed, resolution, rules.incident.version, now)
         unit.record(root.subscriber_id, record)
 
 
-async def _follow(
+def _follow(
     unit: Unit,
     root: Case,
     to: CaseState,
@@ -349,11 +402,15 @@ async def _follow(
     *,
     reason: str = "",
 ) -> None:
+    """Moves a root and records it; the caller writes it, and `_remind_closing` where it was or is resolved."""
     before = root.state.name
     root.move(to, now, resolution)
     root.due_time = now + rules.close_after if to is CaseState.RESOLVED else None
-    await unit.cases.update([root])
-    await unit.forget_reminder(CLOSE, root.case_id)
-    if root.due_time is not None:
-        await unit.remind(CLOSE, {root.case_id: (root.due_time, "")})
     unit.record(root.subscriber_id, records.lifecycle(root, to.name, before, now, reason=reason))
+
+
+async def _remind_closing(unit: Unit, roots: Sequence[Case]) -> None:
+    # A row of an earlier round would hold with its earlier time.
+    await unit.forget_reminders(CLOSE, [root.case_id for root in roots])
+    resolved = [root for root in roots if root.state is CaseState.RESOLVED]
+    await unit.remind(CLOSE, {root.case_id: (root.due_time, "") for root in resolved if root.due_time is not None})

@@ -122,7 +122,7 @@ class Erasing:
         if complete:
             RIGHTS_ANSWERED.add("erasure", "late" if erasure.overdue(now) else "in_time")
             RIGHTS_SECONDS.observe((now - erasure.request_time).total_seconds(), "erasure")
-            await unit.forget_reminder(ERASURE, erasure.erasure_id)
+            await unit.forget_reminders(ERASURE, [erasure.erasure_id])
             await rights_moves.erasure_completes(unit, erasure.erasure_id, self.rights, now)
             unit.tell(subscriber_id, events_pb2.SubscriberErased(subscriber_id=subscriber_id))
             _record(unit, subscriber_id, "ERASED", 1, now, SYSTEM)

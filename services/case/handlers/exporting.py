@@ -54,7 +54,7 @@ async def export_case(
         raise unknown()
     tree, _ = await unit.cases.tree(asked.root_case_id)
     root = tree[asked.root_case_id]
-    sightings = await unit.cases.sightings(root.case_id, _SIGHTINGS_AT_MOST)
+    sightings = (await unit.cases.sightings([root.case_id], _SIGHTINGS_AT_MOST))[root.case_id]
     files = {f"{HEADS}{number}.json": _checked(each) for number, each in enumerate(head_documents)}
     for each in sorted(tree):
         files[f"{LOG}{each}.jsonl"] = await _log(unit, each, needs.most_bytes)
@@ -155,8 +155,8 @@ async def _case_json(
     unit: Unit, root: Case, tree: Mapping[str, Case], sightings: Sequence[Sighting]
 ) -> Json:
     attachments = (await unit.cases.attachments([root.case_id]))[root.case_id]
-    custody = await unit.evidence.touches(root.case_id, TOUCHES_AT_MOST)
-    guidance = await unit.evidence.guidance(root.case_id)
+    custody = (await unit.evidence.touches([root.case_id], TOUCHES_AT_MOST))[root.case_id]
+    guidance = (await unit.evidence.guidance([root.case_id]))[root.case_id]
     return {
         "case": _case(root),
         "merged": [_case(case) for case_id, case in sorted(tree.items()) if case_id != root.case_id],

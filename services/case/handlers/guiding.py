@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from services.case import records
@@ -14,15 +14,20 @@ from services.case.ports import PACK, Unit, Who
 from services.chassis.errors import NotFound
 
 
-async def attach_guidance(
-    unit: Unit, root: Case, guidance: Guidance, finds: Collection[tuple[str, str]], now: datetime
-) -> None:
-    """Attaches the paths for what was found, as (source type, kind of match); what is attached already stays."""
-    known = {path.path_id for path in await unit.evidence.guidance(root.case_id)}
+def with_guidance(
+    attached: Sequence[Attached], guidance: Guidance, finds: Collection[tuple[str, str]], now: datetime
+) -> tuple[Sequence[str], Sequence[Attached]]:
+    """(new paths, all paths) of a case in which that was found, as (source type, kind of match); what is attached
+    already stays."""
+    known = {path.path_id for path in attached}
     new = [path_id for path_id in guidance.for_finds(finds) if path_id not in known]
-    if new:
-        await unit.evidence.attach_guidance(root.case_id, root.subscriber_id, new, guidance.version, now)
-        unit.record(root.subscriber_id, records.guidance(root, "ATTACHED", new, guidance.version, now))
+    return new, [*attached, *(Attached(path_id, guidance.version, now) for path_id in sorted(new))]
+
+
+async def attach_guidance(unit: Unit, root: Case, new: Sequence[str], version: str, now: datetime) -> None:
+    """Attaches paths to a case and records it."""
+    await unit.evidence.attach_guidance(root.case_id, root.subscriber_id, new, version, now)
+    unit.record(root.subscriber_id, records.guidance(root, "ATTACHED", new, version, now))
 
 
 async def take_outcome(
@@ -49,7 +54,7 @@ async def take_outcome(
 
 async def attached(unit: Unit, case_id: str, path_id: str) -> Attached:
     """A path of a case. Raises NotFound GUIDANCE_UNKNOWN."""
-    for path in await unit.evidence.guidance(case_id):
+    for path in (await unit.evidence.guidance([case_id]))[case_id]:
         if path.path_id == path_id:
             return path
     raise NotFound("GUIDANCE_UNKNOWN", "This guidance is not attached to the case.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from services.case.domain.custody import iso
 from services.case.domain.evidence import PAGE, REPORT, Item, Pack, custody_of
 from services.case.domain.guidance import Attached, Guidance
 from services.case.domain.requirements import Claimant, Have, Requirements, pack_report
-from services.case.ports import Pages, Sighting, StoredCapture, Unit
+from services.case.ports import Pages, Sighting, StoredCapture
 from services.case.translate import capture_json, decision_json
 
 TEXT_AT_MOST = 1_000
@@ -48,13 +47,14 @@ class Found:
 class Reporting:
     """What the documents of a pack are made of."""
 
-    unit: Unit
     requirements: Requirements
     guidance: Guidance
     pages: Pages
     root: Case
     pack: Pack
     founds: Sequence[Found]
+    claimant: Claimant
+    attached: Sequence[Attached]
 
 
 def found_of(sighting: Sighting, stored: StoredCapture) -> Found:
@@ -65,12 +65,9 @@ def found_of(sighting: Sighting, stored: StoredCapture) -> Found:
     )
 
 
-async def documents_of(needs: Reporting, packed: Sequence[Item], omitted: Sequence[Item]) -> Mapping[str, bytes]:
+def documents_of(needs: Reporting, packed: Sequence[Item], omitted: Sequence[Item]) -> Mapping[str, bytes]:
     """Both documents. With fewer items packed they become smaller."""
     there = {item.sighting_id for item in packed}
-    profile = await needs.unit.subscribers.profile(needs.root.subscriber_id)
-    claimant = Claimant(bool(profile and profile.display_name), bool(profile and profile.contact_email))
-    attached = await needs.unit.evidence.guidance(needs.root.case_id)
     haves = [_have(found, found.sighting.sighting_id in there) for found in needs.founds]
     report: dict[str, Json] = {
         "report": "EvidencePackReport",
@@ -80,10 +77,10 @@ async def documents_of(needs: Reporting, packed: Sequence[Item], omitted: Sequen
         "create_time": iso(needs.pack.create_time),
         "rule_version": needs.pack.rule_version,
         "verdict": needs.root.verdict.name,
-        **pack_report(haves, claimant, needs.requirements),
-        "guidance": [_guidance_json(path, needs.guidance) for path in attached],
+        **pack_report(haves, needs.claimant, needs.requirements),
+        "guidance": [_guidance_json(path, needs.guidance) for path in needs.attached],
     }
-    page = await asyncio.to_thread(needs.pages.evidence, _page_facts(needs, report, packed, omitted))
+    page = needs.pages.evidence(_page_facts(needs, report, packed, omitted))
     return {REPORT: canonical(report), PAGE: page}
 
 

@@ -192,7 +192,7 @@ async def _take_back(unit: Unit, item: ReviewItem, now: datetime, who: Who) -> N
 
 async def _settle(unit: Unit, item: ReviewItem, word: Label, now: datetime) -> None:
     item.outcome = word.value
-    await unit.forget_reminder(REVIEW_DUE, item.review_item_id)
+    await unit.forget_reminders(REVIEW_DUE, [item.review_item_id])
     if not item.sample_id:
         await _put_away(unit, item, now)
 
@@ -236,7 +236,7 @@ async def _void(unit: Unit, item: ReviewItem, reason: str, now: datetime) -> Non
     """Nobody can label this any more; what people said of it stays in the log."""
     item.done, item.disputed, item.lease_ref, item.lease_expire_time = True, False, "", None
     unit.record(item.subscriber_id, records.review(item, "VOID", now, reason=reason))
-    await unit.forget_reminder(REVIEW_DUE, item.review_item_id)
+    await unit.forget_reminders(REVIEW_DUE, [item.review_item_id])
     await unit.reviews.update(item)
     if not item.sample_id:
         await _put_away(unit, item, now)
@@ -250,7 +250,7 @@ async def forget_subscriber(unit: Unit, subscriber_id: str, now: datetime) -> No
         for item in items:
             if not item.outcome and not (item.done and not item.disputed):
                 unit.record(item.decision_id, records.review(item, "VOID", now, reason="SUBSCRIBER_ERASED"))
-            await unit.forget_reminder(REVIEW_DUE, item.review_item_id)
+            await unit.forget_reminders(REVIEW_DUE, [item.review_item_id])
         await unit.reviews.remove([item.review_item_id for item in items])
 
 
@@ -316,7 +316,7 @@ async def _of_band(units: Units, captures: Captures, item: ReviewItem, now: date
     content = await captures.fetch(item.decision_id, PURPOSE_REVIEW)
     if content:
         async with units() as unit:
-            await unit.evidence.keep(item.subscriber_id, {item.decision_id: content}, PURPOSE_REVIEW, now)
+            await unit.evidence.keep({item.subscriber_id: {item.decision_id: content}}, PURPOSE_REVIEW, now)
             _record_fetch(unit, item, now, who)
     return content or b""
 

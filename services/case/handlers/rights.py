@@ -81,7 +81,7 @@ class Rights:
                 extensions=request.extensions,
             )
             unit.tell(extended.subscriber_id, extended)
-            await unit.forget_reminder(RIGHTS_DUE, rights_request_id)
+            await unit.forget_reminders(RIGHTS_DUE, [rights_request_id])
             await remind(unit, request, self.rules, now)
         return request
 

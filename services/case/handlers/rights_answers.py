@@ -123,8 +123,7 @@ class _Reading:
             after = place(rows[-1])
 
     async def _profile(self) -> Json:
-        subscriber = await self.unit.subscribers.get(self.subscriber_id)
-        profile = await self.unit.subscribers.profile(self.subscriber_id)
+        subscriber, profile = await self.unit.subscribers.whole(self.subscriber_id) or (None, None)
         if subscriber is None or profile is None:
             raise subscribers.unknown()
         return {
@@ -187,7 +186,7 @@ class _Reading:
             if left <= 0:
                 self.cut.append("found")
                 break
-            sightings = await self.unit.cases.sightings(root, left + 1)
+            sightings = (await self.unit.cases.sightings([root], left + 1))[root]
             if len(sightings) > left:
                 self.cut.append("found")
             for start in range(0, min(left, len(sightings)), CAPTURES):

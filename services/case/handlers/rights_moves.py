@@ -26,7 +26,7 @@ async def remind(unit: Unit, request: RightsRequest, rules: RightsRules, now: da
 async def answered(unit: Unit, request: RightsRequest, rules: RightsRules, now: datetime, who: Who) -> None:
     """What an answer leaves: the record, the figures, and the word to the person, where there is one."""
     record(unit, request, request.state.value, request.reason, rules, now, who)
-    await unit.forget_reminder(RIGHTS_DUE, request.rights_request_id)
+    await unit.forget_reminders(RIGHTS_DUE, [request.rights_request_id])
     kind = request.type.value.lower()
     RIGHTS_ANSWERED.add(kind, "late" if request.overdue(now) else "in_time")
     RIGHTS_SECONDS.observe((now - request.create_time).total_seconds(), kind)
@@ -55,7 +55,7 @@ async def forget_subscriber(unit: Unit, subscriber_id: str, rules: RightsRules, 
     """Requests stay as what happened and name nobody; their answers go, and what is open and is no deletion is
     answered: nothing is left that could be shown, corrected or stopped."""
     for request in await unit.rights.answered_of(subscriber_id):
-        await unit.forget_reminder(RIGHTS_ANSWER, request.rights_request_id)
+        await unit.forget_reminders(RIGHTS_ANSWER, [request.rights_request_id])
         purged = records.purge("RIGHTS_ANSWER", request.rights_request_id, now, rules.version, now)
         unit.record(request.rights_request_id, purged)
     open_ones = await unit.rights.open_of(subscriber_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from misuse.detector.v1.signal_service_pb2 import Capture
@@ -18,8 +19,8 @@ SEARCH = "search"
 """Entity of the due work COVER."""
 
 
-async def cover_case(units: Units, case_id: str, rules: Rules) -> None:
-    """Makes the texts of an incident searchable whose captures have been stored since; harmless to repeat."""
+async def _cover_case(units: Units, case_id: str, rules: Rules) -> None:
+    """Makes the texts of an incident searchable whose captures are stored; harmless to repeat."""
     done = _BATCH
     while done == _BATCH:
         async with units() as unit:
@@ -35,13 +36,13 @@ async def _cover(unit: Unit, case_id: str, rules: Rules) -> int:
     if owner is None or owner.state in (SubscriberState.LEAVING, SubscriberState.ERASED):
         return 0
     missing = await unit.search.missing(case_id, _BATCH)
-    stored = await unit.evidence.captures(missing)
-    words = {}
-    for decision_id in missing:
-        capture = stored.get(decision_id)
+    stored = await unit.evidence.captures([sighted.decision_id for sighted in missing])
+    texts = []
+    for sighted in missing:
+        capture = stored.get(sighted.decision_id)
         text = Capture.FromString(capture.content).masked_text if capture else ""
-        words[decision_id] = search_words(text, rules.search_words)
-    await unit.search.add(words)
+        texts.append(replace(sighted, words=search_words(text, rules.search_words)))
+    await unit.search.add(texts)
     return len(missing)
 
 
@@ -52,7 +53,7 @@ async def cover_all(units: Units, rules: Rules) -> None:
         async with units() as unit:
             roots = await unit.search.incomplete(after, _BATCH)
         for case_id in roots:
-            await cover_case(units, case_id, rules)
+            await _cover_case(units, case_id, rules)
         if len(roots) < _BATCH:
             break
         after = roots[-1]

@@ -78,13 +78,12 @@ async def read(
     unit: Unit, subscriber_id: str, method: str, now: datetime, who: Who
 ) -> tuple[Subscriber, Profile | None]:
     """The subscriber with the profile; the reading is recorded. Raises NotFound."""
-    subscriber = await unit.subscribers.get(subscriber_id)
-    if subscriber is None:
+    found = await unit.subscribers.whole(subscriber_id)
+    if found is None:
         raise unknown()
-    profile = await unit.subscribers.profile(subscriber_id)
     record = records.access(method, "subscriber", unit.reference(subscriber_id), now, who)
     unit.record(subscriber_id, record)
-    return subscriber, profile
+    return found
 
 
 async def suspend(unit: Unit, subscriber_id: str, now: datetime, who: Who) -> None:

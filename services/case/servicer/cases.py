@@ -42,9 +42,9 @@ class CaseServicer(EvidenceCalls, case_service_pb2_grpc.CaseServiceServicer):
         """See the contract."""
         async with self._needs.units() as unit:
             root = await self._root(unit, parse_uuid(request.case_id, "case_id"))
-            sightings = await unit.cases.sightings(root.case_id, SIGHTINGS_AT_MOST)
+            sightings = (await unit.cases.sightings([root.case_id], SIGHTINGS_AT_MOST))[root.case_id]
             message = await self._shown(unit, root.case_id)
-            attached = await unit.evidence.guidance(root.case_id)
+            attached = (await unit.evidence.guidance([root.case_id]))[root.case_id]
         return pb.GetCaseResponse(
             case=message,
             sightings=[sighting_message(s) for s in sightings],

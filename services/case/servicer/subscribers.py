@@ -110,7 +110,7 @@ class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
 
     async def _shown(self, unit: Unit, subscriber_id: str) -> pb.Subscriber:
         """The subscriber after a change, for whoever made it."""
-        subscriber = await unit.subscribers.get(subscriber_id)
-        if subscriber is None:
+        found = await unit.subscribers.whole(subscriber_id)
+        if found is None:
             raise subscribers.unknown()
-        return subscriber_message(subscriber, await unit.subscribers.profile(subscriber_id))
+        return subscriber_message(*found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import zipfile
@@ -255,6 +256,33 @@ async def test_a_full_archive_leaves_the_oldest_out_and_says_so(world: World) ->
     # Nothing is new, so nothing is packed again.
     await world.service.due()[PACK](DueItem(PACK, packed.case_id, world.clock.now(), 1, 0, ""))
     assert 1 == len(await world.events(events_pb2.EvidencePacked))
+
+
+async def test_cases_that_are_due_together_are_packed_each_for_itself(world: World, tmp_path: Path) -> None:
+    people = [await world.person() for _ in range(4)]
+    facts = [world.facts(person, cluster_id=f"c{number}") for number, person in enumerate(people)]
+    await world.match(*facts, world.facts(people[0], cluster_id="c0"))
+    world.detector.unable.add(facts[3].decision_id)
+    world.clock.advance(world.service.needs.rules.pack_after)
+    found = (await world.cases.ListCases(pb.ListCasesRequest(), metadata=world.operator)).cases
+    of_owner = {case.subscriber_id: case.case_id for case in found}
+    ids = [of_owner[person] for person in people]
+    pack = world.service.due()[PACK]
+    outcomes = await asyncio.gather(
+        *(pack(DueItem(PACK, case_id, world.clock.now(), 1, 0, "")) for case_id in ids), return_exceptions=True
+    )
+    assert [None, None, None] == outcomes[:3]
+    assert isinstance(outcomes[3], Unavailable)
+    told = {event.case_id: event for event in await world.events(events_pb2.EvidencePacked)}
+    assert set(ids[:3]) == set(told)
+    assert [2, 1, 1] == [len(told[case_id].sightings) for case_id in ids[:3]]
+    assert {each.decision_id for each in facts[:3]} < set(world.detector.released)
+    for case_id in ids[:3]:
+        summary, archive = await fetched(world, case_id)
+        assert told[case_id].manifest_sha256 == summary.manifest_sha256
+        with zipfile.ZipFile(BytesIO(archive)) as zipped:
+            manifest = json.loads(zipped.read("manifest.json"))
+        assert {case_id} == {item["case_id"] for item in manifest["items"]}
 
 
 async def test_custody_is_the_same_before_and_after_the_crops_are_put_away(world: World) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,11 @@ class FakeDetector:
     captures: dict[str, Capture] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     down: bool = False
+    unable: set[str] = field(default_factory=set)
+    """Decisions of which it cannot give the capture."""
 
     async def fetch(self, decision_id: str, purpose: Purpose.ValueType) -> bytes | None:
-        if self.down:
+        if self.down or decision_id in self.unable:
             raise Unavailable("PEER_DOWN", "The detector is down.")
         capture = self.captures.get(decision_id)
         return capture.SerializeToString(deterministic=True) if capture else None
@@ -161,21 +164,18 @@ class World:
         return Event("detector", 0, 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
 
     async def feed(self, *messages: Message, publisher: str = "detector") -> None:
-        """Applies events of a publisher in one transaction, runs of one type together as the consumer does."""
+        """Applies events of a publisher in one transaction, runs for one handler together as the consumer does."""
         following = self.service.following
         handlers = {
             **following.signals(), **following.removals(), **following.records(), **following.samples(),
         }  # fmt: skip
-        runs: list[list[Event]] = []
-        for number, message in enumerate(messages):
-            event = Event(publisher, 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
-            if runs and runs[-1][0].type_name == event.type_name:
-                runs[-1].append(event)
-            else:
-                runs.append([event])
+        events = [
+            Event(publisher, 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+            for number, message in enumerate(messages)
+        ]
         async with self.database.begin() as session:
-            for run in runs:
-                await handlers[type(run[0].message)](session, run)
+            for handler, run in groupby(events, key=lambda event: handlers[type(event.message)]):
+                await handler(session, list(run))
 
     async def match(self, *facts: MatchFacts) -> None:
         await self.feed(*(SignalMatched(facts=fact) for fact in facts))

@@ -200,14 +200,13 @@ class Model:
         self.close(case_id, FALSE, now)
         return ""
 
-    def removal(self, case_id: str, request: str, state: RemovalState, now: datetime) -> str:
+    def removal(self, case_id: str, request: str, state: RemovalState, now: datetime) -> None:
         self.requests[case_id, request] = state
         root = self.root(case_id)
         account = self.accounts[root]
         to, resolution = follow([s for (each, _), s in self.requests.items() if self.root(each) == root])
         if to in MOVES[account.state] and account.state is not CaseState.CLOSED:
             account.set(to, now, resolution)
-        return ""
 
     # --- what must be seen ---
 
@@ -377,13 +376,18 @@ class Driver:
             await self._check(person, one, said, self.models[person].not_me(one, self.now))
 
     async def _removal(self) -> None:
-        """Events of removal requests, in any order and more than once."""
+        """Events of removal requests, in any order, more than once, and several in one transaction."""
         person, one = self._any()
-        state = self.random.choice(list(RemovalState))
-        request = f"{one[:30]}-{self.random.randrange(3)}".ljust(36, "r")
-        if one:
-            await self._do(lambda unit: cases.follow_removal(unit, [one], request, state, self.rules, self.now))
-            await self._check(person, one, "", self.models[person].removal(one, request, state, self.now))
+        if not one:
+            return
+        moves = [
+            cases.RemovalMove([one], f"{one[:30]}-{self.random.randrange(3)}".ljust(36, "r"), state)
+            for state in self.random.choices(list(RemovalState), k=self.random.randint(1, 3))
+        ]
+        await self._do(lambda unit: cases.follow_removals(unit, moves, self.rules, self.now))
+        for move in moves:
+            self.models[person].removal(one, move.removal_request_id, move.state, self.now)
+        await self._check(person, one, "", "")
 
     async def _gone(self) -> None:
         if len(self.models) > 1:

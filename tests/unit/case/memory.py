@@ -102,8 +102,9 @@ class MemoryCases:
     async def get(self, case_id: str) -> Case | None:
         return copied(self.cases[case_id]) if case_id in self.cases else None
 
-    async def roots(self, case_ids: Collection[str]) -> Sequence[Case]:
-        return [copied(self.cases[root]) for root in sorted({self._root(case_id) for case_id in case_ids})]
+    async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
+        roots = {root: copied(self.cases[root]) for root in map(self._root, case_ids)}
+        return {case_id: roots[self._root(case_id)] for case_id in case_ids}
 
     async def update(self, cases: Sequence[Case]) -> None:
         self.cases |= {case.case_id: copied(case) for case in cases}
@@ -139,17 +140,17 @@ class MemoryCases:
             reasons=tuple(dict.fromkeys(reason for s in found for reason in s.reasons)),
         )
 
-    async def note_removal(
-        self, case_ids: Sequence[str], removal_request_id: str, state: RemovalState, now: datetime
+    async def note_removals(
+        self, pairs: Collection[tuple[str, str]], states: Mapping[str, RemovalState], now: datetime
     ) -> None:
-        self.requests |= {(case_id, removal_request_id): state for case_id in case_ids}
-        for pair in self.requests:
-            if pair[1] == removal_request_id:
-                self.requests[pair] = state
+        self.requests |= {pair: states[pair[1]] for pair in pairs}
+        self.requests |= {pair: states[pair[1]] for pair in self.requests if pair[1] in states}
 
-    async def removals(self, root_case_id: str) -> Sequence[RemovalState]:
-        found = {request: s for (case_id, request), s in self.requests.items() if self._root(case_id) == root_case_id}
-        return list(found.values())
+    async def removals(self, root_case_ids: Collection[str]) -> Mapping[str, dict[str, RemovalState]]:
+        found: dict[str, dict[str, RemovalState]] = {root: {} for root in root_case_ids}
+        for (case_id, request), state in self.requests.items():
+            found.get(self._root(case_id), {})[request] = state
+        return found
 
     def _root(self, case_id: str) -> str:
         return self.cases[case_id].root_case_id
@@ -204,7 +205,7 @@ class MemoryUnit:
     async def remind(self, kind: str, rows: Mapping[str, tuple[datetime, str]]) -> None:
         pass
 
-    async def forget_reminder(self, kind: str, entity_id: str) -> None:
+    async def forget_reminders(self, kind: str, entity_ids: Collection[str]) -> None:
         pass
 
     @asynccontextmanager

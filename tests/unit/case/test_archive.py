@@ -8,6 +8,7 @@ import struct
 import zipfile
 
 import pytest
+import rfc8785
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,25 @@ def test_the_sample_of_the_standard() -> None:
         r'"string":"€$\u000f\nA' + "'" + r'B\"\\\\\"/"}'
     )
     assert expected.encode() == canonical(json.loads(sample))
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(_VALUES)
+def test_every_value_is_written_as_the_standard_has_it(value: object) -> None:
+    assert rfc8785.dumps(value) == canonical(value)  # type: ignore[arg-type] # drawn values are JSON
+
+
+@pytest.mark.parametrize("value", [2**53, [-(2**53)], {"a": 10**30}, {1: "a"}, "\ud800", {"\ud800": 1}])
+def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+    with pytest.raises(ValueError):
+        canonical(value)  # type: ignore[arg-type] # that is the point
 
 
 def test_keys_stand_in_the_order_of_their_utf_16_units() -> None:
