@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.chassis import dead_letters
+from services.chassis import dead_letters, straight
 from services.chassis.clock import Clock
 from services.chassis.database import TABLES, Database, Rows, is_transient, wake_after_commit, write_together
 from services.chassis.metrics import counter, histogram
@@ -236,7 +236,7 @@ class DueWorker:
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            rows = (await connection.execute(_TAKE, values)).all()
+            rows = (await straight.execute(connection, _TAKE, values)).all()
         return [DueItem(*row) for row in rows]
 
     async def _keep(self, items: set[DueItem]) -> None:
@@ -292,10 +292,10 @@ class DueWorker:
         }
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            deleted = {(row.kind, row.entity_id) for row in await connection.execute(_DONE, rows)}
+            deleted = {(row.kind, row.entity_id) for row in await straight.execute(connection, _DONE, rows)}
             again = [item for item in ended if (item.kind, item.entity_id) not in deleted]
             for item in again:
-                await connection.execute(_AGAIN, {"kind": item.kind, "entity": item.entity_id})
+                await straight.execute(connection, _AGAIN, {"kind": item.kind, "entity": item.entity_id})
         if again:
             self._wakeup.set()
         return [item not in again for item in ended]

@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis import straight
 from services.chassis.broker import Broker, Envelope
 from services.chassis.database import TABLES, Database, add_later, is_transient
 from services.chassis.errors import OutOfRange
@@ -281,10 +282,10 @@ class Relay:
         await connection.execute(text("SET enable_seqscan = off"))
 
     async def _left(self, connection: AsyncConnection) -> Sequence[Any]:
-        return (await connection.execute(UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
+        return (await straight.execute(connection, UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
 
     async def _stamp(self, connection: AsyncConnection) -> Sequence[Any]:
-        return (await connection.execute(_STAMP, {"batch": BATCH})).all()
+        return (await straight.execute(connection, _STAMP, {"batch": BATCH})).all()
 
     async def _publish(self, connection: AsyncConnection, rows: Sequence[Any]) -> None:
         with stage("publish"):
@@ -293,7 +294,8 @@ class Relay:
         heads: dict[int, int] = {}
         for row in rows:
             heads[row.partition] = max(heads.get(row.partition, 0), row.position)
-        await connection.execute(_PUBLISHED, {"partitions": list(heads), "positions": list(heads.values())})
+        places = {"partitions": list(heads), "positions": list(heads.values())}
+        await straight.execute(connection, _PUBLISHED, places)
 
     async def _announce(self, connection: AsyncConnection) -> None:
         """Tells consumers the head of every partition, so that one who lost the tail notices."""
