@@ -89,6 +89,8 @@ PACK_SECONDS = 0.2
 """Where cases become due for packing steadily, so long they gather for one transaction."""
 PATIENT = frozenset({PACK, COVER, DIGEST})
 """Due work of which a burst of matches brings a row for each case."""
+REMOVALS_GATHER_SECONDS = 0.5
+"""How long news of removals that come steadily may gather: platforms take minutes."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,8 @@ async def serve() -> None:
     read = following.readings(service.access)
     answers = {publisher: {**following.erasures(service.erasing, publisher), **read} for publisher in ANSWERS}
     matches = runtime.consume("detector", {**following.signals(), **answers["detector"]})
-    runtime.consume("removal", {**following.removals(), **answers["removal"]}, yields_to=matches)
+    removals = {**following.removals(), **answers["removal"]}
+    runtime.consume("removal", removals, yields_to=matches, steady_gather_seconds=REMOVALS_GATHER_SECONDS)
     records = [runtime.consume(each, following.records(), yields_to=matches) for each in RECORDED_BY]
     runtime.consume("notify", answers["notify"])
     runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)

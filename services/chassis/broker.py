@@ -2,6 +2,9 @@
 
 NATS JetStream, one stream per publisher (`CASE`, subjects `case.v1.>`). The broker is transport only: it may lose
 a stream, and nothing is lost, because the relay recreates it and consumers ask the publisher for what they miss.
+
+A message costs far more than what is in it, in the server as at both ends. So events of one kind that follow each other
+in their partition travel as one message, a run: its payload is theirs joined, its headers list a value for each.
 """
 
 from __future__ import annotations
@@ -35,8 +38,10 @@ STREAM_SECONDS = 2 * 24 * 3600.0
 """The stream is transport: the outbox keeps 14 days, two days on the broker are enough."""
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
+RUN_EVENTS, RUN_BYTES = 100, 64 * 1024
+"""What a run may hold; one event may be larger."""
 PULL = 256
-"""Messages asked for ahead, at least."""
+"""Messages asked for ahead."""
 LOOK_SECONDS = 3.0
 """A publisher looks whether its stream is there no more often than this."""
 PULL_SECONDS = 15.0
@@ -45,6 +50,9 @@ HEAD = "head"
 """Event name of an announcement of the head position; it has no position of its own."""
 
 _ID, _POSITION, _ENTITY, _TRACE = "Jikimi-Event-Id", "Jikimi-Position", "Jikimi-Entity", "traceparent"
+_RUN = "Jikimi-Run"
+"""Of a run alone: `17:120,98`, position of the first event and the bytes of each. It has no `Jikimi-Position`: a reader
+that knows no runs passes it, misses its events and gets them one by one."""
 
 
 # Envelope and Delivery are made for every event; frozen ones would cost three times as much.
@@ -68,18 +76,23 @@ class Envelope:
         """`case.v1.case_opened.p03`"""
         return f"{self.publisher}.v1.{self.event}.p{self.partition:02d}"
 
-    def headers(self) -> dict[str, str]:
-        """Event id, position, keyed entity reference, trace."""
-        headers = {_ID: self.event_id, _POSITION: str(self.position), _ENTITY: self.entity_ref.hex()}
-        return headers | ({_TRACE: self.traceparent} if self.traceparent else {})
+
+@dataclass(slots=True)
+class _Message:
+    """What is put on the wire: one event, or a run of them."""
+
+    subject: str
+    payload: bytes = field(repr=False)
+    headers: dict[str, str]
 
 
 @dataclass(slots=True)
 class Delivery:
-    """An envelope as it arrived, with its number in the stream; `envelope.event` is HEAD for an announcement."""
+    """An envelope as it arrived; `envelope.event` is HEAD for an announcement."""
 
     envelope: Envelope
     stream_seq: int
+    """Number in the stream of the last message that is wholly dealt with once this event is."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +180,10 @@ class Broker:
         )
         await client.jetstream(timeout=5).add_stream(config)
 
-    async def publish(self, publisher: str, envelopes: Sequence[Envelope]) -> None:
-        """Publishes in order; returns when the broker has stored all of them. Raises Unavailable."""
-        for chunk in _chunks(envelopes):
+    async def publish(self, publisher: str, envelopes: Sequence[Envelope], *, apart: bool = False) -> None:
+        """Publishes in order; returns when the broker has stored all of them. Raises Unavailable. `apart`: without
+        runs, as readers of the release before know it."""
+        for chunk in _chunks([[each] for each in envelopes] if apart else _runs(envelopes)):
             try:
                 if len(chunk) == 1:
                     await self._publish_one(chunk[0])
@@ -179,19 +193,19 @@ class Broker:
                 self._checked.pop(publisher, None)
                 raise Unavailable("STREAM_MISSING", "The stream does not answer.") from error
 
-    async def _publish_one(self, envelope: Envelope) -> None:
+    async def _publish_one(self, message: _Message) -> None:
         _, js = self._open()
-        await js.publish(envelope.subject, envelope.payload, headers=envelope.headers(), timeout=5)
+        await js.publish(message.subject, message.payload, headers=message.headers, timeout=5)
 
-    async def _publish_atomically(self, publisher: str, chunk: Sequence[Envelope]) -> None:
+    async def _publish_atomically(self, publisher: str, chunk: Sequence[_Message]) -> None:
         """One atomic batch (ADR-50): all stored or none. Falls back to single publishes when it is refused."""
         client, _ = self._open()
         batch = uuid7()
-        for number, envelope in enumerate(chunk[:-1], start=1):
-            headers = envelope.headers() | {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-            await client.publish(envelope.subject, envelope.payload, headers=headers)
+        for number, message in enumerate(chunk[:-1], start=1):
+            headers = message.headers | {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            await client.publish(message.subject, message.payload, headers=headers)
         last = chunk[-1]
-        headers = last.headers() | {
+        headers = last.headers | {
             "Nats-Batch-Id": batch,
             "Nats-Batch-Sequence": str(len(chunk)),
             "Nats-Batch-Commit": "1",
@@ -200,13 +214,13 @@ class Broker:
         failure = _failure(answer)
         if failure:
             log.warning("atomic_batch_refused", stream=publisher, code=failure, messages=len(chunk))
-            for envelope in chunk:
-                await self._publish_one(envelope)
+            for message in chunk:
+                await self._publish_one(message)
 
     async def announce(self, publisher: str, heads: Mapping[int, int]) -> None:
         """Publishes the head position of each partition."""
         for partition, position in heads.items():
-            await self._publish_one(Envelope(publisher, HEAD, partition, position, uuid7(), b"", "", b""))
+            await self._publish_one(_message([Envelope(publisher, HEAD, partition, position, uuid7(), b"", "", b"")]))
 
     async def follow(self, publisher: str, consumer: str, partition: int, after: StreamPlace | None) -> Subscription:
         """Starts reading a partition, after a place where that is still valid, otherwise from the beginning.
@@ -260,6 +274,8 @@ class Subscription:
         self._sub: NatsSubscription | None = None
         self._inbox = ""
         self._waiting: deque[Msg] = deque()
+        self._events = 0
+        """Events in the messages that wait."""
         self._arrived = asyncio.Event()
         self._wanted = 1
         self._owed = 0
@@ -275,28 +291,32 @@ class Subscription:
 
     async def _take(self, message: Msg) -> None:
         self._waiting.append(message)
-        if len(self._waiting) >= self._wanted:
+        self._events += _size(message)
+        self._owed = max(0, self._owed - 1)
+        if self._events >= self._wanted:
             self._arrived.set()
+        else:
+            await self._keep_asking()
 
     async def fetch(self, most: int, seconds: float) -> list[Delivery]:
-        """The next deliveries, as soon as there are any; empty after `seconds` without. Raises Unavailable when
-        the stream or the durable is gone: follow again."""
-        await self._keep_asking(most)
+        """The next deliveries, as soon as there are any, but no more than `most` or one run; empty after `seconds`
+        without. Raises Unavailable when the stream or the durable is gone: follow again."""
+        await self._keep_asking()
         if not await self._arrival(1, seconds):
             await self._look_after_silence()
             return []
-        return self._at_hand(most)
+        return self._at_hand(max(most, RUN_EVENTS))
 
     async def gather(self, most: int, seconds: float) -> list[Delivery]:
         """The next deliveries, as soon as there are so many; after `seconds` those that have arrived. Raises
         Unavailable as `fetch` does."""
-        await self._keep_asking(most)
+        await self._keep_asking()
         await self._arrival(most, seconds)
         return self._at_hand(most)
 
     async def _arrival(self, number: int, seconds: float) -> bool:
-        """Waits until so many messages have arrived; False where the time is over before."""
-        if len(self._waiting) >= number:
+        """Waits until so many events have arrived; False where the time is over before."""
+        if self._events >= number:
             return True
         self._wanted = number
         self._arrived.clear()
@@ -305,28 +325,32 @@ class Subscription:
                 await self._arrived.wait()
         except TimeoutError:
             return False
+        finally:
+            self._wanted = 1
         return True
 
     def _at_hand(self, most: int) -> list[Delivery]:
-        messages = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        deliveries = [d for d in map(self._delivery, messages) if d is not None]
-        self._owed = max(0, self._owed - len(deliveries))
+        """What has arrived: whole messages, of no more events than that."""
+        deliveries: list[Delivery] = []
+        while self._waiting and len(deliveries) + _size(self._waiting[0]) <= most:
+            message = self._waiting.popleft()
+            self._events -= _size(message)
+            deliveries += self._read(message)
         if deliveries:
             self._quiet_since = asyncio.get_running_loop().time()
         return deliveries
 
-    async def _keep_asking(self, most: int) -> None:
-        """Asks ahead, so that at least so many may come."""
+    async def _keep_asking(self) -> None:
+        """Asks ahead, so that some may come at any time."""
         reconnects = self._client.stats["reconnects"]
         if reconnects != self._reconnects:
             self._reconnects, self._owed = reconnects, 0
-        if self._owed >= max(most, PULL // 2):
+        if self._owed >= PULL // 2:
             return
-        number = max(most, PULL)
-        request = {"batch": number, "expires": int(PULL_SECONDS * 1e9)}
+        self._owed += PULL
+        request = {"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
-        self._owed += number
 
     async def _look_after_silence(self) -> None:
         """A request may have died with the server, a stream with its consumers: ask again, and look."""
@@ -342,26 +366,17 @@ class Subscription:
         if str(info.created) != self.stream_id:
             raise Unavailable("STREAM_REPLACED", "The stream was made anew.")
 
-    def _delivery(self, message: Msg) -> Delivery | None:
+    def _read(self, message: Msg) -> list[Delivery]:
+        """The events of a message; none of one that says how a request ended."""
         headers = message.headers or {}
-        if "Status" in headers:
-            self._owed = 0
-            # 503: nobody listens for pull requests of this durable any more; asking on would spin for ever.
-            deleted = headers["Status"] == "409" and "Deleted" in headers.get("Description", "")
-            if deleted or headers["Status"] == "503":
-                raise Unavailable("DURABLE_GONE", "The durable is gone.")
-            return None
-        envelope = Envelope(
-            publisher=self._publisher,
-            event=message.subject.split(".")[2],
-            partition=self._partition,
-            position=int(headers.get(_POSITION, "0")),
-            event_id=headers.get(_ID, ""),
-            entity_ref=bytes.fromhex(headers.get(_ENTITY, "")),
-            traceparent=headers.get(_TRACE, ""),
-            payload=message.data,
-        )
-        return Delivery(envelope, stream_sequence(message.reply))
+        if "Status" not in headers:
+            return _deliveries(self._publisher, self._partition, message)
+        self._owed = 0
+        # 503: nobody listens for pull requests of this durable any more; asking on would spin for ever.
+        deleted = headers["Status"] == "409" and "Deleted" in headers.get("Description", "")
+        if deleted or headers["Status"] == "503":
+            raise Unavailable("DURABLE_GONE", "The durable is gone.")
+        return []
 
     async def close(self) -> None:
         """Stops reading; the durable stays until it is replaced or idle for an hour."""
@@ -379,6 +394,11 @@ def stream_sequence(reply: str) -> int:
     return int(tokens[5 if len(tokens) == 9 else 7])
 
 
+def _size(message: Msg) -> int:
+    """How many events a message holds."""
+    return 1 + (message.headers or {}).get(_RUN, "").count(",")
+
+
 async def _forget(js: JetStreamContext, stream: str, durable: str) -> None:
     try:
         await js.delete_consumer(stream, durable)
@@ -386,15 +406,74 @@ async def _forget(js: JetStreamContext, stream: str, durable: str) -> None:
         return
 
 
-def _chunks(envelopes: Sequence[Envelope]) -> list[list[Envelope]]:
-    chunks: list[list[Envelope]] = [[]]
+def _runs(envelopes: Sequence[Envelope]) -> list[list[Envelope]]:
+    """The envelopes in their order, those together that may share a message."""
+    runs: list[list[Envelope]] = []
     size = 0
     for envelope in envelopes:
-        if len(chunks[-1]) >= BATCH_MESSAGES or size + len(envelope.payload) > BATCH_BYTES:
+        last = runs[-1][-1] if runs else None
+        follows = (
+            last is not None
+            and last.event == envelope.event
+            and (last.partition, last.position + 1) == (envelope.partition, envelope.position)
+        )
+        if not follows or len(runs[-1]) >= RUN_EVENTS or size + len(envelope.payload) > RUN_BYTES:
+            runs.append([])
+            size = 0
+        runs[-1].append(envelope)
+        size += len(envelope.payload)
+    return runs
+
+
+def _message(run: Sequence[Envelope]) -> _Message:
+    first = run[0]
+    headers = {_ID: ",".join(each.event_id for each in run), _ENTITY: ",".join(each.entity_ref.hex() for each in run)}
+    if any(each.traceparent for each in run):
+        headers[_TRACE] = ",".join(each.traceparent for each in run)
+    if len(run) == 1:
+        headers[_POSITION] = str(first.position)
+        return _Message(first.subject, first.payload, headers)
+    headers[_RUN] = f"{first.position}:{','.join(str(len(each.payload)) for each in run)}"
+    return _Message(first.subject, b"".join(each.payload for each in run), headers)
+
+
+def _deliveries(publisher: str, partition: int, message: Msg) -> list[Delivery]:
+    """The events of a message. Raises ValueError for one that is none of ours."""
+    headers = message.headers or {}
+    event, number = message.subject.split(".")[2], stream_sequence(message.reply)
+    first, _, listed = headers.get(_RUN, "").partition(":")
+    sizes = [int(size) for size in listed.split(",")] if listed else [len(message.data)]
+    position = int(first or headers.get(_POSITION, "0"))
+    ids, entities = headers.get(_ID, "").split(","), headers.get(_ENTITY, "").split(",")
+    traces = headers[_TRACE].split(",") if _TRACE in headers else [""] * len(sizes)
+    deliveries, start = [], 0
+    for place, (event_id, entity, trace, size) in enumerate(zip(ids, entities, traces, sizes, strict=True)):
+        envelope = Envelope(
+            publisher=publisher,
+            event=event,
+            partition=partition,
+            position=position + place,
+            event_id=event_id,
+            entity_ref=bytes.fromhex(entity),
+            traceparent=trace,
+            payload=message.data[start : start + size],
+        )
+        start += size
+        # Whoever stops within a run reads it again.
+        deliveries.append(Delivery(envelope, number if place == len(sizes) - 1 else number - 1))
+    return deliveries
+
+
+def _chunks(runs: Sequence[Sequence[Envelope]]) -> list[list[_Message]]:
+    """Messages that are stored together, all or none."""
+    chunks: list[list[_Message]] = [[]]
+    size = 0
+    for message in map(_message, runs):
+        if len(chunks[-1]) >= BATCH_MESSAGES or size + len(message.payload) > BATCH_BYTES:
             chunks.append([])
             size = 0
-        chunks[-1].append(envelope)
-        size += len(envelope.payload)
+        chunks[-1].append(message)
+        size += len(message.payload)
     return [chunk for chunk in chunks if chunk]
 
 

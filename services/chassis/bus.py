@@ -59,11 +59,11 @@ GATHER_SECONDS = 2.0
 """Who reads what nobody waits for, as records, lets a batch grow for so long: a transaction for each would cost more
 than the events."""
 STEADY_SECONDS, STEADY_GATHER_SECONDS = 0.5, 0.05
-"""Where the batch before came so recently, events come steadily: the next batch too may grow, for a moment that nobody
-notices. The first after a calm is applied at once."""
+"""Where a batch was applied so recently, events come steadily: the next too may grow, for a moment that nobody notices.
+The first after a calm is applied at once."""
 JOIN_SECONDS = 0.005
-"""Where batches come steadily, the first lets those of the other partitions join it: what was published
-together arrives together."""
+"""The first batch lets those of the other partitions join it: what was published together arrives together, and what
+grew together is ready together."""
 FETCH_SECONDS = 4.0
 """How long a quiet partition waits before it looks around."""
 
@@ -81,9 +81,12 @@ CURSOR = Table(
 # Text, for it is part of every batch of every consumer: building it anew would cost more than the query.
 _MOVE = text(
     f"""
-    UPDATE {CURSOR.name} SET position = :position, stream_id = :stream_id, stream_seq = :stream_seq
-    WHERE publisher = :publisher AND partition = :partition AND position = :before
-    RETURNING position
+    UPDATE {CURSOR.name} AS c SET position = v.position, stream_id = v.stream_id, stream_seq = v.stream_seq
+    FROM unnest(CAST(:partitions AS int[]), CAST(:before AS bigint[]), CAST(:positions AS bigint[]),
+        CAST(:stream_ids AS text[]), CAST(:stream_seqs AS bigint[]))
+        AS v (partition, before, position, stream_id, stream_seq)
+    WHERE c.publisher = :publisher AND c.partition = v.partition AND c.position = v.before
+    RETURNING c.partition
     """
 )
 
@@ -144,9 +147,11 @@ class Consumer:
         partitions: int,
         yields_to: Consumer | None = None,
         gathers: bool | None = None,
+        steady_gather_seconds: float = STEADY_GATHER_SECONDS,
     ) -> None:
         """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch.
-        `gathers`: whether batches may grow for GATHER_SECONDS; by default where records alone are read."""
+        `gathers`: whether batches may grow for GATHER_SECONDS; by default where records alone are read.
+        `steady_gather_seconds`: for how long any other batch may grow where events come steadily."""
         self._yields_to = yields_to
         self._busy_until = 0.0
         self._large_batches = 0
@@ -160,13 +165,14 @@ class Consumer:
         self.partitions = lanes(handlers.keys(), partitions)
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
         self.batch = GROWN_BATCH if self.gathers else BATCH
+        self._steady_gather_seconds = steady_gather_seconds
+        self._gathers_until = self._applied_at = float("-inf")
         self._large = self.batch if self.gathers else BUSY_BATCH
         self._readers: dict[int, _PartitionReader] = {}
-        # What a transaction costs by itself is paid once for the partitions that have something at the same time;
-        # batches that may grow are large enough by themselves.
-        self._together: Together[_Batch] = Together(
-            most=1 if self.gathers else len(self.partitions), moment=JOIN_SECONDS
-        )
+        # What a transaction costs by itself is paid once for the partitions that have something at the same time, but
+        # thousands of records at once would keep the event loop from what somebody waits for.
+        most = self.batch if self.gathers else self.batch * len(self.partitions)
+        self._together: Together[_Batch] = Together(most=most, size=_events_in, moment=JOIN_SECONDS, patient=True)
 
     async def run(self) -> None:
         """Reads the partitions that this instance leases, until cancelled."""
@@ -229,6 +235,15 @@ class Consumer:
         if self._yields_to is not None:
             await until_calm([self._yields_to], YIELD_SECONDS)
 
+    def gathering(self) -> float:
+        """How long a batch that has begun to arrive may grow, seconds: as long as those that grow already."""
+        now = asyncio.get_running_loop().time()
+        if self._gathers_until <= now:
+            steady = now - self._applied_at < STEADY_SECONDS
+            growing = GATHER_SECONDS if self.gathers else self._steady_gather_seconds if steady else 0.0
+            self._gathers_until = now + growing
+        return self._gathers_until - now
+
     @contextmanager
     def working_on(self, events: int) -> Iterator[None]:
         """Keeps in mind that much is to be done."""
@@ -262,18 +277,18 @@ class Consumer:
             blocked = await dead_letters.blocked_entities(session, self.publisher, partition)
         return row.position, StreamPlace(row.stream_id, row.stream_seq), blocked
 
-    async def move_cursor(self, session: AsyncSession, batch: _Batch) -> None:
-        """Moves the cursor in the transaction of the effects. Raises Aborted when another instance moved it."""
+    async def move_cursors(self, session: AsyncSession, batches: Sequence[_Batch]) -> None:
+        """Moves cursors in the transaction of the effects. Raises Aborted when another instance moved one."""
         values = {
             "publisher": self.publisher,
-            "partition": batch.partition,
-            "before": batch.from_position,
-            "position": batch.to_position,
-            "stream_id": batch.place.stream_id,
-            "stream_seq": batch.place.sequence,
+            "partitions": [batch.partition for batch in batches],
+            "before": [batch.from_position for batch in batches],
+            "positions": [batch.to_position for batch in batches],
+            "stream_ids": [batch.place.stream_id for batch in batches],
+            "stream_seqs": [batch.place.sequence for batch in batches],
         }
-        result = await session.execute(_MOVE, values)
-        if result.one_or_none() is None:
+        moved = (await session.execute(_MOVE, values)).all()
+        if len(moved) != len(batches):
             raise Aborted("CURSOR_MOVED", "Another instance reads this partition.")
 
     def read(self, envelope: Envelope) -> _Read | None:
@@ -296,8 +311,8 @@ class Consumer:
         with Hops() as hops:
             async with self._database.begin() as session:
                 await self._apply(session, [batch.reads for batch in batches], hops)
-                for batch in batches:
-                    await self.move_cursor(session, batch)
+                await self.move_cursors(session, batches)
+        self._applied_at = asyncio.get_running_loop().time()
         for batch in batches:
             self._applied(batch.reads)
         return [None] * len(batches)
@@ -405,7 +420,7 @@ class _PartitionReader:
         try:
             while True:
                 deliveries = await subscription.fetch(consumer.batch, FETCH_SECONDS)
-                if 0 < len(deliveries) < consumer.batch and (moment := self._gathering()):
+                if 0 < len(deliveries) < consumer.batch and (moment := consumer.gathering()):
                     deliveries += await subscription.gather(consumer.batch - len(deliveries), moment)
                 if self._stale:
                     _, _, self._blocked = await consumer.load_cursor(self._partition)
@@ -416,13 +431,6 @@ class _PartitionReader:
                     await self._take(deliveries, subscription.stream_id)
         finally:
             await subscription.close()
-
-    def _gathering(self) -> float:
-        """How long the batch that has begun to arrive may grow, seconds."""
-        if self._consumer.gathers:
-            return GATHER_SECONDS
-        steady = asyncio.get_running_loop().time() - self._stored_at < STEADY_SECONDS
-        return STEADY_GATHER_SECONDS if steady else 0.0
 
     async def _take(self, deliveries: Sequence[Delivery], stream_id: str) -> None:
         """Applies what is next in order; asks again where there is more and nothing of it is next."""
@@ -485,7 +493,7 @@ class _PartitionReader:
         return _Batch(self._partition, reads, self._stored, to_position, place)
 
     async def _move(self, session: AsyncSession, to_position: int, place: StreamPlace) -> None:
-        await self._consumer.move_cursor(session, self._batch((), to_position, place))
+        await self._consumer.move_cursors(session, [self._batch((), to_position, place)])
 
     def _moved(self, to_position: int) -> None:
         self._position = self._stored = to_position
@@ -537,6 +545,10 @@ async def until_calm(consumers: Collection[Consumer], seconds: float) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while any(consumer.busy for consumer in consumers) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
+
+
+def _events_in(batch: _Batch) -> int:
+    return len(batch.reads)
 
 
 def _case_of(message: Message) -> str | None:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
 
 from services.chassis.errors import Aborted, DeadlineExceeded, Unavailable
+from services.chassis.straight import StraightSession
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -90,7 +91,7 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """A session in one transaction: committed at the end, rolled back on any exception."""
-        async with AsyncSession(self.engine, expire_on_commit=False, autoflush=False) as session, session.begin():
+        async with StraightSession(self.engine, expire_on_commit=False, autoflush=False) as session, session.begin():
             yield session
             await _write_pending(session)
             topics: set[str] = session.info.pop(_TOPICS, set())

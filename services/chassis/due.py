@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.chassis import dead_letters
+from services.chassis import dead_letters, straight
 from services.chassis.clock import Clock
 from services.chassis.database import TABLES, Database, Rows, is_transient, wake_after_commit, write_together
 from services.chassis.metrics import counter, histogram
@@ -241,7 +241,7 @@ class DueWorker:
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            rows = (await connection.execute(_TAKE, values)).all()
+            rows = (await straight.execute(connection, _TAKE, values)).all()
         return [DueItem(*row) for row in rows]
 
     async def _keep(self, items: set[DueItem]) -> None:
@@ -297,11 +297,11 @@ class DueWorker:
         }
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            deleted = {(row.kind, row.entity_id) for row in await connection.execute(_DONE, rows)}
+            deleted = {(row.kind, row.entity_id) for row in await straight.execute(connection, _DONE, rows)}
             again = [item for item in ended if (item.kind, item.entity_id) not in deleted]
             if again:
                 kinds, entities = [item.kind for item in again], [item.entity_id for item in again]
-                await connection.execute(_AGAIN, {"kinds": kinds, "entities": entities})
+                await straight.execute(connection, _AGAIN, {"kinds": kinds, "entities": entities})
         if again:
             self._wakeup.set()
         return [item not in again for item in ended]

@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from misuse.log.v1.record_pb2 import LogRecord
+from services.chassis import straight
 from services.chassis.broker import Broker, Envelope
 from services.chassis.database import TABLES, Database, add_later, is_transient
 from services.chassis.errors import OutOfRange
@@ -56,9 +57,11 @@ KEPT = timedelta(days=14)
 """How long published rows can be asked for again."""
 BATCH = 500
 """Rows a round and a lane, at most: half of what an atomic batch may hold."""
-STEADY_ROWS, STEADY_GATHER_SECONDS = 8, 0.02
-"""After a round of so many rows more are coming: the next round lets them gather for a moment, for a round costs four
-statements however few it takes."""
+PAUSE_SECONDS = 0.05
+"""After a round that did not take all it may, rows gather for so long: a round costs the same however few it takes. The
+first row after a calm waits for nothing."""
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
+"""When the relay looks for what was committed elsewhere, at first and after a while without work."""
 REPUBLISH_AT_MOST = 20_000
 """Events of one answer to a consumer that misses some: it reads them within the deadline and asks on."""
 TIDY_SECONDS = 600.0
@@ -106,15 +109,16 @@ _STAMP = text(
         FROM picked p JOIN outbox_head h ON h.partition = p.partition
     ), stamped AS (
         UPDATE outbox o SET position = n.position FROM numbered n WHERE o.seq = n.seq
-        RETURNING o.partition, o.position
+        RETURNING o.partition, o.position, o.event_id, o.event, o.entity_ref, o.payload, o.traceparent
     ), heads AS (
         UPDATE outbox_head h SET position = s.position
         FROM (SELECT partition, max(position) AS position FROM stamped GROUP BY partition) s
         WHERE h.partition = s.partition
     )
-    SELECT count(*) FROM stamped
+    SELECT * FROM stamped ORDER BY partition, position
     """
 )
+"""What the relay publishes next, its positions given."""
 # Partition by partition, so that the index is used: as one join of ranges the planner reads the whole table.
 UNPUBLISHED = text(
     """
@@ -126,7 +130,8 @@ UNPUBLISHED = text(
     ORDER BY o.partition, o.position
     """
 )
-"""What the relay takes next: at most `share` events of each partition."""
+"""What has its position and may not be published yet, the server or the broker having failed: at most `share` events of
+each partition."""
 # Not waited for until it is on the disk: lost with the server, it has rows published again, which does no harm.
 _PUBLISHED = text(
     """
@@ -238,24 +243,29 @@ class Relay:
         while not await self._lock(connection):
             await asyncio.sleep(0.5)
         await self._prepare(connection)
-        idle_rounds = 0
+        left, idle_rounds = True, 0
         while True:
             self._wakeup.clear()
             if await self._broker.ensure_stream(self._service):
                 log.warning("stream_created", stream=self._service)
                 await self._announce(connection)
-            published = await self._round(connection)
-            if published:
+            # What was begun before goes first; who fails comes back to it, with the lock taken anew.
+            rows = await self._left(connection) if left else ()
+            left = bool(rows)
+            rows = rows or await self._stamp(connection)
+            if rows:
                 idle_rounds = 0
-                if STEADY_ROWS <= published < BATCH:
-                    await asyncio.sleep(STEADY_GATHER_SECONDS)
-                continue
-            idle_rounds += 1
-            if idle_rounds == ANNOUNCE_AFTER:
-                await self._announce(connection)
-            await self._tidy(connection)
+                await self._publish(connection, rows)
+                if left or len(rows) == BATCH:
+                    continue
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                idle_rounds += 1
+                if idle_rounds == ANNOUNCE_AFTER:
+                    await self._announce(connection)
+                await self._tidy(connection)
             # Commits of this process wake it; the poll is for those of other replicas and slows down with calm.
-            await _wait(self._wakeup, min(0.1 * idle_rounds, 1.0))
+            await _wait(self._wakeup, min(POLL_SECONDS * (1 + idle_rounds), LONGEST_POLL_SECONDS))
 
     async def _lock(self, connection: AsyncConnection) -> bool:
         query = text("SELECT pg_try_advisory_lock(hashtext('jikimi.relay'))")
@@ -271,19 +281,21 @@ class Relay:
         # A plan of stamping that was made while the outbox was short is kept, and would read all of it each time.
         await connection.execute(text("SET enable_seqscan = off"))
 
-    async def _round(self, connection: AsyncConnection) -> int:
-        await connection.execute(_STAMP, {"batch": BATCH})
-        rows = (await connection.execute(UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
-        if not rows:
-            return 0
+    async def _left(self, connection: AsyncConnection) -> Sequence[Any]:
+        return (await straight.execute(connection, UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()
+
+    async def _stamp(self, connection: AsyncConnection) -> Sequence[Any]:
+        return (await straight.execute(connection, _STAMP, {"batch": BATCH})).all()
+
+    async def _publish(self, connection: AsyncConnection, rows: Sequence[Any]) -> None:
         with stage("publish"):
             await self._broker.publish(self._service, [_envelope(self._service, row) for row in rows])
         PUBLISH_DELAY.observe(max(0.0, time.time() - min(created_at(row.event_id) for row in rows)))
         heads: dict[int, int] = {}
         for row in rows:
             heads[row.partition] = max(heads.get(row.partition, 0), row.position)
-        await connection.execute(_PUBLISHED, {"partitions": list(heads), "positions": list(heads.values())})
-        return len(rows)
+        places = {"partitions": list(heads), "positions": list(heads.values())}
+        await straight.execute(connection, _PUBLISHED, places)
 
     async def _announce(self, connection: AsyncConnection) -> None:
         """Tells consumers the head of every partition, so that one who lost the tail notices."""
@@ -324,7 +336,8 @@ async def republish(
             rows = await _stamped(connection, partition, position)
             if not rows or rows[0].position != position:
                 raise OutOfRange("POSITION_NO_LONGER_KEPT", "The outbox no longer holds this position.")
-            await broker.publish(service, [_envelope(service, row) for row in rows])
+            # One by one: whoever asks may be of the release before, which reads no runs.
+            await broker.publish(service, [_envelope(service, row) for row in rows], apart=True)
             events += len(rows)
             position = rows[-1].position + 1
     return events, head

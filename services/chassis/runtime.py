@@ -21,7 +21,7 @@ from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
 from services.chassis.backlog import Backlog, Look
 from services.chassis.broker import Broker
-from services.chassis.bus import Consumer, Handler
+from services.chassis.bus import STEADY_GATHER_SECONDS, Consumer, Handler
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.config import Config
 from services.chassis.database import Database, is_transient
@@ -95,9 +95,10 @@ class Runtime:
         *,
         yields_to: Consumer | None = None,
         gathers: bool | None = None,
+        steady_gather_seconds: float = STEADY_GATHER_SECONDS,
     ) -> Consumer:
         """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load, `gathers` says
-        that nobody waits for what it does."""
+        that nobody waits for what it does, `steady_gather_seconds` how long events that come steadily may gather."""
         consumer = Consumer(
             self.database,
             self.broker,
@@ -108,6 +109,7 @@ class Runtime:
             partitions=self.config.partitions,
             yields_to=yields_to,
             gathers=gathers,
+            steady_gather_seconds=steady_gather_seconds,
         )
         self.consumers.append(consumer)
         self.loops.append(consumer.run)

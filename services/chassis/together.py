@@ -67,10 +67,20 @@ class _Waiting(Generic[T]):
 class Together(Generic[T]):
     """One queue of pieces of work of one kind; one transaction at a time."""
 
-    def __init__(self, *, most: int = MOST, moment: float = 0.0) -> None:
-        """`moment`: how long pieces that come steadily may gather, seconds."""
+    def __init__(
+        self,
+        *,
+        most: int = MOST,
+        size: Callable[[T], int] = lambda _: 1,
+        moment: float = 0.0,
+        patient: bool = False,
+    ) -> None:
+        """`most`: what a transaction may hold, by the `size` of its pieces; one piece may be larger. `moment`: how long
+        pieces that come steadily may gather, seconds. `patient`: those that come after a calm gather too."""
         self._most = most
+        self._size = size
         self._moment = moment
+        self._patient = patient
         self._waiting: list[_Waiting[T]] = []
         self._turn = asyncio.Lock()
         self._came: deque[float] = deque(maxlen=STEADY_PIECES)
@@ -99,9 +109,9 @@ class Together(Generic[T]):
 
     async def _lead(self, do: Do[T, R]) -> None:
         """Does what waits, the own piece among it: turns are given in the order of coming."""
-        if self._moment and self._steady:
+        if self._moment and (self._patient or self._steady):
             await asyncio.sleep(self._moment)
-        batch = self._waiting[: self._most]
+        batch = self._batch()
         found: Sequence[R | Left] = [LEFT] * len(batch)
         try:
             found = await do([each.piece for each in batch], False)
@@ -114,6 +124,17 @@ class Together(Generic[T]):
             if not each.place.done():
                 each.place.set_result(result)
         self._waiting = [each for each in self._waiting if not each.place.done()]
+
+    def _batch(self) -> list[_Waiting[T]]:
+        """The first of those that wait, as many as a transaction may hold."""
+        batch: list[_Waiting[T]] = []
+        size = 0
+        for each in self._waiting:
+            size += self._size(each.piece.item)
+            if batch and size > self._most:
+                break
+            batch.append(each)
+        return batch
 
     @property
     def _steady(self) -> bool:

@@ -48,6 +48,8 @@ from services.notify.ports import Texts, Unit
 from services.notify.servicer import NotifyServicer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+GATHER_SECONDS = 0.2
+"""How long events that come steadily may gather before people are told of them."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,9 @@ async def serve() -> None:
     runtime = await Runtime.open(config)
     outside = ways.open(runtime.clock)
     notify = wire(config, runtime.database, runtime.outbox, runtime.keys, runtime.clock, rules, texts, outside)
-    runtime.consume("case", case_handlers(notify.telling, notify.unit_of))
-    runtime.consume("removal", removal_handlers(notify.telling, notify.unit_of))
+    for publisher, handlers_of in (("case", case_handlers), ("removal", removal_handlers)):
+        handlers = handlers_of(notify.telling, notify.unit_of)
+        runtime.consume(publisher, handlers, steady_gather_seconds=GATHER_SECONDS)
     runtime.due(notify.due())
     runtime.loops.extend(notify.loops)
     runtime.loops.extend(intake.loops(notify.falling_back.take))

@@ -52,6 +52,8 @@ PREPARING_AT_ONCE = 32
 SENDING_AT_ONCE = 64
 """More than share a transaction: most of the time a request waits, for its platform or for the next transaction."""
 LOOKING_AT_ONCE = 4
+GATHER_SECONDS = 0.5
+"""How long events that come steadily may gather: a request waits for its platform for minutes."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,9 @@ async def _serve(fetcher: Fetcher) -> None:
         desk=ApiDesk(ways),
         rules=rules,
     )
-    runtime.consume("case", case_handlers(removal.store.within, runtime.clock))
+    runtime.consume(
+        "case", case_handlers(removal.store.within, runtime.clock), steady_gather_seconds=GATHER_SECONDS
+    )
     # A worker of its own for each: a platform that hangs must not keep the next request from being prepared.
     runtime.due(removal.preparing(), parallel=PREPARING_AT_ONCE)
     runtime.due(removal.sending(), parallel=SENDING_AT_ONCE)

@@ -16,7 +16,7 @@ from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, seal, unseal
 from services.chassis.telemetry import inject_traceparent
 from services.notify.adapters.deliveries import among, place
-from services.notify.adapters.tables import ContactRow, DeviceRow, FallBackRow, GatheringRow, SubscriberRow
+from services.notify.adapters.tables import ContactRow, DeviceRow, FallBackRow, GatheringRow
 from services.notify.domain.delivery import Delivery, Path
 from services.notify.domain.gathering import Gathering
 from services.notify.domain.notices import Notice, Subject
@@ -29,6 +29,12 @@ FALL_BACK = "notify_fall_back"
 """Kind of the due row that sends a message to a contact; entity: the fall-back."""
 CONTACT = "notify_contact"
 """Kind of the due row that lets a change of contact take effect; entity: subscriber/way/change."""
+_GATHERINGS = text(
+    "SELECT * FROM gathering WHERE subscriber_id = ANY(CAST(:ids AS text[])) ORDER BY subscriber_id FOR UPDATE"
+)
+_DIGEST_MINUTES = text(
+    "SELECT subscriber_id, digest_minutes FROM subscriber WHERE subscriber_id = ANY(CAST(:ids AS text[]))"
+)
 _BEGIN = text(
     """
     INSERT INTO fall_back (fall_back_id, subscriber_id, case_id, subject, state, occurrence, path, delivery, tries,
@@ -71,22 +77,25 @@ class Alternatives:
     async def gatherings(self, subscriber_ids: Collection[str], now: datetime) -> Mapping[str, Gathering]:
         """See Store."""
         ids = sorted(subscriber_ids)
-        rows = [{"subscriber_id": each, "window_start": now, "told": 0, "digest_id": "", "gathered": 0} for each in ids]
-        table = table_of(GatheringRow)
-        await insert_rows(self._session, table, rows, "DO NOTHING")
-        query = select(table).where(among(table.c.subscriber_id, ids)).order_by(table.c.subscriber_id)
-        found = await self._session.execute(query.with_for_update())
+        found = await self._gatherings(ids)
+        if new := [each for each in ids if each not in found]:
+            blank = {"window_start": now, "told": 0, "digest_id": "", "gathered": 0}
+            rows = [{"subscriber_id": each} | blank for each in new]
+            await insert_rows(self._session, table_of(GatheringRow), rows, "DO NOTHING")
+            found |= await self._gatherings(new)
+        return found
+
+    async def _gatherings(self, ids: Sequence[str]) -> dict[str, Gathering]:
+        rows = await self._session.execute(_GATHERINGS, {"ids": ids})
         return {
             row.subscriber_id: Gathering(row.window_start, row.told, row.digest_id, row.gathered, row.due_time)
-            for row in found
+            for row in rows
         }
 
     async def digest_minutes(self, subscriber_ids: Collection[str]) -> Mapping[str, int]:
         """See Store."""
-        query = select(SubscriberRow.subscriber_id, SubscriberRow.digest_minutes).where(
-            among(SubscriberRow.subscriber_id, subscriber_ids)
-        )
-        return {subscriber_id: minutes for subscriber_id, minutes in await self._session.execute(query)}
+        rows = await self._session.execute(_DIGEST_MINUTES, {"ids": list(subscriber_ids)})
+        return {subscriber_id: minutes for subscriber_id, minutes in rows}
 
     async def save_gatherings(self, gatherings: Mapping[str, Gathering]) -> None:
         """See Store."""

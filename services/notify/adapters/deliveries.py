@@ -183,6 +183,9 @@ _REACHED = text(
 """What was handed over and what acknowledged, each once per root case: a merge makes two tellings one."""
 
 
+_WAKE = text("SELECT pg_notify(:channel, :payload)")
+
+
 class Deliveries:
     """Notifications and the devices they go to, inside one session. See ports.Store."""
 
@@ -335,7 +338,7 @@ class Deliveries:
         keys = sorted(device_keys)
         for start in range(0, len(keys), _KEYS_A_WAKE_UP):
             payload = "\n".join(keys[start : start + _KEYS_A_WAKE_UP])
-            await self._session.execute(select(func.pg_notify(CHANNEL, payload)))
+            await self._session.execute(_WAKE, {"channel": CHANNEL, "payload": payload})
 
 
 def among(column: Any, values: Collection[str]) -> ColumnElement[bool]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select, text, update
+from sqlalchemy import TextClause, and_, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.chassis.database import table_of
+from services.chassis.database import insert_rows, table_of
 from services.chassis.errors import ResourceExhausted
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyStore, seal, unseal
@@ -83,13 +84,14 @@ _DEVICE_KEYS = text(
     """
 )
 # Plain rows: mapped objects would cost more than all that is done with them.
-_DEVICE, _SUBSCRIBER = table_of(DeviceRow), table_of(SubscriberRow)
-_WISHES = ("language", "discreet", "quiet_start_minute", "quiet_end_minute", "digest_minutes", "paths", "suspended")
-_RECIPIENTS = (
-    select(_DEVICE, _SUBSCRIBER.c.subscriber_id.label("known"), *(_SUBSCRIBER.c[name] for name in _WISHES))
-    .outerjoin(_SUBSCRIBER, _SUBSCRIBER.c.subscriber_id == _DEVICE.c.subscriber_id)
-    .where(_DEVICE.c.remove_time.is_(None))
-)
+_DEVICE, _CASE = table_of(DeviceRow), table_of(KnownCaseRow)
+_RECIPIENTS = """
+    SELECT d.*, s.subscriber_id AS known, s.language, s.discreet, s.quiet_start_minute, s.quiet_end_minute,
+        s.digest_minutes, s.paths, s.suspended
+    FROM device d LEFT JOIN subscriber s ON s.subscriber_id = d.subscriber_id
+    WHERE d.remove_time IS NULL AND {} = ANY(CAST(:wanted AS text[]))
+    """
+_RECIPIENTS_OF, _RECIPIENTS_AT = text(_RECIPIENTS.format("d.subscriber_id")), text(_RECIPIENTS.format("d.device_key"))
 _OF_A_SUBSCRIBER = (GatheringRow, FallBackRow, ContactRow)
 _OF_THE_CASE = (
     Subject.CASE_OPENED,
@@ -176,27 +178,12 @@ class SqlStore(Deliveries, Alternatives):
 
     async def keep_cases(self, cases: Sequence[KnownCase]) -> None:
         """See Store."""
-        if not cases:
-            return
-        rows = [
-            {
-                "case_id": case.case_id,
-                "subscriber_id": case.subscriber_id,
-                "parent_id": case.parent_id,
-                "kind": case.kind,
-                "channel_group": case.channel_group,
-                "reopenings": case.reopenings,
-            }
-            for case in cases
-        ]
-        await self._session.execute(insert(KnownCaseRow).on_conflict_do_nothing(), rows)
+        await insert_rows(self._session, _CASE, [asdict(case) for case in cases], "DO NOTHING")
 
     async def set_parent(self, case_id: str, parent_id: str, subscriber_id: str) -> None:
         """See Store."""
-        await self.keep_cases([KnownCase(case_id, subscriber_id, parent_id)])
-        await self._session.execute(
-            update(KnownCaseRow).where(KnownCaseRow.case_id == case_id).values(parent_id=parent_id)
-        )
+        row = asdict(KnownCase(case_id, subscriber_id, parent_id))
+        await insert_rows(self._session, _CASE, [row], "(case_id) DO UPDATE SET parent_id = excluded.parent_id")
 
     async def count_reopening(self, case_id: str, occurrence: int) -> None:
         """See Store."""
@@ -323,21 +310,21 @@ class SqlStore(Deliveries, Alternatives):
     async def recipients_of(self, subscriber_ids: Collection[str]) -> Mapping[str, Sequence[Recipient]]:
         """See Store."""
         found: dict[str, list[Recipient]] = {}
-        for recipient in await self._recipients(among(DeviceRow.subscriber_id, subscriber_ids)):
+        for recipient in await self._recipients(_RECIPIENTS_OF, subscriber_ids):
             found.setdefault(recipient.device.subscriber_id, []).append(recipient)
         return found
 
     async def recipients(self, device_keys: Collection[str]) -> Mapping[str, Recipient]:
         """See Store."""
-        found = await self._recipients(among(DeviceRow.device_key, device_keys))
+        found = await self._recipients(_RECIPIENTS_AT, device_keys)
         return {recipient.device.device_key: recipient for recipient in found}
 
-    async def _recipients(self, which: Any) -> Sequence[Recipient]:
+    async def _recipients(self, query: TextClause, wanted: Collection[str]) -> Sequence[Recipient]:
         return [
             Recipient(_device(row), Preferences(), False)
             if row.known is None
             else Recipient(_device(row), _preferences(row), row.suspended)
-            for row in await self._session.execute(_RECIPIENTS.where(which))
+            for row in await self._session.execute(query, {"wanted": list(wanted)})
         ]
 
     async def devices_by_key(self, device_keys: Collection[str]) -> Mapping[str, Device]:

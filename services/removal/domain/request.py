@@ -130,6 +130,11 @@ class Request:
         self.transitions.append(Transition(before, self.state, move, len(self.attempts), self.version, at, reason))
 
     @property
+    def is_new(self) -> bool:
+        """Whether it was made since it was loaded, so that nobody knows of it yet."""
+        return any(transition.before is None for transition in self.transitions)
+
+    @property
     def page(self) -> Page:
         """What it is about, and for whom."""
         return self.subscriber_id, self.url_ref, self.platform

@@ -37,8 +37,8 @@ async def keep(
     now = needs.clock.now()
     told = HANDED if request.path is Path.PERSON else ASKED
     tells = waits_for_person(request) and told not in request.marks
-    if tells or (request.transitions and request.state not in STANDING):
-        # Whoever waits for it goes on by themselves.
+    if not request.is_new and (tells or (request.transitions and request.state not in STANDING)):
+        # Whoever waits for it goes on by themselves; nobody waits for one that is made here.
         await work.schedule(SUBMIT, await work.joined_to(request.request_id), now)
     if tells:
         request.mark(told)

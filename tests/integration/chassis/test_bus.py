@@ -16,7 +16,7 @@ from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened, CaseReopened
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2
 from services.chassis import dead_letters
-from services.chassis.broker import Broker
+from services.chassis.broker import Broker, Envelope, StreamPlace
 from services.chassis.bus import Consumer, Event, Handler
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database, chassis_tables
@@ -232,8 +232,8 @@ async def test_records_that_trickle_in_are_applied_together(bus: Bus) -> None:
 @pytest.mark.slow
 async def test_who_gathers_waits_no_longer_than_for_what_it_takes(bus: Bus) -> None:
     await bus.opened(*(f"case {number}" for number in range(300)), subscriber="a")
-    bus.start_relay()
     await bus.broker.ensure_stream("case")
+    bus.start_relay()
     subscription = await bus.broker.follow("case", "test", partition_of("a", PARTITIONS), None)
     async with asyncio.timeout(30):
         found = await subscription.fetch(200, 20.0)
@@ -242,6 +242,45 @@ async def test_who_gathers_waits_no_longer_than_for_what_it_takes(bus: Bus) -> N
         while len(found) < 300:
             found += await subscription.gather(200, 0.05)
     assert list(range(1, 301)) == [delivery.envelope.position for delivery in found]
+    await subscription.close()
+
+
+async def test_events_of_one_kind_that_follow_each_other_are_one_message_and_arrive_as_they_are(bus: Bus) -> None:
+    await bus.broker.ensure_stream("case")
+    kinds = ["case_opened", "case_opened", "case_closed", "case_opened", "case_opened", "case_opened"]
+    sent = [
+        Envelope("case", kind, 1, n, f"id-{n}", bytes([n] * 8), "" if n % 2 else f"trace-{n}", b"x" * (n - 1))
+        for n, kind in enumerate(kinds, start=1)
+    ]
+    await bus.broker.publish("case", sent)
+    subscription = await bus.broker.follow("case", "test", 1, None)
+    found = await subscription.fetch(200, 20.0)
+    found += await subscription.gather(len(sent) - len(found), 20.0)
+    assert sent == [delivery.envelope for delivery in found]
+    # Three messages; whoever has dealt with a part of one goes on behind the message before it.
+    assert [0, 1, 2, 2, 2, 3] == [delivery.stream_seq for delivery in found]
+    await subscription.close()
+
+    after = StreamPlace(subscription.stream_id, found[3].stream_seq)
+    again = await bus.broker.follow("case", "test", 1, after)
+    assert sent[3:] == [delivery.envelope for delivery in await again.fetch(200, 20.0)]
+    await again.close()
+
+
+async def test_what_is_asked_for_again_comes_one_by_one(bus: Bus) -> None:
+    await bus.opened("one", "two", "three", subscriber="a")
+    partition = partition_of("a", PARTITIONS)
+    await bus.broker.ensure_stream("case")
+    bus.start(bus.consumer().run)
+    bus.start_relay()
+    await bus.until_seen(3)
+    await republish(bus.publisher, bus.broker, "case", partition, 1)
+    subscription = await bus.broker.follow("case", "test", partition, None)
+    found = await subscription.fetch(200, 20.0)
+    while len(found) < 6:
+        found += await subscription.fetch(200, 20.0)
+    assert [1, 2, 3, 1, 2, 3] == [delivery.envelope.position for delivery in found]
+    assert [0, 0, 1, 2, 3, 4] == [delivery.stream_seq for delivery in found]
     await subscription.close()
 
 

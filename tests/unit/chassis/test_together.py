@@ -53,6 +53,20 @@ async def test_what_waits_while_one_runs_is_done_together(rounds: Rounds) -> Non
     assert [["a"], ["b", "c"]] == rounds.rounds
 
 
+async def test_the_bound_is_one_of_sizes_and_a_piece_may_be_larger(rounds: Rounds) -> None:
+    tasks = await ask(Together(most=3, size=len), rounds, "a", "b", "cc", "dddd", "e")
+    rounds.let_end()
+    await asyncio.gather(*tasks)
+    assert [["a"], ["b", "cc"], ["dddd"], ["e"]] == rounds.rounds
+
+
+async def test_after_a_calm_the_patient_let_others_come(rounds: Rounds) -> None:
+    tasks = await ask(Together(moment=0.05, patient=True), rounds, "a", "b", "c")
+    rounds.let_end()
+    await asyncio.gather(*tasks)
+    assert [["a", "b", "c"]] == rounds.rounds
+
+
 async def test_no_more_than_the_bound_share(rounds: Rounds) -> None:
     tasks = await ask(Together(most=2), rounds, "a", "b", "c", "d")
     rounds.let_end()
