@@ -54,9 +54,9 @@ MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
 
 
-def incoming(message: signals.Signal) -> Incoming:
+def incoming(message: signals.Signal, traceparent: str) -> Incoming:
     """A signal at the door."""
-    return Incoming(signal_of(message), message.SerializeToString(), inject_traceparent())
+    return Incoming(signal_of(message), message.SerializeToString(), traceparent)
 
 
 class SignalServicer(signals_grpc.SignalServiceServicer):
@@ -68,7 +68,7 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
 
     async def SubmitSignal(self, request: signals.SubmitSignalRequest, context: Any) -> signals.SubmitSignalResponse:
         """See the contract."""
-        outcome = await self._counter.submit(incoming(request.signal))
+        outcome = await self._counter.submit(incoming(request.signal, inject_traceparent()))
         if outcome.refused is not None:
             raise _refusal(outcome.refused)
         return signals.SubmitSignalResponse(state=_state(outcome), duplicate=outcome.duplicate)
@@ -91,6 +91,8 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
 
     async def _read(self, requests: Any, flight: _Flight) -> None:
         source = aiter(requests)
+        # All signals of a stream belong to its span.
+        traceparent = inject_traceparent()
         while True:
             await flight.room()
             try:
@@ -99,14 +101,14 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
                 return
             except InvalidInput as error:
                 # A message that cannot be read is refused in its own answer; the stream goes on.
-                nothing = Incoming(signal_of(signals.Signal()), b"", inject_traceparent(), error.reason)
+                nothing = Incoming(signal_of(signals.Signal()), b"", traceparent, error.reason)
                 flight.add("", 0, self._counter.submit(nothing))
                 continue
-            flight.add(request.signal.signal_id, request.ByteSize(), await self._submit(request.signal))
+            outcome = await self._submit(incoming(request.signal, traceparent))
+            flight.add(request.signal.signal_id, request.ByteSize(), outcome)
 
-    async def _submit(self, message: signals.Signal) -> asyncio.Future[Outcome]:
+    async def _submit(self, waiting: Incoming) -> asyncio.Future[Outcome]:
         """Hands a signal over; where too much waits for all streams together, this stream waits."""
-        waiting = incoming(message)
         while True:
             try:
                 return self._counter.submit(waiting)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, LargeBinary, Text, bindparam, case, delete, func, null, select, text, update
+from sqlalchemy import ColumnElement, LargeBinary, Row, Text, bindparam, case, delete, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -378,6 +378,10 @@ def _sealed_watch(row: tables.WatchedIdentifierRow) -> SealedWatch:
     return SealedWatch(watch, row.value_ref, row.sealed_value, row.masked_value)
 
 
+_GET = text(
+    "SELECT decision_id, signal_ref, subscriber_id, band, kind, template_id, scores, capture FROM decision "
+    "WHERE decision_id = :decision_id"
+)
 _RELEASE = text("UPDATE decision SET capture = NULL WHERE decision_id = ANY(CAST(:ids AS text[]))")
 _BEGINNINGS = text(
     """
@@ -438,7 +442,7 @@ class SqlDecisions:
         await insert_rows(self._session, _DECISION, decision_rows(decisions, now))
 
     async def get(self, decision_id: str) -> StoredDecision | None:
-        row = await self._session.get(tables.DecisionRow, decision_id)
+        row = (await self._session.execute(_GET, {"decision_id": decision_id})).one_or_none()
         return None if row is None else _decision(row)
 
     async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
@@ -470,7 +474,7 @@ class SqlDecisions:
         return [(each[0], each[1]) for each in found]
 
 
-def _decision(row: tables.DecisionRow) -> StoredDecision:
+def _decision(row: tables.DecisionRow | Row[Any]) -> StoredDecision:
     return StoredDecision(
         row.decision_id,
         row.signal_ref,
