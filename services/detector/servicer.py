@@ -6,7 +6,8 @@ import asyncio
 import base64
 import binascii
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from misuse.common.v1 import signal_pb2 as common
@@ -49,6 +50,8 @@ from services.detector.translate import (
 from services.detector.translate_uploads import account_message, audit_message, check_message
 
 MOST_IN_FLIGHT = 256
+MOST_FURTHER = 63
+"""Signals that may follow the first of a message."""
 MOST_RELEASED = 256
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
@@ -82,9 +85,9 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
         reading.add_done_callback(lambda _: flight.end())
         try:
             sequence = 0
-            async for signal_id, outcome in flight.answers():
-                yield _answer_of(sequence, signal_id, outcome)
-                sequence += 1
+            async for signal_ids, outcomes in flight.answers():
+                yield _answer_of(sequence, signal_ids, outcomes)
+                sequence += len(outcomes)
             await reading
         finally:
             reading.cancel()
@@ -96,16 +99,17 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
         while True:
             await flight.room()
             try:
-                request = await anext(source)
+                request = _bounded(await anext(source))
             except StopAsyncIteration:
                 return
             except InvalidInput as error:
-                # A message that cannot be read is refused in its own answer; the stream goes on.
+                # A message that cannot be taken is refused in its own answer; the stream goes on.
                 nothing = Incoming(signal_of(signals.Signal()), b"", traceparent, error.reason)
-                flight.add("", 0, self._counter.submit(nothing))
+                flight.add([""], 0, [self._counter.submit(nothing)])
                 continue
-            outcome = await self._submit(incoming(request.signal, traceparent))
-            flight.add(request.signal.signal_id, request.ByteSize(), outcome)
+            together = (request.signal, *request.further_signals)
+            outcomes = [await self._submit(incoming(each, traceparent)) for each in together]
+            flight.add([each.signal_id for each in together], request.ByteSize(), outcomes)
 
     async def _submit(self, waiting: Incoming) -> asyncio.Future[Outcome]:
         """Hands a signal over; where too much waits for all streams together, this stream waits."""
@@ -148,18 +152,30 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
         return signals.ReleaseCaptureResponse()
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """The signals of one message, between reading and answering."""
+
+    signal_ids: Sequence[str]
+    size: int
+    outcomes: Sequence[asyncio.Future[Outcome]]
+
+
 class _Flight:
-    """The signals of one stream between reading and answering."""
+    """The messages of one stream between reading and answering."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, int, asyncio.Future[Outcome]]] = deque()
+        self._waiting: deque[_Message] = deque()
         self._changed = asyncio.Event()
         self._ended = False
+        self._signals = 0
         self._bytes = 0
 
-    def add(self, signal_id: str, size: int, outcome: asyncio.Future[Outcome]) -> None:
-        """Notes a signal that waits for its commit."""
-        self._waiting.append((signal_id if usable_id(signal_id) else "", size, outcome))
+    def add(self, signal_ids: Sequence[str], size: int, outcomes: Sequence[asyncio.Future[Outcome]]) -> None:
+        """Notes signals of a message that wait for their commit."""
+        usable = [signal_id if usable_id(signal_id) else "" for signal_id in signal_ids]
+        self._waiting.append(_Message(usable, size, outcomes))
+        self._signals += len(outcomes)
         self._bytes += size
         self._changed.set()
 
@@ -169,34 +185,54 @@ class _Flight:
         self._changed.set()
 
     async def room(self) -> None:
-        """Waits until another signal may be read."""
-        while len(self._waiting) >= MOST_IN_FLIGHT or self._bytes >= MOST_BYTES_IN_FLIGHT:
+        """Waits until another message may be read."""
+        while self._signals >= MOST_IN_FLIGHT or self._bytes >= MOST_BYTES_IN_FLIGHT:
             self._changed.clear()
             await self._changed.wait()
 
-    async def answers(self) -> AsyncIterator[tuple[str, Outcome]]:
-        """Outcomes in the order of the signals, each once it is committed; ends after the last one."""
+    async def answers(self) -> AsyncIterator[tuple[Sequence[str], Sequence[Outcome]]]:
+        """Outcomes in the order of the messages, each once its signals are committed; ends after the last one."""
         while self._waiting or not self._ended:
             if not self._waiting:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            signal_id, size, outcome = self._waiting[0]
-            yield signal_id, await outcome
+            first = self._waiting[0]
+            yield first.signal_ids, [await outcome for outcome in first.outcomes]
             self._waiting.popleft()
-            self._bytes -= size
+            self._signals -= len(first.outcomes)
+            self._bytes -= first.size
             self._changed.set()
 
 
-def _answer_of(sequence: int, signal_id: str, outcome: Outcome) -> signals.SubmitSignalsResponse:
-    refused = outcome.refused
+def _bounded(request: signals.SubmitSignalsRequest) -> signals.SubmitSignalsRequest:
+    if len(request.further_signals) > MOST_FURTHER:
+        raise InvalidInput("TOO_MANY_SIGNALS", "At most 64 signals come in one message.")
+    return request
+
+
+def _answer_of(
+    sequence: int, signal_ids: Sequence[str], outcomes: Sequence[Outcome]
+) -> signals.SubmitSignalsResponse:
+    first, *further = zip(signal_ids, outcomes, strict=True)
     return signals.SubmitSignalsResponse(
         sequence=sequence,
-        signal_id=signal_id,
-        state=_state(outcome),
-        duplicate=outcome.duplicate,
-        refusal=signals.Refusal(reason=refused.reason, field=refused.field) if refused else None,
+        signal_id=first[0],
+        state=_state(first[1]),
+        duplicate=first[1].duplicate,
+        refusal=_refused(first[1]),
+        further_answers=[
+            signals.SignalAnswer(
+                signal_id=signal_id, state=_state(outcome), duplicate=outcome.duplicate, refusal=_refused(outcome)
+            )
+            for signal_id, outcome in further
+        ],
     )
+
+
+def _refused(outcome: Outcome) -> signals.Refusal | None:
+    refused = outcome.refused
+    return signals.Refusal(reason=refused.reason, field=refused.field) if refused else None
 
 
 def _state(outcome: Outcome) -> signals.SignalState.ValueType:
