@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, LargeBinary, Row, Text, bindparam, case, delete, func, null, select, text, update
+from sqlalchemy import ColumnElement, Row, Text, bindparam, case, delete, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -286,6 +286,13 @@ def _sealed_template(row: tables.FaceTemplateRow) -> SealedTemplate:
     return SealedTemplate(_template(row), row.vectors, row.crop)
 
 
+# The literal 2 (VERIFIED) lets the planner use the partial index.
+_MATCHING = text(
+    "SELECT value_ref, subscriber_id, watch_id FROM watched_identifier "
+    "WHERE value_ref = ANY(CAST(:refs AS bytea[])) AND state = 2 AND expire_time > :now ORDER BY watch_id"
+)
+
+
 class SqlWatches:
     """See the port Watches."""
 
@@ -340,15 +347,8 @@ class SqlWatches:
         return [(r[0], r[1]) for r in await self._session.execute(query.order_by(row.watch_id))]
 
     async def matching(self, value_refs: Collection[bytes], now: datetime) -> list[tuple[bytes, str, str]]:
-        if not value_refs:
-            return []
-        row = tables.WatchedIdentifierRow
-        # The literal 2 (VERIFIED) lets the planner use the partial index.
-        query = select(row.value_ref, row.subscriber_id, row.watch_id).where(
-            row.value_ref == _any(value_refs, LargeBinary), text("state = 2"), row.expire_time > now
-        )
-        rows = await self._session.execute(query.order_by(row.watch_id))
-        return [(bytes(r[0] or b""), r[1], r[2]) for r in rows]
+        rows = await self._session.execute(_MATCHING, {"refs": list(value_refs), "now": now})
+        return [(bytes(row[0]), row[1], row[2]) for row in rows]
 
 
 def _watch_values(watch: Watch) -> dict[str, Any]:
