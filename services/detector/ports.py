@@ -302,8 +302,8 @@ class Decisions(Protocol):
     async def add(self, decisions: Sequence[StoredDecision], now: datetime) -> None:
         """Stores decisions."""
 
-    async def get(self, decision_id: str) -> StoredDecision | None:
-        """One decision."""
+    async def some(self, decision_ids: Collection[str]) -> list[StoredDecision]:
+        """Those of the decisions that are kept."""
 
     async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
         """The decisions of a signal, at most 64."""

@@ -22,7 +22,14 @@ from misuse.detector.v1 import signal_service_pb2_grpc as signals_grpc
 from misuse.detector.v1 import upload_service_pb2 as uploads
 from misuse.detector.v1 import upload_service_pb2_grpc as uploads_grpc
 from services.chassis.clock import Clock
-from services.chassis.errors import AlreadyExists, FailedPrecondition, InvalidInput, ResourceExhausted, ServiceError
+from services.chassis.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+    ServiceError,
+)
 from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
 from services.detector.domain.liveness import PASSED
@@ -52,7 +59,8 @@ from services.detector.translate_uploads import account_message, audit_message, 
 MOST_IN_FLIGHT = 256
 MOST_FURTHER = 63
 """Signals that may follow the first of a message."""
-MOST_RELEASED = 256
+MOST_RELEASED, MOST_CAPTURES = 256, 31
+"""Further decisions of one call."""
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
 
@@ -136,19 +144,19 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
 
     async def GetCapture(self, request: signals.GetCaptureRequest, context: Any) -> signals.GetCaptureResponse:
         """See the contract."""
-        capture = await self._looking.capture(parse_uuid(request.decision_id, "decision_id"))
-        return signals.GetCaptureResponse(capture=capture)
+        first, *further = _decision_ids(request.decision_id, request.further_decision_ids, MOST_CAPTURES)
+        found = await self._looking.captures([first, *further])
+        if first not in found and not further:
+            raise NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
+        return signals.GetCaptureResponse(capture=found.pop(first, None), further_captures=found.values())
 
     async def ReleaseCapture(
         self, request: signals.ReleaseCaptureRequest, context: Any
     ) -> signals.ReleaseCaptureResponse:
         """See the contract."""
-        further = request.further_decision_ids
-        if len(further) > MOST_RELEASED:
-            violations = [("further_decision_ids", "TOO_MANY")]
-            raise InvalidInput("TOO_MANY", "At most 256 captures are released by one call.", violations=violations)
-        asked = [("decision_id", request.decision_id), *(("further_decision_ids", each) for each in further)]
-        await self._looking.release([parse_uuid(value, field) for field, value in asked])
+        await self._looking.release(
+            _decision_ids(request.decision_id, request.further_decision_ids, MOST_RELEASED)
+        )
         return signals.ReleaseCaptureResponse()
 
 
@@ -203,6 +211,14 @@ class _Flight:
             self._signals -= len(first.outcomes)
             self._bytes -= first.size
             self._changed.set()
+
+
+def _decision_ids(decision_id: str, further: Sequence[str], most: int) -> list[str]:
+    if len(further) > most:
+        violations = [("further_decision_ids", "TOO_MANY")]
+        raise InvalidInput("TOO_MANY", f"At most {most} further captures belong to one call.", violations=violations)
+    asked = [("decision_id", decision_id), *(("further_decision_ids", each) for each in further)]
+    return [parse_uuid(value, field) for field, value in asked]
 
 
 def _bounded(request: signals.SubmitSignalsRequest) -> signals.SubmitSignalsRequest:

@@ -378,9 +378,9 @@ def _sealed_watch(row: tables.WatchedIdentifierRow) -> SealedWatch:
     return SealedWatch(watch, row.value_ref, row.sealed_value, row.masked_value)
 
 
-_GET = text(
+_SOME = text(
     "SELECT decision_id, signal_ref, subscriber_id, band, kind, template_id, scores, capture FROM decision "
-    "WHERE decision_id = :decision_id"
+    "WHERE decision_id = ANY(CAST(:ids AS text[]))"
 )
 _RELEASE = text("UPDATE decision SET capture = NULL WHERE decision_id = ANY(CAST(:ids AS text[]))")
 _BEGINNINGS = text(
@@ -441,9 +441,8 @@ class SqlDecisions:
     async def add(self, decisions: Sequence[StoredDecision], now: datetime) -> None:
         await insert_rows(self._session, _DECISION, decision_rows(decisions, now))
 
-    async def get(self, decision_id: str) -> StoredDecision | None:
-        row = (await self._session.execute(_GET, {"decision_id": decision_id})).one_or_none()
-        return None if row is None else _decision(row)
+    async def some(self, decision_ids: Collection[str]) -> list[StoredDecision]:
+        return [_decision(row) for row in await self._session.execute(_SOME, {"ids": list(decision_ids)})]
 
     async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
         row = tables.DecisionRow
