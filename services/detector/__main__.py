@@ -55,7 +55,7 @@ from services.detector.adapters.ocr import OFF, OcrUnavailable, known_mode, open
 from services.detector.adapters.pages import PublicPages
 from services.detector.adapters.providers import ProviderKeys
 from services.detector.adapters.rules import Rules, mask_value, read_rules, refusal_of_picture
-from services.detector.adapters.spool import SPOOL_TOPIC
+from services.detector.adapters.spool import spool_topic
 from services.detector.adapters.store import Store
 from services.detector.adapters.triton import TritonEmbedders, address_from_env, read_triton_rules
 from services.detector.adapters.uploads_look import PictureRedactor, QuickEye
@@ -64,7 +64,7 @@ from services.detector.domain.faces import FaceRules
 from services.detector.domain.pii import Scanner
 from services.detector.domain.signals import Door
 from services.detector.handlers.calibrating import GRANT_KIND, Calibrating
-from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS, Deciding, Lane
+from services.detector.handlers.deciding import DECIDE_SIGNAL, LANES, Deciding, Turns
 from services.detector.handlers.enrolling import EXPIRE_TEMPLATE, EXPIRE_WATCH, Enrolling
 from services.detector.handlers.following import Following
 from services.detector.handlers.freshness import Reporting
@@ -532,17 +532,16 @@ def text_reader(models_dir: Path, tuning: Tuning, rules: Rules) -> TextReader | 
 
 
 def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:
-    def loop(lane: Lane) -> Loop:
-        wakeup = database.wakeup(SPOOL_TOPIC)
-
+    def loop(turns: Turns) -> Loop:
         async def run() -> None:
             # Without the gallery every face would be a stranger's.
             await detector.enrolled.loaded.wait()
-            await detector.deciding.run(lane, wakeup)
+            await detector.deciding.run(turns)
 
         return run
 
-    return [loop(lane) for lane in (TEXTS, PICTURES) for _ in range(each)]
+    lanes = [Turns(lane, database.wakeup(spool_topic(lane.pictures))) for lane in LANES]
+    return [loop(turns) for turns in lanes for _ in range(each)]
 
 
 async def migrate_database() -> None:

@@ -69,9 +69,6 @@ class Spool(Protocol):
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
         """Leases the oldest free rows of a lane; rows that others hold or that are parked are skipped."""
 
-    async def finish(self, spool_ids: Collection[int], lease: str) -> set[int]:
-        """Removes rows that this lease still holds; returns their ids."""
-
     async def release(self, *, owner: str = "", lease: str = "") -> None:
         """Frees the rows of one lease, or those that an instance held when it died: these count as failed once."""
 
@@ -81,9 +78,6 @@ class Spool(Protocol):
 
     async def unpark(self, spool_id: int) -> None:
         """Lets a parked row be taken again, as if it had never failed; harmless where there is none."""
-
-    async def conclude(self, outcomes: Sequence[tuple[bytes, int, str | None, int]]) -> None:
-        """Sets (signal_ref, state, id of the NONE decision, its kind)."""
 
     async def size_bytes(self) -> int:
         """Bytes waiting in all."""
@@ -196,9 +190,6 @@ class Templates(Protocol):
     async def changed_since(self, index_version: int, most: int) -> list[TemplateChange]:
         """Templates whose last change came after a version, in the order of these changes."""
 
-    async def verified(self, template_ids: Collection[str], now: datetime) -> set[str]:
-        """Those of the ids whose proof holds now."""
-
 
 @dataclass(frozen=True, slots=True)
 class SealedWatch:
@@ -265,26 +256,24 @@ class NewContent:
     sealed: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a subscriber's contents begin."""
+
+    after: int
+    """The id after which those begin that were asked for; 0 where there are no more."""
+    oldest: datetime | None
+    """When the content was last seen that was not seen longest; None where there is none."""
+
+
 class Contents(Protocol):
     """Contents that concerned a subscriber."""
 
-    async def clusters_of(self, content_refs: Collection[bytes]) -> Mapping[bytes, str]:
-        """The cluster of contents that were seen byte for byte."""
-
-    async def newest(self, subscriber_id: str, most: int) -> int:
-        """The id after which the newest so many of a subscriber's contents begin; 0 where there are no more."""
+    async def beginnings(self, subscriber_ids: Collection[str], most: int) -> Mapping[str, Beginning]:
+        """Where to begin reading the contents of each subscriber, to read the newest so many."""
 
     async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
         """A subscriber's contents, the first so many after an id, in order."""
-
-    async def since_each(self, after: Mapping[str, int], most: int) -> Mapping[str, list[KnownContent]]:
-        """The same for several subscribers at once; who has none is left out."""
-
-    async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
-        """Remembers contents."""
-
-    async def seen(self, content_refs: Collection[bytes], now: datetime) -> None:
-        """Notes, to the day, that contents were seen again: they are kept longer."""
 
     async def purge(self, subscriber_id: str, before: datetime, most: int) -> list[PurgedContent]:
         """Deletes at most so many contents that were not seen since; what they were."""
@@ -313,8 +302,8 @@ class Decisions(Protocol):
     async def add(self, decisions: Sequence[StoredDecision], now: datetime) -> None:
         """Stores decisions."""
 
-    async def get(self, decision_id: str) -> StoredDecision | None:
-        """One decision."""
+    async def some(self, decision_ids: Collection[str]) -> list[StoredDecision]:
+        """Those of the decisions that are kept."""
 
     async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
         """The decisions of a signal, at most 64."""
@@ -328,6 +317,71 @@ class Decisions(Protocol):
     async def purge_captures(self, before: datetime, most: int) -> list[tuple[str, datetime]]:
         """Deletes captures that nobody released, of decisions made before a time, the oldest first; returns the
         decisions' ids and times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a batch may decide."""
+
+    spool_ids: Collection[int]
+    """Rows of the spool that its lease still held; they are removed."""
+    suspended: Mapping[str, bool]
+    """Subscribers, locked: id → whether suspended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the decision of a batch depends on."""
+
+    value_refs: Collection[bytes] = ()
+    template_ids: Collection[str] = ()
+    content_refs: Collection[bytes] = ()
+    after: Mapping[str, int] = field(default_factory=dict)
+    """Subscriber → id of the last content that is known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How that stands."""
+
+    watch_ids: Collection[str]
+    """Identifiers with the values asked for whose proof holds now."""
+    template_ids: Collection[str]
+    """Those of the templates whose proof holds now."""
+    clusters: Mapping[bytes, str]
+    """The cluster of contents that were seen byte for byte."""
+    unseen: Collection[bytes]
+    """Those of them that were not seen for a day."""
+    newer: Mapping[str, Sequence[KnownContent]]
+    """The first contents of each subscriber after the last known one, in order; who has none is left out."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the decision of a batch leaves."""
+
+    contents: list[NewContent] = field(default_factory=list)
+    seen_again: Collection[bytes] = ()
+    """References of contents that are kept longer."""
+    decisions: list[StoredDecision] = field(default_factory=list)
+    signals: list[tuple[bytes, int, str | None, int]] = field(default_factory=list)
+    """(signal_ref, state, id of the NONE decision, its kind)"""
+    due: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    """(kind, entity id) → when something is due; where it is already, the earlier time holds."""
+
+
+class Batches(Protocol):
+    """What the decision of a batch of signals reads and writes: one statement each, however many they are."""
+
+    async def claim(self, spool_ids: Collection[int], lease: str, subscriber_ids: Collection[str]) -> Claimed:
+        """Removes rows that this lease still holds from the spool, and locks subscribers, in one order."""
+
+    async def look(self, asked: Asked, most: int, now: datetime) -> Standing:
+        """How things stand, at most so many contents of each subscriber. Under the locks of `claim`: whoever changes
+        any of it takes the same locks."""
+
+    async def write(self, outcome: Outcome, now: datetime) -> None:
+        """Stores what was decided, and the events and records added so far."""
 
 
 class Proving(Protocol):
@@ -516,6 +570,9 @@ class Work(Protocol):
 
     @property
     def decisions(self) -> Decisions: ...
+
+    @property
+    def batches(self) -> Batches: ...
 
     @property
     def proving(self) -> Proving: ...

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import binascii
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from misuse.common.v1 import signal_pb2 as common
@@ -21,7 +22,14 @@ from misuse.detector.v1 import signal_service_pb2_grpc as signals_grpc
 from misuse.detector.v1 import upload_service_pb2 as uploads
 from misuse.detector.v1 import upload_service_pb2_grpc as uploads_grpc
 from services.chassis.clock import Clock
-from services.chassis.errors import AlreadyExists, FailedPrecondition, InvalidInput, ResourceExhausted, ServiceError
+from services.chassis.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+    ServiceError,
+)
 from services.chassis.ids import parse_uuid
 from services.chassis.telemetry import inject_traceparent
 from services.detector.domain.liveness import PASSED
@@ -49,14 +57,17 @@ from services.detector.translate import (
 from services.detector.translate_uploads import account_message, audit_message, check_message
 
 MOST_IN_FLIGHT = 256
-MOST_RELEASED = 256
+MOST_FURTHER = 63
+"""Signals that may follow the first of a message."""
+MOST_RELEASED, MOST_CAPTURES = 256, 31
+"""Further decisions of one call."""
 MOST_BYTES_IN_FLIGHT = 64 * 1024 * 1024
 LARGEST_PAGE, USUAL_PAGE = 100, 50
 
 
-def incoming(message: signals.Signal) -> Incoming:
+def incoming(message: signals.Signal, traceparent: str) -> Incoming:
     """A signal at the door."""
-    return Incoming(signal_of(message), message.SerializeToString(), inject_traceparent())
+    return Incoming(signal_of(message), message.SerializeToString(), traceparent)
 
 
 class SignalServicer(signals_grpc.SignalServiceServicer):
@@ -68,7 +79,7 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
 
     async def SubmitSignal(self, request: signals.SubmitSignalRequest, context: Any) -> signals.SubmitSignalResponse:
         """See the contract."""
-        outcome = await self._counter.submit(incoming(request.signal))
+        outcome = await self._counter.submit(incoming(request.signal, inject_traceparent()))
         if outcome.refused is not None:
             raise _refusal(outcome.refused)
         return signals.SubmitSignalResponse(state=_state(outcome), duplicate=outcome.duplicate)
@@ -82,31 +93,34 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
         reading.add_done_callback(lambda _: flight.end())
         try:
             sequence = 0
-            async for signal_id, outcome in flight.answers():
-                yield _answer_of(sequence, signal_id, outcome)
-                sequence += 1
+            async for signal_ids, outcomes in flight.answers():
+                yield _answer_of(sequence, signal_ids, outcomes)
+                sequence += len(outcomes)
             await reading
         finally:
             reading.cancel()
 
     async def _read(self, requests: Any, flight: _Flight) -> None:
         source = aiter(requests)
+        # All signals of a stream belong to its span.
+        traceparent = inject_traceparent()
         while True:
             await flight.room()
             try:
-                request = await anext(source)
+                request = _bounded(await anext(source))
             except StopAsyncIteration:
                 return
             except InvalidInput as error:
-                # A message that cannot be read is refused in its own answer; the stream goes on.
-                nothing = Incoming(signal_of(signals.Signal()), b"", inject_traceparent(), error.reason)
-                flight.add("", 0, self._counter.submit(nothing))
+                # A message that cannot be taken is refused in its own answer; the stream goes on.
+                nothing = Incoming(signal_of(signals.Signal()), b"", traceparent, error.reason)
+                flight.add([""], 0, [self._counter.submit(nothing)])
                 continue
-            flight.add(request.signal.signal_id, request.ByteSize(), await self._submit(request.signal))
+            together = (request.signal, *request.further_signals)
+            outcomes = [await self._submit(incoming(each, traceparent)) for each in together]
+            flight.add([each.signal_id for each in together], request.ByteSize(), outcomes)
 
-    async def _submit(self, message: signals.Signal) -> asyncio.Future[Outcome]:
+    async def _submit(self, waiting: Incoming) -> asyncio.Future[Outcome]:
         """Hands a signal over; where too much waits for all streams together, this stream waits."""
-        waiting = incoming(message)
         while True:
             try:
                 return self._counter.submit(waiting)
@@ -130,34 +144,46 @@ class SignalServicer(signals_grpc.SignalServiceServicer):
 
     async def GetCapture(self, request: signals.GetCaptureRequest, context: Any) -> signals.GetCaptureResponse:
         """See the contract."""
-        capture = await self._looking.capture(parse_uuid(request.decision_id, "decision_id"))
-        return signals.GetCaptureResponse(capture=capture)
+        first, *further = _decision_ids(request.decision_id, request.further_decision_ids, MOST_CAPTURES)
+        found = await self._looking.captures([first, *further])
+        if first not in found and not further:
+            raise NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
+        return signals.GetCaptureResponse(capture=found.pop(first, None), further_captures=found.values())
 
     async def ReleaseCapture(
         self, request: signals.ReleaseCaptureRequest, context: Any
     ) -> signals.ReleaseCaptureResponse:
         """See the contract."""
-        further = request.further_decision_ids
-        if len(further) > MOST_RELEASED:
-            violations = [("further_decision_ids", "TOO_MANY")]
-            raise InvalidInput("TOO_MANY", "At most 256 captures are released by one call.", violations=violations)
-        asked = [("decision_id", request.decision_id), *(("further_decision_ids", each) for each in further)]
-        await self._looking.release([parse_uuid(value, field) for field, value in asked])
+        await self._looking.release(
+            _decision_ids(request.decision_id, request.further_decision_ids, MOST_RELEASED)
+        )
         return signals.ReleaseCaptureResponse()
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """The signals of one message, between reading and answering."""
+
+    signal_ids: Sequence[str]
+    size: int
+    outcomes: Sequence[asyncio.Future[Outcome]]
+
+
 class _Flight:
-    """The signals of one stream between reading and answering."""
+    """The messages of one stream between reading and answering."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, int, asyncio.Future[Outcome]]] = deque()
+        self._waiting: deque[_Message] = deque()
         self._changed = asyncio.Event()
         self._ended = False
+        self._signals = 0
         self._bytes = 0
 
-    def add(self, signal_id: str, size: int, outcome: asyncio.Future[Outcome]) -> None:
-        """Notes a signal that waits for its commit."""
-        self._waiting.append((signal_id if usable_id(signal_id) else "", size, outcome))
+    def add(self, signal_ids: Sequence[str], size: int, outcomes: Sequence[asyncio.Future[Outcome]]) -> None:
+        """Notes signals of a message that wait for their commit."""
+        usable = [signal_id if usable_id(signal_id) else "" for signal_id in signal_ids]
+        self._waiting.append(_Message(usable, size, outcomes))
+        self._signals += len(outcomes)
         self._bytes += size
         self._changed.set()
 
@@ -167,34 +193,62 @@ class _Flight:
         self._changed.set()
 
     async def room(self) -> None:
-        """Waits until another signal may be read."""
-        while len(self._waiting) >= MOST_IN_FLIGHT or self._bytes >= MOST_BYTES_IN_FLIGHT:
+        """Waits until another message may be read."""
+        while self._signals >= MOST_IN_FLIGHT or self._bytes >= MOST_BYTES_IN_FLIGHT:
             self._changed.clear()
             await self._changed.wait()
 
-    async def answers(self) -> AsyncIterator[tuple[str, Outcome]]:
-        """Outcomes in the order of the signals, each once it is committed; ends after the last one."""
+    async def answers(self) -> AsyncIterator[tuple[Sequence[str], Sequence[Outcome]]]:
+        """Outcomes in the order of the messages, each once its signals are committed; ends after the last one."""
         while self._waiting or not self._ended:
             if not self._waiting:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            signal_id, size, outcome = self._waiting[0]
-            yield signal_id, await outcome
+            first = self._waiting[0]
+            yield first.signal_ids, [await outcome for outcome in first.outcomes]
             self._waiting.popleft()
-            self._bytes -= size
+            self._signals -= len(first.outcomes)
+            self._bytes -= first.size
             self._changed.set()
 
 
-def _answer_of(sequence: int, signal_id: str, outcome: Outcome) -> signals.SubmitSignalsResponse:
-    refused = outcome.refused
+def _decision_ids(decision_id: str, further: Sequence[str], most: int) -> list[str]:
+    if len(further) > most:
+        violations = [("further_decision_ids", "TOO_MANY")]
+        raise InvalidInput("TOO_MANY", f"At most {most} further captures belong to one call.", violations=violations)
+    asked = [("decision_id", decision_id), *(("further_decision_ids", each) for each in further)]
+    return [parse_uuid(value, field) for field, value in asked]
+
+
+def _bounded(request: signals.SubmitSignalsRequest) -> signals.SubmitSignalsRequest:
+    if len(request.further_signals) > MOST_FURTHER:
+        raise InvalidInput("TOO_MANY_SIGNALS", "At most 64 signals come in one message.")
+    return request
+
+
+def _answer_of(
+    sequence: int, signal_ids: Sequence[str], outcomes: Sequence[Outcome]
+) -> signals.SubmitSignalsResponse:
+    first, *further = zip(signal_ids, outcomes, strict=True)
     return signals.SubmitSignalsResponse(
         sequence=sequence,
-        signal_id=signal_id,
-        state=_state(outcome),
-        duplicate=outcome.duplicate,
-        refusal=signals.Refusal(reason=refused.reason, field=refused.field) if refused else None,
+        signal_id=first[0],
+        state=_state(first[1]),
+        duplicate=first[1].duplicate,
+        refusal=_refused(first[1]),
+        further_answers=[
+            signals.SignalAnswer(
+                signal_id=signal_id, state=_state(outcome), duplicate=outcome.duplicate, refusal=_refused(outcome)
+            )
+            for signal_id, outcome in further
+        ],
     )
+
+
+def _refused(outcome: Outcome) -> signals.Refusal | None:
+    refused = outcome.refused
+    return signals.Refusal(reason=refused.reason, field=refused.field) if refused else None
 
 
 def _state(outcome: Outcome) -> signals.SignalState.ValueType:

@@ -50,7 +50,10 @@ grpc_gevent.init_gevent()
 
 PER_SOURCE = 5.0
 """Arrivals a second of one source, which is one user of Locust."""
-STREAMS = 4
+STREAMS = 2
+GATHER_SECONDS = 0.04
+"""A collector sends what it found within this in one message: a message costs both sides more than what it carries."""
+MOST_TOGETHER, HEAVY_BYTES = 64, 1024 * 1024
 """Streams of signals a process; each has at most 256 in flight at the service."""
 WAITING_AT_MOST = 20_000
 """Calls of one process that may be under way; more are counted as NOT_SENT, never silently left out."""
@@ -204,7 +207,7 @@ class SignalStream:
             self._reader = gevent.spawn(self._read, self._outgoing, self._waiting)
         answer: gevent.event.AsyncResult[Any] = gevent.event.AsyncResult()
         self._waiting.append(answer)
-        self._outgoing.put(signals.SubmitSignalsRequest(signal=signal))
+        self._outgoing.put(signal)
         said = answer.get(timeout=PATIENCE_SECONDS)
         if said.refusal.reason:
             raise Refused(said.refusal.reason)
@@ -212,8 +215,9 @@ class SignalStream:
 
     def _read(self, outgoing: gevent.queue.Queue[Any], waiting: deque[Any]) -> None:
         try:
-            for answer in self._stub.SubmitSignals(_until_none(outgoing), metadata=self._metadata):
-                waiting.popleft().set(answer)
+            for answer in self._stub.SubmitSignals(_messages(outgoing), metadata=self._metadata):
+                for each in (answer, *answer.further_answers):
+                    waiting.popleft().set(each)
         except grpc.RpcError as error:
             while waiting:
                 waiting.popleft().set_exception(error)
@@ -225,9 +229,17 @@ class SignalStream:
             self._reader.join(timeout=PATIENCE_SECONDS)
 
 
-def _until_none(outgoing: gevent.queue.Queue[Any]) -> Iterator[Any]:
-    while (item := outgoing.get()) is not None:
-        yield item
+def _messages(outgoing: gevent.queue.Queue[Any]) -> Iterator[signals.SubmitSignalsRequest]:
+    """What came until None, in messages of what came together."""
+    while (first := outgoing.get()) is not None:
+        gevent.sleep(GATHER_SECONDS)
+        together, size = [first], first.ByteSize()
+        while size < HEAVY_BYTES and len(together) < MOST_TOGETHER and not outgoing.empty():
+            if outgoing.peek() is None:
+                break
+            together.append(outgoing.get())
+            size += together[-1].ByteSize()
+        yield signals.SubmitSignalsRequest(signal=together[0], further_signals=together[1:])
 
 
 def _signal(post: Post, due: float) -> signals.Signal:

@@ -69,7 +69,22 @@ ANSWERS_TO_PICTURES = {
     },
     "ResolveUpload": {"choice", "redacted_image", "redacted_text"},
     "SubmitSignal": {"duplicate", "state"},
-    "SubmitSignals": {"duplicate", "refusal", "refusal.field", "refusal.reason", "sequence", "signal_id", "state"},
+    "SubmitSignals": {
+        "duplicate",
+        "further_answers",
+        "further_answers.duplicate",
+        "further_answers.refusal",
+        "further_answers.refusal.field",
+        "further_answers.refusal.reason",
+        "further_answers.signal_id",
+        "further_answers.state",
+        "refusal",
+        "refusal.field",
+        "refusal.reason",
+        "sequence",
+        "signal_id",
+        "state",
+    },
 }
 """Every method that takes a picture, and all that it can answer. A new line here is a decision about privacy."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 
 import grpc.aio
 
@@ -11,8 +12,9 @@ from misuse.detector.v1.signal_service_pb2 import GetCaptureRequest, ReleaseCapt
 from misuse.detector.v1.signal_service_pb2_grpc import SignalServiceStub
 from services.chassis.errors import NotFound
 from services.chassis.rpc import unwrap
+from services.chassis.together import Piece, Together
 
-_RELEASED_AT_ONCE = 200
+_FETCHED_AT_ONCE, _RELEASED_AT_ONCE = 32, 200
 
 
 class DetectorCaptures:
@@ -20,20 +22,38 @@ class DetectorCaptures:
 
     def __init__(self, stub: Callable[[Purpose.ValueType], SignalServiceStub]) -> None:
         self._stub = stub
+        # What is fetched at the same time for one purpose shares calls.
+        self._asked: dict[Purpose.ValueType, Together[str]] = defaultdict(lambda: Together(most=_FETCHED_AT_ONCE))
 
     async def fetch(self, decision_id: str, purpose: Purpose.ValueType) -> bytes | None:
         """See `Captures`. Raises the ServiceError of the detector."""
+
+        async def fetch_all(pieces: Sequence[Piece[str]], _: bool) -> list[bytes | None]:
+            return await self._fetch([piece.item for piece in pieces], purpose)
+
+        return await self._asked[purpose](decision_id, fetch_all)
+
+    async def _fetch(self, decision_ids: Sequence[str], purpose: Purpose.ValueType) -> list[bytes | None]:
+        found = await self._call(decision_ids, purpose)
+        if len(decision_ids) > 1:
+            # What is gone is asked for alone: a detector of the release before knows nothing of further ones.
+            for missing in set(decision_ids) - found.keys():
+                found |= await self._call([missing], purpose)
+        return [found.get(decision_id) for decision_id in decision_ids]
+
+    async def _call(self, decision_ids: Sequence[str], purpose: Purpose.ValueType) -> dict[str, bytes]:
+        first, *further = dict.fromkeys(decision_ids)
         try:
-            request = GetCaptureRequest(decision_id=decision_id)
+            request = GetCaptureRequest(decision_id=first, further_decision_ids=further)
             # Our generated stubs carry synchronous types; the channel is grpc.aio's.
             answer = await self._stub(purpose).GetCapture(request)  # type: ignore[misc]
         except grpc.aio.AioRpcError as error:
             known = unwrap(error)
             if isinstance(known, NotFound):
-                return None
+                return {}
             raise known from None
-        content: bytes = answer.capture.SerializeToString(deterministic=True)
-        return content
+        captures = [*([answer.capture] if answer.HasField("capture") else []), *answer.further_captures]
+        return {capture.decision_id: capture.SerializeToString(deterministic=True) for capture in captures}
 
     async def release(self, decision_ids: Collection[str], purpose: Purpose.ValueType) -> None:
         """See `Captures`. A copy that is gone already is as good."""

@@ -14,23 +14,28 @@ class KnownContents:
     """See the port Known."""
 
     def __init__(self, pictures: DedupRules, texts: TextDedupRule) -> None:
-        self.pictures = KnownPictures(pictures)
-        self.texts = KnownTexts(texts)
+        self._rules = pictures, texts
+        # Most subscribers have contents of one medium: a part is made with the first of it.
+        self.pictures: KnownPictures | None = None
+        self.texts: KnownTexts | None = None
 
     def __len__(self) -> int:
-        return len(self.pictures) + len(self.texts)
+        return sum(len(part) for part in (self.pictures, self.texts) if part)
 
     def add(self, medium: Medium, cluster_id: str, form: object) -> None:
         """See the port."""
+        pictures, texts = self._rules
         if isinstance(form, Fingerprint):
+            self.pictures = self.pictures or KnownPictures(pictures)
             self.pictures.add(cluster_id, form)
         elif isinstance(form, Signature):
+            self.texts = self.texts or KnownTexts(texts)
             self.texts.add(cluster_id, form)
 
     def forget(self, most: int) -> None:
         """See the port."""
         for part in (self.pictures, self.texts):
-            if len(part) > most + most // 10:  # many at once: what is left is indexed anew
+            if part and len(part) > most + most // 10:  # many at once: what is left is indexed anew
                 part.forget(len(part) - most)
 
 
@@ -54,8 +59,8 @@ class CascadeLikeness:
         """See the port. Raises TypeError for contents of another likeness."""
         if not isinstance(known, KnownContents):
             raise TypeError("not made by this likeness")
-        if isinstance(new.fingerprint, Fingerprint):
+        if isinstance(new.fingerprint, Fingerprint) and known.pictures:
             return known.pictures.near(new.fingerprint)
-        if isinstance(new.fingerprint, Signature):
+        if isinstance(new.fingerprint, Signature) and known.texts:
             return known.texts.near(new.fingerprint)
         return []

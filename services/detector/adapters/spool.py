@@ -10,14 +10,12 @@ from sqlalchemy import LargeBinary, bindparam, delete, func, select, text, updat
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.chassis.database import insert_rows, table_of, wake_after_commit
+from services.chassis.database import Rows, table_of, wake_after_commit, write_together
 from services.detector.adapters.tables import SignalMemoryRow as Memory
 from services.detector.adapters.tables import SpoolKeyRow as Key
 from services.detector.adapters.tables import SpoolRow as Row
 from services.detector.ports import RememberedSignal, SpooledSignal
 
-SPOOL_TOPIC = "spool"
-"""What the deciding loops wait for."""
 SPOOLED = 1
 """SignalState of a signal that waits."""
 SUSPECT = 1
@@ -29,11 +27,6 @@ _REMEMBER = text(
     "INSERT INTO signal_memory (signal_ref, fingerprint, state, kind, create_time) "
     "SELECT r, f, 1, 0, :now FROM unnest(CAST(:refs AS bytea[]), CAST(:fingerprints AS bytea[])) AS t(r, f) "
     "ON CONFLICT (signal_ref) DO NOTHING RETURNING signal_ref"
-)
-_CONCLUDE = text(
-    "UPDATE signal_memory m SET state = t.state, none_decision_id = nullif(t.decision, ''), kind = t.kind "
-    "FROM unnest(CAST(:refs AS bytea[]), CAST(:states AS int[]), CAST(:decisions AS text[]), CAST(:kinds AS int[])) "
-    "AS t(ref, state, decision, kind) WHERE m.signal_ref = t.ref"
 )
 # Of the free rows the fresh ones up to so many bytes, one at least; where there is none, the oldest suspect alone.
 # The commit does not wait for the disk: a lease that is lost with the database server has left its rows free.
@@ -60,11 +53,13 @@ _TAKE = text(
         s.receive_time
     """
 )
-_FINISH = text(
-    "DELETE FROM spool WHERE spool_id = ANY(CAST(:ids AS bigint[])) AND lease = :lease RETURNING spool_id"
-)
 _ROWS, _KEYS = table_of(Row), table_of(Key)
 _FREE: dict[str, Any] = {"lease": None, "lease_owner": None, "lease_until": None}
+
+
+def spool_topic(pictures: bool) -> str:
+    """What those who decide signals of a lane wait for."""
+    return "spool.pictures" if pictures else "spool.texts"
 
 
 class SqlSpool:
@@ -92,7 +87,6 @@ class SqlSpool:
         if not rows:
             return
         keys = [{"key_id": key_id, "create_time": now} for key_id in sorted({row.key_id for row in rows})]
-        await insert_rows(self._session, _KEYS, keys, "DO NOTHING")
         received = datetime.now(UTC)
         values = [
             {
@@ -107,8 +101,9 @@ class SqlSpool:
             }
             for row in rows
         ]
-        await insert_rows(self._session, _ROWS, values)
-        wake_after_commit(self._session, SPOOL_TOPIC)
+        await write_together(self._session, [Rows(_KEYS, keys, "DO NOTHING"), Rows(_ROWS, values)])
+        for pictures in {row.pictures for row in rows}:
+            wake_after_commit(self._session, spool_topic(pictures))
 
     async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
         """A row that failed before may break its worker: it is taken alone. One whose lease ran out counts as failed:
@@ -126,9 +121,6 @@ class SqlSpool:
         rows = (await self._session.execute(_TAKE, values)).all()
         taken = [SpooledSignal(bytes(r[0]), r[1], bytes(r[2]), *r[3:]) for r in rows]
         return sorted(taken, key=lambda row: row.spool_id)
-
-    async def finish(self, spool_ids: Collection[int], lease: str) -> set[int]:
-        return set(await self._session.scalars(_FINISH, {"ids": list(spool_ids), "lease": lease}))
 
     async def release(self, *, owner: str = "", lease: str = "") -> None:
         if lease:
@@ -150,14 +142,8 @@ class SqlSpool:
     async def unpark(self, spool_id: int) -> None:
         statement = update(Row).where(Row.spool_id == spool_id, Row.parked).values(parked=False, attempts=0)
         await self._session.execute(statement.execution_options(synchronize_session=False))
-        wake_after_commit(self._session, SPOOL_TOPIC)
-
-    async def conclude(self, outcomes: Sequence[tuple[bytes, int, str | None, int]]) -> None:
-        if not outcomes:
-            return
-        refs, states, decisions, kinds = zip(*sorted(outcomes), strict=True)
-        values = {"refs": refs, "states": states, "decisions": [d or "" for d in decisions], "kinds": kinds}
-        await self._session.execute(_CONCLUDE, {name: list(column) for name, column in values.items()})
+        for pictures in (True, False):
+            wake_after_commit(self._session, spool_topic(pictures))
 
     async def size_bytes(self) -> int:
         return int(await self._session.scalar(select(func.coalesce(func.sum(Row.size_bytes), 0))) or 0)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, LargeBinary, Text, bindparam, case, delete, func, null, select, text, update
+from sqlalchemy import ColumnElement, Row, Text, bindparam, case, delete, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -20,6 +20,7 @@ from services.chassis.database import Database, insert_rows, table_of
 from services.chassis.idempotency import RequestMemory
 from services.chassis.outbox import Outbox
 from services.detector.adapters import tables
+from services.detector.adapters.batches import SqlBatches, decision_rows
 from services.detector.adapters.calibration import SqlCalibration
 from services.detector.adapters.reports import SqlReports, SqlScans
 from services.detector.adapters.spool import SqlSpool
@@ -38,8 +39,8 @@ from services.detector.domain.ownership import (
     Watch,
 )
 from services.detector.ports import (
+    Beginning,
     KnownContent,
-    NewContent,
     PurgedContent,
     SealedTemplate,
     SealedWatch,
@@ -50,7 +51,7 @@ from services.detector.ports import (
 )
 
 _NO_SYNC = {"synchronize_session": False}
-_CONTENT, _DECISION = table_of(tables.ContentRow), table_of(tables.DecisionRow)
+_DECISION = table_of(tables.DecisionRow)
 
 
 def _any(values: Collection[Any], kind: Any) -> Any:
@@ -240,15 +241,6 @@ class SqlTemplates:
         )
         return [TemplateChange(*each) for each in await self._session.execute(query)]
 
-    async def verified(self, template_ids: Collection[str], now: datetime) -> set[str]:
-        row = tables.FaceTemplateRow
-        query = select(row.template_id).where(
-            row.template_id == _any(template_ids, Text),
-            row.state == OwnershipState.VERIFIED,
-            row.expire_time > now,
-        )
-        return set(await self._session.scalars(query)) if template_ids else set()
-
     async def _next_version(self) -> int:
         """The next gallery version; whoever holds the row commits before anybody else gets one."""
         statement = text(
@@ -292,6 +284,13 @@ def _template(row: tables.FaceTemplateRow) -> FaceTemplate:
 
 def _sealed_template(row: tables.FaceTemplateRow) -> SealedTemplate:
     return SealedTemplate(_template(row), row.vectors, row.crop)
+
+
+# The literal 2 (VERIFIED) lets the planner use the partial index.
+_MATCHING = text(
+    "SELECT value_ref, subscriber_id, watch_id FROM watched_identifier "
+    "WHERE value_ref = ANY(CAST(:refs AS bytea[])) AND state = 2 AND expire_time > :now ORDER BY watch_id"
+)
 
 
 class SqlWatches:
@@ -348,15 +347,8 @@ class SqlWatches:
         return [(r[0], r[1]) for r in await self._session.execute(query.order_by(row.watch_id))]
 
     async def matching(self, value_refs: Collection[bytes], now: datetime) -> list[tuple[bytes, str, str]]:
-        if not value_refs:
-            return []
-        row = tables.WatchedIdentifierRow
-        # The literal 2 (VERIFIED) lets the planner use the partial index.
-        query = select(row.value_ref, row.subscriber_id, row.watch_id).where(
-            row.value_ref == _any(value_refs, LargeBinary), text("state = 2"), row.expire_time > now
-        )
-        rows = await self._session.execute(query.order_by(row.watch_id))
-        return [(bytes(r[0] or b""), r[1], r[2]) for r in rows]
+        rows = await self._session.execute(_MATCHING, {"refs": list(value_refs), "now": now})
+        return [(bytes(row[0]), row[1], row[2]) for row in rows]
 
 
 def _watch_values(watch: Watch) -> dict[str, Any]:
@@ -386,16 +378,18 @@ def _sealed_watch(row: tables.WatchedIdentifierRow) -> SealedWatch:
     return SealedWatch(watch, row.value_ref, row.sealed_value, row.masked_value)
 
 
+_SOME = text(
+    "SELECT decision_id, signal_ref, subscriber_id, band, kind, template_id, scores, capture FROM decision "
+    "WHERE decision_id = ANY(CAST(:ids AS text[]))"
+)
 _RELEASE = text("UPDATE decision SET capture = NULL WHERE decision_id = ANY(CAST(:ids AS text[]))")
-_SINCE_EACH = text(
+_BEGINNINGS = text(
     """
-    SELECT q.person, c.content_id, c.cluster_id, c.medium, c.fingerprint
-    FROM unnest(CAST(:people AS text[]), CAST(:after AS bigint[])) AS q(person, after)
-    CROSS JOIN LATERAL (
-        SELECT content_id, cluster_id, medium, fingerprint FROM content
-        WHERE subscriber_id = q.person AND content_id > q.after ORDER BY content_id LIMIT :most
-    ) c
-    ORDER BY q.person, c.content_id
+    SELECT q.person,
+        (SELECT content_id FROM content WHERE subscriber_id = q.person
+         ORDER BY content_id DESC OFFSET :most LIMIT 1),
+        (SELECT min(coalesce(seen_time, create_time)) FROM content WHERE subscriber_id = q.person)
+    FROM unnest(CAST(:people AS text[])) AS q(person)
     """
 )
 
@@ -406,17 +400,10 @@ class SqlContents:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def clusters_of(self, content_refs: Collection[bytes]) -> Mapping[bytes, str]:
-        if not content_refs:
-            return {}
-        row = tables.ContentRow
-        query = select(row.content_ref, row.cluster_id).where(row.content_ref == _any(content_refs, LargeBinary))
-        return {bytes(r[0]): r[1] for r in await self._session.execute(query)}
-
-    async def newest(self, subscriber_id: str, most: int) -> int:
-        row = tables.ContentRow
-        query = select(row.content_id).where(row.subscriber_id == subscriber_id).order_by(row.content_id.desc())
-        return int(await self._session.scalar(query.offset(most).limit(1)) or 0)
+    async def beginnings(self, subscriber_ids: Collection[str], most: int) -> Mapping[str, Beginning]:
+        values = {"people": sorted(subscriber_ids), "most": most}
+        rows = await self._session.execute(_BEGINNINGS, values)
+        return {row[0]: Beginning(row[1] or 0, row[2]) for row in rows}
 
     async def since(self, subscriber_id: str, content_id: int, most: int) -> list[KnownContent]:
         row = tables.ContentRow
@@ -428,37 +415,6 @@ class SqlContents:
         )
         rows = await self._session.execute(query)
         return [KnownContent(r[0], r[1], Medium(r[2]), bytes(r[3])) for r in rows]
-
-    async def since_each(self, after: Mapping[str, int], most: int) -> Mapping[str, list[KnownContent]]:
-        people = sorted(after)
-        values = {"people": people, "after": [after[person] for person in people], "most": most}
-        found: dict[str, list[KnownContent]] = {}
-        for row in await self._session.execute(_SINCE_EACH, values):
-            found.setdefault(row[0], []).append(KnownContent(row[1], row[2], Medium(row[3]), bytes(row[4])))
-        return found
-
-    async def add(self, contents: Sequence[NewContent], now: datetime) -> None:
-        if not contents:
-            return
-        values = [
-            {
-                "subscriber_id": each.subscriber_id,
-                "cluster_id": each.cluster_id,
-                "medium": int(each.medium),
-                "content_ref": each.content_ref,
-                "fingerprint": each.sealed,
-                "create_time": now,
-            }
-            for each in contents
-        ]
-        await insert_rows(self._session, _CONTENT, values)
-
-    async def seen(self, content_refs: Collection[bytes], now: datetime) -> None:
-        if not content_refs:
-            return
-        row = tables.ContentRow
-        stale = (row.content_ref == _any(content_refs, LargeBinary)) & (_last_seen() < now - timedelta(days=1))
-        await self._session.execute(update(row).where(stale).values(seen_time=now).execution_options(**_NO_SYNC))
 
     async def purge(self, subscriber_id: str, before: datetime, most: int) -> list[PurgedContent]:
         row = tables.ContentRow
@@ -483,27 +439,10 @@ class SqlDecisions:
         self._session = session
 
     async def add(self, decisions: Sequence[StoredDecision], now: datetime) -> None:
-        if not decisions:
-            return
-        values = [
-            {
-                "decision_id": each.decision_id,
-                "signal_ref": each.signal_ref,
-                "subscriber_id": each.subscriber_id,
-                "band": int(each.band),
-                "kind": int(each.kind),
-                "template_id": each.template_id,
-                "scores": each.scores,
-                "capture": each.capture,
-                "create_time": now,
-            }
-            for each in decisions
-        ]
-        await insert_rows(self._session, _DECISION, values)
+        await insert_rows(self._session, _DECISION, decision_rows(decisions, now))
 
-    async def get(self, decision_id: str) -> StoredDecision | None:
-        row = await self._session.get(tables.DecisionRow, decision_id)
-        return None if row is None else _decision(row)
+    async def some(self, decision_ids: Collection[str]) -> list[StoredDecision]:
+        return [_decision(row) for row in await self._session.execute(_SOME, {"ids": list(decision_ids)})]
 
     async def of_signal(self, signal_ref: bytes) -> list[StoredDecision]:
         row = tables.DecisionRow
@@ -534,7 +473,7 @@ class SqlDecisions:
         return [(each[0], each[1]) for each in found]
 
 
-def _decision(row: tables.DecisionRow) -> StoredDecision:
+def _decision(row: tables.DecisionRow | Row[Any]) -> StoredDecision:
     return StoredDecision(
         row.decision_id,
         row.signal_ref,
@@ -648,6 +587,7 @@ class SqlWork:
         self.watches = SqlWatches(session)
         self.contents = SqlContents(session)
         self.decisions = SqlDecisions(session)
+        self.batches = SqlBatches(session)
         self.proving = SqlProving(session)
         self.uploads = SqlUploads(session)
         self.calibration = SqlCalibration(session)
@@ -712,6 +652,7 @@ class Store:
 
     def __init__(self, database: Database, outbox: Outbox, requests: RequestMemory) -> None:
         self._database = database
+        self._each_alone = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._outbox = outbox
         self._requests = requests
 
@@ -720,7 +661,7 @@ class Store:
         return self._begin()
 
     def quietly(self) -> AbstractAsyncContextManager[Work]:
-        """A transaction whose commit wakes nobody: for looking and for leases, which would wake each other for ever.
+        """For looking and for leases: each statement is a transaction of its own, and wakes nobody.
 
         Events and records are not for it: they are written by `begin` alone.
         """
@@ -728,7 +669,7 @@ class Store:
 
     @asynccontextmanager
     async def _quietly(self) -> AsyncIterator[Work]:
-        async with AsyncSession(self._database.engine, expire_on_commit=False) as session, session.begin():
+        async with AsyncSession(self._each_alone, expire_on_commit=False) as session:
             yield self.within(session)
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -41,12 +41,13 @@ from services.detector.domain.decisions import (
 from services.detector.domain.signals import Signal
 from services.detector.handlers import records
 from services.detector.handlers.intake import KnownChannels, spool_place
-from services.detector.handlers.remembering import Remembering
+from services.detector.handlers.remembering import NEWS, Held, Remembering
 from services.detector.metrics import DECIDED as DECISIONS
 from services.detector.metrics import SPOOL_WAIT
 from services.detector.ports import (
     Analysis,
     Analyst,
+    Asked,
     Begin,
     Content,
     Gallery,
@@ -54,9 +55,10 @@ from services.detector.ports import (
     Known,
     Likeness,
     NewContent,
+    Outcome,
     SpooledSignal,
+    Standing,
     StoredDecision,
-    Subscriber,
     Work,
 )
 from services.detector.sealing import References, Vault, kinds_of
@@ -72,8 +74,8 @@ MOST_WATCHES = 32
 DECIDED, UNREADABLE = 2, 3
 _NAME_AND_ADDRESS = frozenset({IdentifierKind.NAME.value, IdentifierKind.ADDRESS.value})
 _POLL_SECONDS, _PAUSE_SECONDS = 3.0, 0.5
-_GATHER_SECONDS = 0.02
-"""After a batch of several signals more are coming: the next one gathers them for a moment."""
+_HEAVY_BYTES = 16 * 1024 * 1024
+"""A batch with so much content may have left some of its lane."""
 
 _Result = TypeVar("_Result")
 
@@ -87,11 +89,60 @@ class Lane:
     """Signals in a batch, which is committed as one."""
     together: int
     """Signals analysed at once: they share what tiles and readings of texts may cost (adapters/analysis.py)."""
+    gather_seconds: float
+    """After a batch of several signals more are coming: the next one is taken no sooner than this after it, for a batch
+    costs two transactions however few it holds."""
 
 
-TEXTS = Lane(pictures=False, most=256, together=256)
-PICTURES = Lane(pictures=True, most=16, together=8)
+TEXTS = Lane(pictures=False, most=256, together=256, gather_seconds=0.05)
+PICTURES = Lane(pictures=True, most=16, together=8, gather_seconds=0.02)
 LANES = (TEXTS, PICTURES)
+
+
+class Turns:
+    """The workers of a lane take batches one after the other: what one has taken, no other looks for."""
+
+    def __init__(self, lane: Lane, wakeup: asyncio.Event) -> None:
+        """`wakeup` is set after every commit that spooled signals of the lane."""
+        self.lane = lane
+        self._wakeup = wakeup
+        self._turn = asyncio.Lock()
+        self._next = 0.0
+        wakeup.set()
+
+    @contextlib.asynccontextmanager
+    async def mine(self) -> AsyncIterator[None]:
+        """A turn, once there may be something and what comes together has come."""
+        async with self._turn:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._wakeup.wait()
+            await asyncio.sleep(self._next - time.monotonic())
+            self._wakeup.clear()
+            yield
+
+    def took(self, rows: Sequence[SpooledSignal]) -> None:
+        """Notes what was taken, before the turn ends."""
+        if len(rows) > 1:
+            self._next = time.monotonic() + self.lane.gather_seconds
+        heavy = sum(len(row.payload) for row in rows) >= _HEAVY_BYTES
+        # A signal that failed before is taken alone.
+        if len(rows) == self.lane.most or heavy or any(row.attempts for row in rows):
+            self.again()
+
+    def again(self) -> None:
+        """Has somebody look at once: something was left, or given back."""
+        self._wakeup.set()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What was taken together."""
+
+    lane: Lane
+    lease: str = field(default_factory=uuid7)
+    rows: Sequence[SpooledSignal] = ()
+    channels: Mapping[str, Channel] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -158,25 +209,34 @@ class Deciding:
 
     async def batch(self, lane: Lane) -> int:
         """Decides one batch; returns how many signals were taken, none while the lane is stopped or paused."""
+        batch = await self._take(lane)
+        await self._decide(batch)
+        return len(batch.rows)
+
+    async def _take(self, lane: Lane) -> _Batch:
+        batch = _Batch(lane)
         if self._stopped(lane) or self.paused(lane):
-            return 0
+            return batch
         await self._free_abandoned()
-        lease = uuid7()
+        until = datetime.now(UTC) + LEASE
         async with self.quietly() as work:
-            rows = await work.spool.take(lane.pictures, lane.most, lease, self.owner, datetime.now(UTC) + LEASE)
-            channels = await self.channels.known(work) if rows else {}
-        if not rows:
-            return 0
+            batch.rows = await work.spool.take(lane.pictures, lane.most, batch.lease, self.owner, until)
+            batch.channels = await self.channels.known(work) if batch.rows else {}
+        return batch
+
+    async def _decide(self, batch: _Batch) -> bool:
+        """Decides what was taken; False where some of it was given back."""
+        if not batch.rows:
+            return True
         try:
-            await self._decide(rows, lease, lane, channels)
+            return await self._decide_rows(batch)
         except BaseException:
             # Free at once what cannot be decided now: no signal is at fault, so that none is counted as failed. Where
             # the store itself is away the next batch frees it.
-            self.abandoned.add(lease)
+            self.abandoned.add(batch.lease)
             with contextlib.suppress(Exception):
                 await self._free_abandoned()
             raise
-        return len(rows)
 
     async def _free_abandoned(self) -> None:
         for lease in tuple(self.abandoned):
@@ -184,14 +244,10 @@ class Deciding:
                 await work.spool.release(lease=lease)
             self.abandoned.discard(lease)
 
-    async def _decide(
-        self, rows: Sequence[SpooledSignal], lease: str, lane: Lane, channels: Mapping[str, Channel]
-    ) -> None:
+    async def _decide_rows(self, batch: _Batch) -> bool:
         times = _Times(taken=time.time())
         with stage("analyse"):
-            jobs = await self._beside(self._opened, rows, channels)
-            for portion in _portions([job for job in jobs if not job.failure], lane.together):
-                await self._beside(self._analyse, portion)
+            jobs = await self._beside(self._analysed, batch)
         times.analysed = time.time()
         with stage("decide"):
             await self._find_whom(jobs)
@@ -199,22 +255,27 @@ class Deciding:
                 await self._beside(_keep, jobs)
         times.decided = time.time()
         with stage("decide_commit"):
-            parked = await self._commit(jobs, lease, times)
+            parked = await self._commit(jobs, batch.lease, times)
         for job in jobs:
             _count_wait(job.row, times.taken)
-        self._count(lane, parked, decided=any(not job.failure for job in jobs))
+        self._count(batch.lane, parked, decided=any(not job.failure for job in jobs))
+        return not any(job.failure for job in jobs)
 
     async def _commit(self, jobs: Sequence[_Job], lease: str, times: _Times) -> list[_Job]:
         """Commits what was decided and gives back what failed; returns the jobs that are now kept aside."""
         while True:
-            try:
-                with Hops() as hops:
+            with Hops() as hops:
+                commit, committed = _Commit(self, self.clock.now(), hops, times), False
+                try:
                     async with self.begin() as work:
-                        commit = _Commit(self, work, self.clock.now(), hops, times)
-                        await commit.run([job for job in jobs if not job.failure], lease)
-                        return [job for job in jobs if job.failure and await self._put_back(work, job, lease)]
-            except _Incomparable as problem:
-                _note_failure(problem.job, problem.error)
+                        await commit.run(work, [job for job in jobs if not job.failure], lease)
+                        parked = [job for job in jobs if job.failure and await self._put_back(work, job, lease)]
+                    committed = True
+                    return parked
+                except _Incomparable as problem:
+                    _note_failure(problem.job, problem.error)
+                finally:
+                    self.remembering.settled(commit.held, committed=committed)
 
     async def _put_back(self, work: Work, job: _Job, lease: str) -> bool:
         """Gives back a signal that failed by itself; True where it is kept aside for good, with its dead letter."""
@@ -234,21 +295,19 @@ class Deciding:
         if parked and self._stopped(lane):
             log.error("lane_stopped", pictures=lane.pictures, in_a_row=self.put_aside[lane])
 
-    async def run(self, lane: Lane, wakeup: asyncio.Event) -> None:
-        """Decides for ever; `wakeup` is set after every commit that spooled signals."""
+    async def run(self, turns: Turns) -> None:
+        """Decides what a lane holds, for ever; several that share the turns do so side by side."""
         while True:
-            wakeup.clear()
             try:
-                if taken := await self.batch(lane):
-                    if 1 < taken < lane.most:
-                        await asyncio.sleep(_GATHER_SECONDS)
-                    continue
+                async with turns.mine():
+                    batch = await self._take(turns.lane)
+                    turns.took(batch.rows)
+                if not await self._decide(batch):
+                    turns.again()
             except Exception as error:  # one batch must not end the service; what was taken is free again
-                log.error("batch_not_decided", pictures=lane.pictures, error=error)
+                log.error("batch_not_decided", pictures=turns.lane.pictures, error=error)
                 await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wakeup.wait(), _POLL_SECONDS)
+                turns.again()
 
     async def start(self) -> None:
         """Frees what this instance held when it died."""
@@ -259,11 +318,14 @@ class Deciding:
         """Runs something heavy beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(function, *arguments))
 
-    def _opened(self, rows: Sequence[SpooledSignal], channels: Mapping[str, Channel]) -> list[_Job]:
-        jobs = [_Job(row) for row in rows]
-        keys = {key_id: self.keys.get(key_id) for key_id in {row.key_id for row in rows}}
+    def _analysed(self, batch: _Batch) -> list[_Job]:
+        jobs = [_Job(row) for row in batch.rows]
+        keys = {key_id: self.keys.get(key_id) for key_id in {row.key_id for row in batch.rows}}
         for job in jobs:
-            self._open(job, keys[job.row.key_id], channels)
+            self._open(job, keys[job.row.key_id], batch.channels)
+        opened, most = [job for job in jobs if not job.failure], batch.lane.together
+        for at in range(0, len(opened), most):
+            self._analyse(opened[at : at + most])
         return jobs
 
     def _open(self, job: _Job, key: bytes | None, channels: Mapping[str, Channel]) -> None:
@@ -320,10 +382,6 @@ class Deciding:
             job.decisions = decide(job.analysis.faces, watched, self.rules)
 
 
-def _portions(jobs: Sequence[_Job], most: int) -> list[Sequence[_Job]]:
-    return [jobs[at : at + most] for at in range(0, len(jobs), most)]
-
-
 @dataclass(slots=True)
 class _Times:
     """When a batch came how far, seconds since the epoch: its spans and figures tell it."""
@@ -377,100 +435,98 @@ def _note_failure(job: _Job, error: Exception) -> None:
     log.error("signal_not_analysed", spool_id=job.row.spool_id, attempts=job.row.attempts + 1, error=error)
 
 
+def _drop_stale(jobs: Sequence[_Job], live: Collection[str], standing: Standing) -> None:
+    """Drops decisions about subscribers, templates and identifiers that are no longer to be matched."""
+    for job in jobs:
+        found = job.decisions
+        job.decisions = [
+            decision
+            for decision in found
+            if decision.subscriber_id in live
+            and (decision.face is None or decision.face.template_id in standing.template_ids)
+            and all(each.watch_id in standing.watch_ids for each in decision.watched)
+        ]
+        job.stale = job.stale or len(job.decisions) < len(found)
+
+
 class _Commit:
     """The transaction that decides a batch: everything of a signal, or nothing."""
 
-    def __init__(self, deciding: Deciding, work: Work, now: datetime, hops: Hops, times: _Times) -> None:
+    _work: Work
+
+    def __init__(self, deciding: Deciding, now: datetime, hops: Hops, times: _Times) -> None:
         self._hops = hops
         self._times = times
         self._deciding = deciding
-        self._work = work
         self._now = now
-        self._new: list[NewContent] = []
-        self._stored: list[StoredDecision] = []
-        self._outcomes: list[tuple[bytes, int, str | None, int]] = []
+        self._outcome = Outcome()
         self._exact: dict[bytes, str] = {}
-        self._seen_again: set[bytes] = set()
-        self._known: Mapping[str, Known] = {}
+        self.held: Mapping[str, Held] = {}
+        """Earlier contents of those whom the batch concerns."""
         self._fresh: dict[str, Known] = {}
         """What this transaction adds to them."""
+        self._placements: dict[tuple[int, str, MatchKind], Placement | None] = {}
         self._channels: Mapping[str, Channel] = {}
 
-    async def run(self, jobs: Sequence[_Job], lease: str) -> None:
+    async def run(self, work: Work, jobs: Sequence[_Job], lease: str) -> None:
         """Decides the jobs that this lease still holds."""
-        work = self._work
-        mine = await work.spool.finish([job.row.spool_id for job in jobs], lease)
-        held = [job for job in jobs if job.row.spool_id in mine]
-        self._channels = await self._deciding.channels.known(work)
-        await self._drop_stale(held)
-        await self._load_contents(held)
+        self._work, deciding = work, self._deciding
+        people = {decision.subscriber_id for job in jobs for decision in job.decisions}
+        claimed = await work.batches.claim([job.row.spool_id for job in jobs], lease, people)
+        held = [job for job in jobs if job.row.spool_id in claimed.spool_ids]
+        self._channels = await deciding.channels.known(work)
+        if people:
+            live = {who for who, suspended in claimed.suspended.items() if not suspended}
+            live = {who for who in live if not deciding.keys.destroyed(who)}
+            await self._compare(held, live)
         for job in held:
             with self._hops.within(self._times.hop(self._hops, job.row)):
-                await self._conclude(job)
-        await work.contents.add(self._new, self._now)
-        await work.contents.seen(self._seen_again, self._now)
-        await work.decisions.add(self._stored, self._now)
-        await work.spool.conclude(self._outcomes)
+                self._conclude(job)
+        await work.batches.write(self._outcome, self._now)
 
-    async def _drop_stale(self, jobs: Sequence[_Job]) -> None:
-        """Drops decisions about subscribers, templates and identifiers that are no longer to be matched."""
-        decisions = [decision for job in jobs for decision in job.decisions]
-        subscribers = await self._lock({decision.subscriber_id for decision in decisions})
-        templates = await self._work.templates.verified(
-            {decision.face.template_id for decision in decisions if decision.face}, self._now
-        )
-        watches = await self._valid_watches(decisions)
-        for job in jobs:
-            found = job.decisions
-            job.decisions = [
-                decision
-                for decision in found
-                if (who := subscribers.get(decision.subscriber_id)) is not None
-                and not who.suspended
-                and not self._deciding.keys.destroyed(who.subscriber_id)
-                and (decision.face is None or decision.face.template_id in templates)
-                and all(each.watch_id in watches for each in decision.watched)
-            ]
-            job.stale = len(job.decisions) < len(found)
+    async def _compare(self, jobs: Sequence[_Job], live: Collection[str]) -> None:
+        """Drops decisions that no longer hold, and places the contents of the others. Under the subscribers' locks:
+        whoever stops watching takes the same lock."""
+        work, deciding = self._work, self._deciding
+        self.held = await deciding.remembering.held(work, live)
+        asked = self._asked([(job, each) for job in jobs for each in job.decisions if each.subscriber_id in live])
+        standing = await work.batches.look(asked, NEWS, self._now)
+        _drop_stale(jobs, live, standing)
+        await deciding.remembering.catch_up(work, self.held, standing.newer, deciding._beside)
+        self._exact = dict(standing.clusters)
+        self._outcome.seen_again = standing.unseen
+        self._outcome.due = deciding.remembering.purges(self.held)
+        await deciding._beside(self._place_all, jobs)
 
-    async def _lock(self, subscriber_ids: Collection[str]) -> Mapping[str, Subscriber]:
-        return await self._work.subscribers.lock(subscriber_ids) if subscriber_ids else {}
-
-    async def _valid_watches(self, decisions: Sequence[Decision]) -> set[str]:
-        """Read again under the subscribers' locks: whoever stops watching takes the same lock."""
+    def _asked(self, decisions: Sequence[tuple[_Job, Decision]]) -> Asked:
         references = self._deciding.references
-        refs = {references.value(each.hit.kind, each.hit.canonical) for d in decisions for each in d.watched}
-        return {watch_id for _, _, watch_id in await self._work.watches.matching(refs, self._now)} if refs else set()
-
-    async def _load_contents(self, jobs: Sequence[_Job]) -> None:
-        """What the batch's contents are compared with: exact ones by reference, near ones from memory and table."""
-        refs, subscribers = set(), set()
-        for job in jobs:
-            for decision in job.decisions:
-                subscribers.add(decision.subscriber_id)
-                for content in self._kept(job, decision).contents:
-                    refs.add(self._deciding.references.content(decision.subscriber_id, content.sha256))
-        self._exact = dict(await self._work.contents.clusters_of(refs))
-        self._seen_again = set(self._exact)
-        deciding = self._deciding
-        self._known = await deciding.remembering.contents_of(self._work, subscribers, deciding._beside)
+        return Asked(
+            value_refs={references.value(w.hit.kind, w.hit.canonical) for _, each in decisions for w in each.watched},
+            template_ids={each.face.template_id for _, each in decisions if each.face},
+            content_refs={
+                references.content(each.subscriber_id, content.sha256)
+                for job, each in decisions
+                for content in self._kept(job, each).contents
+            },
+            after={who: each.last for who, each in self.held.items()},
+        )
 
     @staticmethod
     def _kept(job: _Job, decision: Decision) -> Kept:
         return job.kept[decision.subscriber_id, decision.kind]
 
-    async def _conclude(self, job: _Job) -> None:
+    def _conclude(self, job: _Job) -> None:
         signal, analysis = job.signal, job.analysis
         assert signal is not None and analysis is not None  # jobs that failed do not come here
         for decision in job.decisions:
-            await self._store(job, signal, analysis, decision)
+            self._store(job, signal, analysis, decision)
         none_id, kind = None, 0
         if not job.decisions:
             none_id, kind = uuid7(), int(_kind_of(signal))
             self._record_none(none_id, job, signal, analysis)
         DECISIONS.add(min((decision.band for decision in job.decisions), default=Band.NONE).name)
         unread = len(analysis.unreadable) == len(signal.parts)
-        self._outcomes.append((job.row.signal_ref, UNREADABLE if unread else DECIDED, none_id, kind))
+        self._outcome.signals.append((job.row.signal_ref, UNREADABLE if unread else DECIDED, none_id, kind))
         if signal.discover_time is not None:
             observe_stage("discover_to_decision", (self._now - signal.discover_time).total_seconds())
 
@@ -509,37 +565,43 @@ class _Commit:
         channel = self._channels.get(signal.channel)
         return channel.channel_group if channel else signal.channel_group
 
-    async def _store(self, job: _Job, signal: Signal, analysis: Analysis, decision: Decision) -> None:
+    def _store(self, job: _Job, signal: Signal, analysis: Analysis, decision: Decision) -> None:
         decision_id = uuid7()
-        kept = self._kept(job, decision)
-        placements = [await self._place(job, decision.subscriber_id, content) for content in kept.contents]
-        placement = joined(placements)
+        placement = self._placements[job.row.spool_id, decision.subscriber_id, decision.kind]
         # The event goes out before the record: `case` links the decision to its case first.
         facts = self._facts(decision_id, job, signal, analysis, decision, placement)
         needs = {Band.MATCH: events.SignalMatched, Band.REVIEW: events.ReviewNeeded}[decision.band]
         self._work.event(decision.subscriber_id, needs(facts=facts))
         self._record(decision_id, job, signal, analysis, decision, placement)
-        self._stored.append(self._stored_decision(decision_id, job, signal, analysis, decision, placement))
+        self._outcome.decisions.append(self._stored_decision(decision_id, job, signal, analysis, decision, placement))
 
-    async def _place(self, job: _Job, subscriber_id: str, content: Content) -> Placement:
+    def _place_all(self, jobs: Sequence[_Job]) -> None:
+        """Places every content in its cluster. Heavy: runs beside the event loop, once for the batch."""
+        for job in jobs:
+            for decision in job.decisions:
+                who = decision.subscriber_id
+                placements = [self._place(job, who, content) for content in self._kept(job, decision).contents]
+                self._placements[job.row.spool_id, who, decision.kind] = joined(placements)
+
+    def _place(self, job: _Job, subscriber_id: str, content: Content) -> Placement:
         deciding = self._deciding
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
             return Placement(self._exact[ref], IDENTICAL, 0)
-        known, fresh = self._known[subscriber_id], self._fresh.get(subscriber_id)
-        near = [near for each in (known, fresh) if each for near in await self._near(job, content, each)]
+        known, fresh = self.held[subscriber_id].known, self._fresh.get(subscriber_id)
+        near = [near for each in (known, fresh) if each for near in self._near(job, content, each)]
         placement = place(uuid7(), near)
         self._exact[ref] = placement.cluster_id
         if fresh is None:
             fresh = self._fresh[subscriber_id] = deciding.likeness.nothing_known()
         fresh.add(content.medium, placement.cluster_id, content.fingerprint)
         sealed = deciding.vault.seal(subscriber_id, "content", subscriber_id, "fingerprint", content.data)
-        self._new.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))
+        self._outcome.contents.append(NewContent(subscriber_id, placement.cluster_id, content.medium, ref, sealed))
         return placement
 
-    async def _near(self, job: _Job, content: Content, known: Known) -> Sequence[Near]:
+    def _near(self, job: _Job, content: Content, known: Known) -> Sequence[Near]:
         try:
-            return await self._deciding._beside(self._deciding.likeness.near, content, known)
+            return self._deciding.likeness.near(content, known)
         except Exception as error:
             if is_transient(error):
                 raise

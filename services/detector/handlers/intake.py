@@ -24,7 +24,7 @@ from services.detector.sealing import References
 
 BATCH_SIGNALS = 256
 BATCH_BYTES = 24 * 1024 * 1024
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 """Where the batch before held several signals, more are coming: the next one gathers them for a moment. Who sends one
 signal after the other never waits for it."""
 WAITING_BYTES = 192 * 1024 * 1024

@@ -20,17 +20,19 @@ PURGE_CONTENTS = "PURGE_CONTENTS"
 MOST_PURGED = 500
 """Contents in one transaction; what is left comes in the next."""
 _PAGE = 500
-_NEWS = 16
+NEWS = 16
 """Contents of each subscriber that are asked for in one go; who has more is asked about alone."""
 
 
 @dataclass(slots=True)
-class _Held:
+class Held:
     """A subscriber's contents in memory: up to which row, and until when all of them may be remembered."""
 
     known: Known
     last: int
     until: datetime
+    new: bool = False
+    """True while it is not committed that they are purged then."""
 
 
 class Memory:
@@ -39,11 +41,11 @@ class Memory:
 
     def __init__(self, most_contents: int = 2 * MOST_COMPARED) -> None:
         self._most = most_contents
-        self._of: OrderedDict[str, _Held] = OrderedDict()
+        self._of: OrderedDict[str, Held] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._total = 0
 
-    def get(self, subscriber_id: str, now: datetime) -> _Held | None:
+    def get(self, subscriber_id: str, now: datetime) -> Held | None:
         """What is held of a subscriber; None where one of the contents may no longer be remembered."""
         held = self._of.get(subscriber_id)
         if held is not None and held.until <= now:
@@ -51,7 +53,7 @@ class Memory:
             return None
         return held
 
-    def put(self, subscriber_id: str, held: _Held) -> None:
+    def put(self, subscriber_id: str, held: Held) -> None:
         """Keeps a subscriber's contents; the subscribers not asked for longest go first."""
         self._of[subscriber_id] = held
         self._of.move_to_end(subscriber_id)
@@ -82,42 +84,60 @@ class Remembering:
         """How long a content is remembered after it was last seen."""
         return timedelta(days=self.rules.content_days)
 
-    async def contents_of(
-        self, work: Work, subscriber_ids: Collection[str], beside: Callable[..., Awaitable[object]]
-    ) -> Mapping[str, Known]:
-        """The contents of each subscriber, the newest MOST_COMPARED. Only under the locks on them. `beside` runs
-        something heavy beside the event loop. What came since the last look is asked for all at once."""
-        now, held = self.clock.now(), dict[str, _Held]()
-        for subscriber_id in sorted(subscriber_ids):
-            known = self.memory.get(subscriber_id, now)
-            held[subscriber_id] = known or await self._from_the_start(work, subscriber_id, now)
-        found = await work.contents.since_each({who: each.last for who, each in held.items()}, _NEWS) if held else {}
-        for subscriber_id, rows in found.items():
-            each = held[subscriber_id]
-            await beside(self._take, subscriber_id, each, rows)
-            while len(rows) in (_NEWS, _PAGE):
-                if rows := await work.contents.since(subscriber_id, each.last, _PAGE):
-                    await beside(self._take, subscriber_id, each, rows)
+    async def held(self, work: Work, subscriber_ids: Collection[str]) -> Mapping[str, Held]:
+        """The contents of each subscriber as far as they are in memory; of the others, where to begin reading the
+        newest MOST_COMPARED. Only under the locks on them."""
+        now, held, missing = self.clock.now(), dict[str, Held](), list[str]()
+        for subscriber_id in subscriber_ids:
+            if (known := self.memory.get(subscriber_id, now)) is None:
+                missing.append(subscriber_id)
+            else:
+                held[subscriber_id] = known
+        if missing:
+            for subscriber_id, begins in (await work.contents.beginnings(missing, MOST_COMPARED)).items():
+                until = (begins.oldest or now) + self.kept
+                held[subscriber_id] = Held(self.likeness.nothing_known(), begins.after, until, new=True)
+        return held
+
+    async def catch_up(
+        self,
+        work: Work,
+        held: Mapping[str, Held],
+        newer: Mapping[str, Sequence[KnownContent]],
+        beside: Callable[..., Awaitable[object]],
+    ) -> None:
+        """Takes in what came since, of which `newer` are the first NEWS of each subscriber, and keeps all in memory.
+        `beside` runs something heavy beside the event loop."""
+        if newer:
+            await beside(self._take, held, newer)
+        for subscriber_id, rows in newer.items():
+            while len(rows) in (NEWS, _PAGE):
+                if rows := await work.contents.since(subscriber_id, held[subscriber_id].last, _PAGE):
+                    await beside(self._take, held, {subscriber_id: rows})
         for subscriber_id, each in held.items():
             self.memory.put(subscriber_id, each)
-        return {subscriber_id: each.known for subscriber_id, each in held.items()}
 
-    async def _from_the_start(self, work: Work, subscriber_id: str, now: datetime) -> _Held:
-        """Also makes sure that the contents are purged one day, whichever release remembered them."""
-        oldest = await work.contents.next_purge(subscriber_id)
-        until = (oldest or now) + self.kept
-        await work.schedule(PURGE_CONTENTS, subscriber_id, until)
-        after = await work.contents.newest(subscriber_id, MOST_COMPARED)
-        return _Held(self.likeness.nothing_known(), after, until)
+    def purges(self, held: Mapping[str, Held]) -> Mapping[tuple[str, str], datetime]:
+        """What has to be due so that contents are purged one day, whichever release remembered them."""
+        return {(PURGE_CONTENTS, subscriber_id): each.until for subscriber_id, each in held.items() if each.new}
 
-    def _take(self, subscriber_id: str, held: _Held, rows: Sequence[KnownContent]) -> None:
-        for row in rows:
-            # All rows of a subscriber are sealed for one place: their ids are not known before they are stored.
-            data = self.vault.open(subscriber_id, "content", subscriber_id, "fingerprint", row.sealed)
-            if data is not None:
-                held.known.add(row.medium, row.cluster_id, self.likeness.read(row.medium, data))
-            held.last = row.content_id
-        held.known.forget(MOST_COMPARED)
+    def settled(self, held: Mapping[str, Held], *, committed: bool) -> None:
+        """Notes whether what `purges` tells of was committed."""
+        for subscriber_id, each in held.items():
+            if each.new and not committed:
+                self.memory.forget(subscriber_id)
+            each.new = False
+
+    def _take(self, held: Mapping[str, Held], newer: Mapping[str, Sequence[KnownContent]]) -> None:
+        for subscriber_id, rows in newer.items():
+            each = held[subscriber_id]
+            for row in rows:
+                # All rows of a subscriber are sealed for one place: their ids are not known before they are stored.
+                data = self.vault.open(subscriber_id, "content", subscriber_id, "fingerprint", row.sealed)
+                if data is not None:
+                    each.known.add(row.medium, row.cluster_id, self.likeness.read(row.medium, data))
+                each.last = row.content_id
+            each.known.forget(MOST_COMPARED)
 
     async def purge(self, subscriber_id: str) -> None:
         """What a due row does: deletes contents that were not seen for too long, and comes again for the next."""

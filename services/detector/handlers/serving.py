@@ -177,22 +177,26 @@ class Looking:
             found.append((known.none_decision_id, int(Band.NONE), known.kind or int(MatchKind.PII)))
         return SignalStatus(known.state, found)
 
-    async def capture(self, decision_id: str) -> messages.Capture:
-        """What was kept of a decision; for a REVIEW, and for whoever labels a MATCH, with the crop that the subscriber
-        consented to keep. Of a MATCH that was handed over long ago, labellers get that crop alone."""
-        for_people = current_actor().purpose == PURPOSE_REVIEW
+    async def captures(self, decision_ids: Collection[str]) -> dict[str, messages.Capture]:
+        """What was kept of decisions, by their ids, as far as it is there; for a REVIEW, and for whoever labels a
+        MATCH, with the crop that the subscriber consented to keep. Of a MATCH that was handed over long ago, labellers
+        get that crop alone."""
+        found = {}
         async with self.begin() as work:
-            decision = await work.decisions.get(decision_id)
-            if decision is None:
-                raise _no_capture()
-            capture, labelled = self._opened(decision), for_people and decision.band is Band.MATCH
-            crop = b""
-            if decision.template_id and (labelled or decision.band is Band.REVIEW):
-                crop = await self._template_crop(work, decision.template_id)
+            for decision in await work.decisions.some(decision_ids):
+                if (capture := await self._shown(work, decision)) is not None:
+                    found[decision.decision_id] = capture
+        return found
+
+    async def _shown(self, work: Work, decision: StoredDecision) -> messages.Capture | None:
+        labelled = current_actor().purpose == PURPOSE_REVIEW and decision.band is Band.MATCH
+        capture, crop = self._opened(decision), b""
+        if decision.template_id and (labelled or decision.band is Band.REVIEW):
+            crop = await self._template_crop(work, decision.template_id)
         if capture is None:
             if not (labelled and crop):
-                raise _no_capture()
-            capture = messages.Capture(decision_id=decision_id, subscriber_id=decision.subscriber_id)
+                return None
+            capture = messages.Capture(decision_id=decision.decision_id, subscriber_id=decision.subscriber_id)
         capture.template_crop = crop
         return capture
 
@@ -214,10 +218,6 @@ class Looking:
         """Deletes captures; harmless where there are none."""
         async with self.begin() as work:
             await work.decisions.release(decision_ids)
-
-
-def _no_capture() -> NotFound:
-    return NotFound("NO_SUCH_CAPTURE", "There is no capture of this decision.")
 
 
 @dataclass

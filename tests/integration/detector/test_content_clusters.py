@@ -13,7 +13,7 @@ from misuse.common.v1 import signal_pb2 as common
 from services.detector.evaluate_dedup.texts import CHANGES
 from services.detector.evaluate_dedup.transforms import transforms
 from services.detector.handlers.remembering import PURGE_CONTENTS
-from services.detector.ports import KnownContent
+from services.detector.ports import Beginning, KnownContent
 from tests.integration.detector.conftest import pictures_named
 
 MOBILE = common.IDENTIFIER_KIND_MOBILE_PHONE
@@ -149,8 +149,8 @@ async def test_only_the_newest_contents_are_read_page_by_page(world):
                 ),
                 {"who": who, "cluster": str(number), "ref": bytes([number]), "print": b"x", "now": world.clock.now()},
             )
-        assert 0 == await work.contents.newest(who, 7)
-        after = await work.contents.newest(who, 5)
+        assert {who: Beginning(0, world.clock.now())} == await work.contents.beginnings([who], 7)
+        after = (await work.contents.beginnings([who], 5))[who].after
         pages: list[list[KnownContent]] = []
         while page := await work.contents.since(who, pages[-1][-1].content_id if pages else after, 2):
             pages.append(page)

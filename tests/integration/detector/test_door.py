@@ -105,6 +105,33 @@ async def test_a_stream_answers_in_order_and_a_bad_signal_does_not_end_it(world)
     assert 298 == await world.count("spool")
 
 
+async def test_signals_of_one_message_are_answered_together_each_for_itself(world):
+    sent = [world.signal(f"글 {n}") for n in range(5)]
+    sent[2] = world.signal("글", source_url="ftp://x")
+    sent[4].signal_id = sent[0].signal_id
+    requests = [
+        signals.SubmitSignalsRequest(signal=sent[0], further_signals=sent[1:4]),
+        signals.SubmitSignalsRequest(signal=sent[4]),
+    ]
+    answers = [answer async for answer in world.signals.SubmitSignals(iter(requests), metadata=world.collector)]
+    assert [0, 4] == [answer.sequence for answer in answers]
+    assert [each.signal_id for each in sent[1:4]] == [each.signal_id for each in answers[0].further_answers]
+    assert ["", "BAD_URL", ""] == [each.refusal.reason for each in answers[0].further_answers]
+    assert [signals.SIGNAL_STATE_SPOOLED, "SIGNAL_ID_REUSED"] == [answers[0].state, answers[1].refusal.reason]
+    assert 3 == await world.count("spool")
+
+
+async def test_a_message_with_too_many_signals_is_refused_whole_and_the_stream_goes_on(world):
+    many = [world.signal(f"글 {n}") for n in range(66)]
+    requests = [
+        signals.SubmitSignalsRequest(signal=many[0], further_signals=many[1:65]),
+        signals.SubmitSignalsRequest(signal=many[65]),
+    ]
+    answers = [answer async for answer in world.signals.SubmitSignals(iter(requests), metadata=world.collector)]
+    assert ["TOO_MANY_SIGNALS", ""] == [answer.refusal.reason for answer in answers]
+    assert (0, 1) == (len(answers[0].further_answers), await world.count("spool"))
+
+
 async def test_a_message_with_bad_utf8_is_refused_and_the_stream_goes_on(world):
     good = signals.SubmitSignalsRequest(signal=world.signal("글")).SerializeToString()
     inner = b"\x0a\x02\xff\xfe"

@@ -306,6 +306,26 @@ async def test_a_capture_that_nobody_releases_is_purged_with_a_record(world, hea
     assert ["CAPTURE"] == [record.item_kind for record in await world.records("purge_log")]
 
 
+async def test_one_call_hands_out_the_captures_of_many_decisions_that_are_still_there(world):
+    await world.watched(await world.register(), MOBILE, NUMBER)
+    for at in range(3):
+        await world.submit(world.signal(f"{at} {LEAK}"))
+    await world.decide()
+    gone, *kept = [each.decision_id for each in await world.facts()]
+    await world.signals.ReleaseCapture(signals.ReleaseCaptureRequest(decision_id=gone), metadata=world.case)
+    request = signals.GetCaptureRequest(decision_id=gone, further_decision_ids=[*kept, kept[0]])
+    answer = await world.signals.GetCapture(request, metadata=world.case)
+    assert (False, sorted(kept)) == (
+        answer.HasField("capture"),
+        sorted(each.decision_id for each in answer.further_captures),
+    )
+    request = signals.GetCaptureRequest(decision_id=kept[0], further_decision_ids=[gone])
+    answer = await world.signals.GetCapture(request, metadata=world.case)
+    assert (kept[0], 0) == (answer.capture.decision_id, len(answer.further_captures))
+    too_many = signals.GetCaptureRequest(decision_id=gone, further_decision_ids=[gone] * 32)
+    assert "TOO_MANY" == await reason_of(world.signals.GetCapture(too_many, metadata=world.case))
+
+
 async def test_one_call_releases_the_captures_of_many_decisions(world):
     await world.watched(await world.register(), MOBILE, NUMBER)
     for at in range(3):
