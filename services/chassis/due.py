@@ -241,7 +241,7 @@ class DueWorker:
         # Not Database.begin(): a commit that only took a lease must not wake this loop again.
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            rows = (await straight.execute(connection, _TAKE, values)).all()
+            rows: Sequence[Any] = (await straight.execute(connection, _TAKE, values)).all()
         return [DueItem(*row) for row in rows]
 
     async def _keep(self, items: set[DueItem]) -> None:
