@@ -439,16 +439,18 @@ class SqlCases:
 
     async def merged(self, root_case_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         """See `CaseStore`."""
-        found = await self._pairs(_MERGED.bindparams(roots=list(root_case_ids)))
+        found = await self._pairs(_MERGED, {"roots": list(root_case_ids)})
         return {root: found.get(root, ()) for root in root_case_ids}
 
     async def _packs(self, root_case_ids: Collection[str]) -> Mapping[str, PackSummary]:
         rows = await self._session.execute(LATEST, {"cases": list(root_case_ids)})
         return {row.case_id: summary_of(row) for row in rows}
 
-    async def _pairs(self, query: Executable) -> Mapping[str, tuple[str, ...]]:
+    async def _pairs(
+        self, query: Executable, values: Mapping[str, Any] | None = None
+    ) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
-        for root, value in (tuple(row) for row in await self._session.execute(query)):
+        for root, value in (tuple(row) for row in await self._session.execute(query, values)):
             found.setdefault(root, []).append(value)
         return {root: tuple(values[:_SHOWN_AT_MOST]) for root, values in found.items()}
 
