@@ -217,7 +217,7 @@ async def repacked(world: World, person: str, times: int) -> str:
     """A case with so many versions of its pack."""
     for _ in range(times):
         await world.match(world.facts(person, cluster_id="c1"))
-        world.clock.advance(timedelta(seconds=5))
+        world.clock.advance(world.service.needs.rules.repack_after)
         await world.work()
     return (await only_case(world)).case_id
 
