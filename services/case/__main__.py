@@ -71,7 +71,7 @@ from services.case.servicer.cases import CaseServicer
 from services.case.servicer.privacy import PrivacyServicer
 from services.case.servicer.reviews import ReviewServicer
 from services.case.servicer.subscribers import SubscriberServicer
-from services.chassis.bus import YIELD_SECONDS, Consumer, until_calm
+from services.chassis.bus import YIELD_SECONDS, Consumer, Step, until_calm
 from services.chassis.clock import Clock
 from services.chassis.config import Config
 from services.chassis.database import Database
@@ -270,7 +270,9 @@ async def serve() -> None:
     matches = runtime.consume("detector", {**following.signals(), **answers["detector"]})
     removals = {**following.removals(), **answers["removal"]}
     runtime.consume("removal", removals, yields_to=matches, steady_gather_seconds=REMOVALS_GATHER_SECONDS)
-    records = [runtime.consume(each, following.records(), yields_to=matches) for each in RECORDED_BY]
+    # What several services record of one case comes into its chain at once, and its head is told once.
+    log = Step()
+    records = [runtime.consume(each, following.records(), yields_to=matches, step=log) for each in RECORDED_BY]
     runtime.consume("notify", answers["notify"])
     runtime.consume("gate", {**following.samples(), **answers["gate"]}, yields_to=matches)
     runtime.consume("case", read)

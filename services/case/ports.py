@@ -292,8 +292,8 @@ class SubscriberStore(Protocol):
     async def get(self, subscriber_id: str) -> Subscriber | None:
         """Reads a subscriber without a lock."""
 
-    async def whole(self, subscriber_id: str) -> tuple[Subscriber, Profile | None] | None:
-        """A subscriber with the profile, which is None when its key was destroyed."""
+    async def whole(self, subscriber_ids: Collection[str]) -> Mapping[str, tuple[Subscriber, Profile | None]]:
+        """Subscribers with their profiles, which are None when the key was destroyed; unknown ids are left out."""
 
     async def profiles(self, subscriber_ids: Collection[str]) -> Mapping[str, Profile]:
         """The profiles of subscribers; without those whose key was destroyed."""
@@ -354,6 +354,9 @@ class CaseStore(Protocol):
         now: datetime,
     ) -> None:
         """Writes what assigning facts has changed, in bulk; `reminders` as in `Unit.remind`, by kind and entity."""
+
+    async def find(self, case_ids: Collection[str]) -> Mapping[str, Case]:
+        """Cases by their own ids; unknown ids are left out."""
 
     async def get(self, case_id: str) -> Case | None:
         """One case by its own id."""
@@ -459,6 +462,10 @@ class EvidenceStore(Protocol):
 
     async def versions(self, case_id: str) -> Sequence[PackSummary]:
         """Every version, the newest first, without the archives."""
+
+    async def packs(self, wanted: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], tuple[PackSummary, bytes]]:
+        """Packs with their archives, by case and version; version 0 takes the latest. What there is not, or cannot be
+        opened any more, is left out."""
 
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """A pack with its archive; version 0 takes the latest."""

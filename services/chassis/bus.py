@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 
 from google.protobuf.message import DecodeError, Message
 from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, text
@@ -82,10 +83,10 @@ CURSOR = Table(
 _MOVE = text(
     f"""
     UPDATE {CURSOR.name} AS c SET position = v.position, stream_id = v.stream_id, stream_seq = v.stream_seq
-    FROM unnest(CAST(:partitions AS int[]), CAST(:before AS bigint[]), CAST(:positions AS bigint[]),
-        CAST(:stream_ids AS text[]), CAST(:stream_seqs AS bigint[]))
-        AS v (partition, before, position, stream_id, stream_seq)
-    WHERE c.publisher = :publisher AND c.partition = v.partition AND c.position = v.before
+    FROM unnest(CAST(:publishers AS text[]), CAST(:partitions AS int[]), CAST(:before AS bigint[]),
+        CAST(:positions AS bigint[]), CAST(:stream_ids AS text[]), CAST(:stream_seqs AS bigint[]))
+        AS v (publisher, partition, before, position, stream_id, stream_seq)
+    WHERE c.publisher = v.publisher AND c.partition = v.partition AND c.position = v.before
     RETURNING c.partition
     """
 )
@@ -125,11 +126,71 @@ class _Read:
 class _Batch:
     """What comes next in a partition, and where its cursor goes from and to."""
 
+    consumer: Consumer
     partition: int
     reads: Sequence[_Read]
     from_position: int
     to_position: int
     place: StreamPlace
+
+
+class Step:
+    """Consumers of one database that are applied in step: what their partitions have at the same time is applied in one
+    transaction, and where batches may grow, they grow until the same moment."""
+
+    def __init__(self, most: int = GROWN_BATCH) -> None:
+        """`most`: events in one transaction. Thousands of records at once would keep the event loop from what somebody
+        waits for."""
+        self.applied_at = float("-inf")
+        """Time of the event loop."""
+        self._gathers_until = float("-inf")
+        self._together: Together[_Batch] = Together(most=most, size=_events_in, moment=JOIN_SECONDS, patient=True)
+
+    def gathering(self, growing: float) -> float:
+        """How long a batch that has begun to arrive, and that may grow for `growing` seconds, may grow: as long as
+        those that grow already, seconds."""
+        now = asyncio.get_running_loop().time()
+        if self._gathers_until <= now:
+            self._gathers_until = now + growing
+        return self._gathers_until - now
+
+    async def commit(self, batch: _Batch) -> None:
+        """Applies a partition's batch and moves its cursor, in one transaction with whatever the other partitions have
+        at the same time. Raises what it raises alone."""
+        await self._together(batch, self._commit)
+
+    async def _commit(self, pieces: Sequence[Piece[_Batch]], _alone: bool) -> Sequence[Left | None]:
+        batches = [piece.item for piece in pieces]
+        with Hops() as hops:
+            async with batches[0].consumer.begin() as session:
+                await _apply(session, [(batch.consumer, batch.reads) for batch in batches], hops)
+                await _move_cursors(session, batches)
+        self.applied_at = asyncio.get_running_loop().time()
+        for batch in batches:
+            batch.consumer.applied(batch.reads)
+        return [None] * len(batches)
+
+
+async def _apply(session: AsyncSession, partitions: Sequence[tuple[Consumer, Sequence[_Read]]], hops: Hops) -> None:
+    """Hands runs of events to their handler, in the order of each partition."""
+    events = [[consumer.event(read, hops) for read in reads] for consumer, reads in partitions]
+    for handler, run in _runs(events):
+        await handler(session, run)
+
+
+async def _move_cursors(session: AsyncSession, batches: Sequence[_Batch]) -> None:
+    """Moves cursors in the transaction of the effects. Raises Aborted when another instance moved one."""
+    values = {
+        "publishers": [batch.consumer.publisher for batch in batches],
+        "partitions": [batch.partition for batch in batches],
+        "before": [batch.from_position for batch in batches],
+        "positions": [batch.to_position for batch in batches],
+        "stream_ids": [batch.place.stream_id for batch in batches],
+        "stream_seqs": [batch.place.sequence for batch in batches],
+    }
+    moved = (await session.execute(_MOVE, values)).all()
+    if len(moved) != len(batches):
+        raise Aborted("CURSOR_MOVED", "Another instance reads this partition.")
 
 
 class Consumer:
@@ -148,10 +209,12 @@ class Consumer:
         yields_to: Consumer | None = None,
         gathers: bool | None = None,
         steady_gather_seconds: float = STEADY_GATHER_SECONDS,
+        step: Step | None = None,
     ) -> None:
         """`yields_to`: while that consumer has much to do, this one waits, for a few seconds at most a batch.
         `gathers`: whether batches may grow for GATHER_SECONDS; by default where records alone are read.
-        `steady_gather_seconds`: for how long any other batch may grow where events come steadily."""
+        `steady_gather_seconds`: for how long any other batch may grow where events come steadily.
+        `step`: with whom it is applied in step; by default its partitions among themselves."""
         self._yields_to = yields_to
         self._busy_until = 0.0
         self._large_batches = 0
@@ -166,13 +229,10 @@ class Consumer:
         self.gathers = set(handlers) == {LogRecord} if gathers is None else gathers
         self.batch = GROWN_BATCH if self.gathers else BATCH
         self._steady_gather_seconds = steady_gather_seconds
-        self._gathers_until = self._applied_at = float("-inf")
         self._large = self.batch if self.gathers else BUSY_BATCH
         self._readers: dict[int, _PartitionReader] = {}
-        # What a transaction costs by itself is paid once for the partitions that have something at the same time, but
-        # thousands of records at once would keep the event loop from what somebody waits for.
         most = self.batch if self.gathers else self.batch * len(self.partitions)
-        self._together: Together[_Batch] = Together(most=most, size=_events_in, moment=JOIN_SECONDS, patient=True)
+        self.step = step or Step(most)
 
     async def run(self) -> None:
         """Reads the partitions that this instance leases, until cancelled."""
@@ -236,13 +296,10 @@ class Consumer:
             await until_calm([self._yields_to], YIELD_SECONDS)
 
     def gathering(self) -> float:
-        """How long a batch that has begun to arrive may grow, seconds: as long as those that grow already."""
-        now = asyncio.get_running_loop().time()
-        if self._gathers_until <= now:
-            steady = now - self._applied_at < STEADY_SECONDS
-            growing = GATHER_SECONDS if self.gathers else self._steady_gather_seconds if steady else 0.0
-            self._gathers_until = now + growing
-        return self._gathers_until - now
+        """How long a batch that has begun to arrive may grow, seconds."""
+        steady = asyncio.get_running_loop().time() - self.step.applied_at < STEADY_SECONDS
+        growing = GATHER_SECONDS if self.gathers else self._steady_gather_seconds if steady else 0.0
+        return self.step.gathering(growing)
 
     @contextmanager
     def working_on(self, events: int) -> Iterator[None]:
@@ -277,20 +334,6 @@ class Consumer:
             blocked = await dead_letters.blocked_entities(session, self.publisher, partition)
         return row.position, StreamPlace(row.stream_id, row.stream_seq), blocked
 
-    async def move_cursors(self, session: AsyncSession, batches: Sequence[_Batch]) -> None:
-        """Moves cursors in the transaction of the effects. Raises Aborted when another instance moved one."""
-        values = {
-            "publisher": self.publisher,
-            "partitions": [batch.partition for batch in batches],
-            "before": [batch.from_position for batch in batches],
-            "positions": [batch.to_position for batch in batches],
-            "stream_ids": [batch.place.stream_id for batch in batches],
-            "stream_seqs": [batch.place.sequence for batch in batches],
-        }
-        moved = (await session.execute(_MOVE, values)).all()
-        if len(moved) != len(batches):
-            raise Aborted("CURSOR_MOVED", "Another instance reads this partition.")
-
     def read(self, envelope: Envelope) -> _Read | None:
         """The event decoded, or None where nobody here uses it."""
         message_type = self._types.get(envelope.event)
@@ -301,32 +344,7 @@ class Consumer:
         except DecodeError:
             return _Read(envelope, None)
 
-    async def commit(self, batch: _Batch) -> None:
-        """Applies a partition's batch and moves its cursor, in one transaction with whatever the other partitions have
-        at the same time. Raises what it raises alone."""
-        await self._together(batch, self._commit)
-
-    async def _commit(self, pieces: Sequence[Piece[_Batch]], _alone: bool) -> Sequence[Left | None]:
-        batches = [piece.item for piece in pieces]
-        with Hops() as hops:
-            async with self._database.begin() as session:
-                await self._apply(session, [batch.reads for batch in batches], hops)
-                await self.move_cursors(session, batches)
-        self._applied_at = asyncio.get_running_loop().time()
-        for batch in batches:
-            self._applied(batch.reads)
-        return [None] * len(batches)
-
-    async def _apply(self, session: AsyncSession, partitions: Sequence[Sequence[_Read]], hops: Hops) -> None:
-        """Hands runs of events to their handler, in the order of each partition."""
-        events = [[self._event(read, hops) for read in reads] for reads in partitions]
-        for handler, run in _runs(events, self._handler_of):
-            await handler(session, run)
-
-    def _handler_of(self, event: Event) -> Handler:
-        return self._handlers[event_name(type(event.message))]
-
-    def _applied(self, reads: Sequence[_Read]) -> None:
+    def applied(self, reads: Sequence[_Read]) -> None:
         """Counts events whose transaction has committed, and how long they were under way; of records, which come in
         masses, the first of a batch stands for all."""
         if not reads:
@@ -340,7 +358,8 @@ class Consumer:
             if made := created_at(each.event_id):
                 DELAY.observe(max(0.0, now - made), self.publisher, each.event, traceparent=each.traceparent)
 
-    def _event(self, read: _Read, hops: Hops) -> Event:
+    def event(self, read: _Read, hops: Hops) -> tuple[Handler, Event]:
+        """An event and what applies it. Raises InvalidInput EVENT_UNREADABLE."""
         envelope, message = read.envelope, read.message
         if message is None:
             raise InvalidInput("EVENT_UNREADABLE", "The event cannot be decoded.")
@@ -353,12 +372,13 @@ class Consumer:
             traceparent=envelope.traceparent,
             message=message,
         )
+        handler = self._handlers[envelope.event]
         if isinstance(message, LogRecord) or not envelope.traceparent:
-            return event
+            return handler, event
         about = {"publisher": self.publisher, "case_id": _case_of(message)}
         ready_at = created_at(envelope.event_id) or None
         own = hops.begin(envelope.traceparent, f"consume {envelope.event}", about, ready_at)
-        return event if own == envelope.traceparent else replace(event, traceparent=own)
+        return handler, event if own == envelope.traceparent else replace(event, traceparent=own)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A transaction of the service's database."""
@@ -383,8 +403,8 @@ class Consumer:
         if read is None:
             raise FailedPrecondition("NO_HANDLER", "Nothing here applies this event.")
         with Hops() as hops:
-            await self._apply(session, [[read]], hops)
-        self._applied([read])
+            await _apply(session, [(self, [read])], hops)
+        self.applied([read])
 
 
 class _PartitionReader:
@@ -486,14 +506,14 @@ class _PartitionReader:
         return recent and to_position - self._stored < SKIP_EVENTS
 
     async def _commit(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> None:
-        await self._consumer.commit(self._batch(reads, to_position, place))
+        await self._consumer.step.commit(self._batch(reads, to_position, place))
         self._moved(to_position)
 
     def _batch(self, reads: Sequence[_Read], to_position: int, place: StreamPlace) -> _Batch:
-        return _Batch(self._partition, reads, self._stored, to_position, place)
+        return _Batch(self._consumer, self._partition, reads, self._stored, to_position, place)
 
     async def _move(self, session: AsyncSession, to_position: int, place: StreamPlace) -> None:
-        await self._consumer.move_cursors(session, [self._batch((), to_position, place)])
+        await _move_cursors(session, [self._batch((), to_position, place)])
 
     def _moved(self, to_position: int) -> None:
         self._position = self._stored = to_position
@@ -556,11 +576,12 @@ def _case_of(message: Message) -> str | None:
     return getattr(message, "case_id", None) or None
 
 
-def _runs(
-    partitions: Sequence[Sequence[Event]], handler_of: Callable[[Event], Handler]
-) -> Iterator[tuple[Handler, list[Event]]]:
+def _runs(partitions: Sequence[Sequence[tuple[Handler, Event]]]) -> Iterator[tuple[Handler, list[Event]]]:
     """Runs for one handler, as long as they can be with each partition in its order."""
-    rest = [deque((handler, list(run)) for handler, run in groupby(each, key=handler_of)) for each in partitions]
+    rest = [
+        deque((handler, [event for _, event in run]) for handler, run in groupby(each, key=itemgetter(0)))
+        for each in partitions
+    ]
     while rest := [each for each in rest if each]:
         handler = rest[0][0][0]
         yield handler, [event for each in rest if each[0][0] == handler for event in each.popleft()[1]]

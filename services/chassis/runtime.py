@@ -21,7 +21,7 @@ from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2, ops_pb2_grpc
 from services.chassis.backlog import Backlog, Look
 from services.chassis.broker import Broker
-from services.chassis.bus import STEADY_GATHER_SECONDS, Consumer, Handler
+from services.chassis.bus import STEADY_GATHER_SECONDS, Consumer, Handler, Step
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.config import Config
 from services.chassis.database import Database, is_transient
@@ -96,9 +96,11 @@ class Runtime:
         yields_to: Consumer | None = None,
         gathers: bool | None = None,
         steady_gather_seconds: float = STEADY_GATHER_SECONDS,
+        step: Step | None = None,
     ) -> Consumer:
         """Adds a consumer of a publisher's events; `yields_to` names one that goes before it under load, `gathers` says
-        that nobody waits for what it does, `steady_gather_seconds` how long events that come steadily may gather."""
+        that nobody waits for what it does, `steady_gather_seconds` how long events that come steadily may gather,
+        `step` with whom it shares transactions."""
         consumer = Consumer(
             self.database,
             self.broker,
@@ -110,6 +112,7 @@ class Runtime:
             yields_to=yields_to,
             gathers=gathers,
             steady_gather_seconds=steady_gather_seconds,
+            step=step,
         )
         self.consumers.append(consumer)
         self.loops.append(consumer.run)

@@ -135,7 +135,7 @@ _LINKED = text(
     WHERE s.decision_id = ANY(CAST(:decisions AS text[]))
     """
 )
-_GET = text('SELECT * FROM "case" WHERE case_id = :id')
+_FIND = text('SELECT * FROM "case" WHERE case_id = ANY(CAST(:ids AS text[]))')
 _MERGED = text(
     """
     SELECT root_case_id, case_id FROM "case"
@@ -289,10 +289,14 @@ class SqlCases:
         )
         await self._add_aliases(merges, rule_version, now)
 
+    async def find(self, case_ids: Collection[str]) -> Mapping[str, Case]:
+        """See `CaseStore`."""
+        rows = await self._session.execute(_FIND, {"ids": list(case_ids)})
+        return {row.case_id: case_of(row) for row in rows}
+
     async def get(self, case_id: str) -> Case | None:
         """See `CaseStore`."""
-        row = (await self._session.execute(_GET, {"id": case_id})).one_or_none()
-        return case_of(row) if row else None
+        return (await self.find([case_id])).get(case_id)
 
     async def roots(self, case_ids: Collection[str]) -> Mapping[str, Case]:
         """See `CaseStore`."""
@@ -394,7 +398,9 @@ class SqlCases:
                 found[row.root].append(_sighting(row))
         return found
 
-    async def page(self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None) -> Sequence[Case]:
+    async def page(
+        self, wanted: CaseFilter, order: CaseOrder, size: int, after: CasePlace | None
+    ) -> Sequence[Case]:
         """See `CaseStore`."""
         query = _ordered(self._filtered(wanted), order, after).limit(size)
         return [case_of(row) for row in await self._rows(query)]
@@ -444,7 +450,9 @@ class SqlCases:
         rows = await self._session.execute(LATEST, {"cases": list(root_case_ids)})
         return {row.case_id: summary_of(row) for row in rows}
 
-    async def _pairs(self, query: Executable, values: Mapping[str, Any] | None = None) -> Mapping[str, tuple[str, ...]]:
+    async def _pairs(
+        self, query: Executable, values: Mapping[str, Any] | None = None
+    ) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
         for root, value in (tuple(row) for row in await self._session.execute(query, values)):
             found.setdefault(root, []).append(value)

@@ -18,7 +18,7 @@ from services.case.domain.custody import Touch
 from services.case.domain.guidance import Attached, Outcome
 from services.case.domain.words import Verdict
 from services.case.ports import NewPack, PackSummary, StoredCapture
-from services.chassis.database import Rows, insert_rows, write_together
+from services.chassis.database import Rows, add_later, insert_rows, write_together
 from services.chassis.ids import uuid7
 from services.chassis.keys import KeyDestroyed
 
@@ -49,10 +49,13 @@ _SHOWN = text(
     WHERE g.case_id = v.case_id AND g.pack_version IS NULL
     """
 )
-_PACK = text(
+_PACKS = text(
     """
-    SELECT * FROM evidence_pack WHERE case_id = :case AND (CAST(:version AS int) = 0 OR version = :version)
-    ORDER BY version DESC LIMIT 1
+    SELECT q.wanted, p.* FROM unnest(CAST(:cases AS text[]), CAST(:versions AS int[])) AS q (case_id, wanted)
+    CROSS JOIN LATERAL (
+        SELECT * FROM evidence_pack e WHERE e.case_id = q.case_id AND (q.wanted = 0 OR e.version = q.wanted)
+        ORDER BY e.version DESC LIMIT 1
+    ) p
     """
 )
 _CAPTURES = text("SELECT * FROM capture WHERE decision_id = ANY(CAST(:decisions AS text[]))")
@@ -189,17 +192,23 @@ class SqlEvidence:
         query = select(*columns).where(EVIDENCE_PACK.c.case_id == case_id).order_by(EVIDENCE_PACK.c.version.desc())
         return [summary_of(row) for row in await self._session.execute(query)]
 
+    async def packs(self, wanted: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], tuple[PackSummary, bytes]]:
+        """See `EvidenceStore`."""
+        values = {"cases": [case_id for case_id, _ in wanted], "versions": [version for _, version in wanted]}
+        found = {}
+        for row in await self._session.execute(_PACKS, values):
+            archive = self._sealing.open(row.subscriber_id, row.sealed_archive, _pack_place(row.pack_id))
+            if archive is not None:
+                found[row.case_id, row.wanted] = summary_of(row), archive
+        return found
+
     async def pack(self, case_id: str, version: int) -> tuple[PackSummary, bytes] | None:
         """See `EvidenceStore`."""
-        row = (await self._session.execute(_PACK, {"case": case_id, "version": version})).one_or_none()
-        if row is None:
-            return None
-        archive = self._sealing.open(row.subscriber_id, row.sealed_archive, _pack_place(row.pack_id))
-        return None if archive is None else (summary_of(row), archive)
+        return (await self.packs([(case_id, version)])).get((case_id, version))
 
     async def touch(self, case_id: str, subscriber_id: str, touch: Touch) -> None:
         """See `EvidenceStore`."""
-        await write_together(self._session, [Rows(CUSTODY, [self._touch_row(case_id, subscriber_id, touch)])])
+        add_later(self._session, CUSTODY, self._touch_row(case_id, subscriber_id, touch))
 
     def _touch_row(self, case_id: str, subscriber_id: str, touch: Touch) -> dict[str, Any]:
         custody_id = uuid7()
@@ -223,6 +232,8 @@ class SqlEvidence:
 
     async def touches(self, case_ids: Collection[str], most: int) -> Mapping[str, Sequence[Touch]]:
         """See `EvidenceStore`."""
+        # What was put off to the end of the transaction is among them.
+        await write_together(self._session, ())
         found: dict[str, list[Touch]] = {case_id: [] for case_id in case_ids}
         for row in await self._session.execute(_TOUCHES, {"cases": list(found), "most": most}):
             found[row.case_id].append(self._touch(row))

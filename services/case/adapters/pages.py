@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -48,10 +48,9 @@ def both(texts: tuple[str, str]) -> Markup:
     """A Korean and an English text, of which the page shows one. Of texts that stand in the template the page is made
     when it is compiled.
     """
-    return _BOTH.format(*texts)
-
-
-_BOTH = Markup('<span lang="ko">{}</span><span lang="en">{}</span>')
+    ko, en = map(escape, texts)
+    # Both are escaped.
+    return Markup(f'<span lang="ko">{ko}</span><span lang="en">{en}</span>')
 
 
 def word(name: object) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ _FIND = text(
     """
 )
 _LOCK = text(f"{_FIND.text} ORDER BY subscriber_id FOR UPDATE")
-_WHOLE = text("SELECT * FROM subscriber WHERE subscriber_id = :id")
+_WHOLE = text("SELECT * FROM subscriber WHERE subscriber_id = ANY(CAST(:ids AS text[]))")
 _PROFILES = text(
     "SELECT subscriber_id, sealed_profile FROM subscriber WHERE subscriber_id = ANY(CAST(:ids AS text[]))"
 )
@@ -86,10 +86,12 @@ class SqlSubscribers:
         """See `SubscriberStore`."""
         return (await self.find([subscriber_id])).get(subscriber_id)
 
-    async def whole(self, subscriber_id: str) -> tuple[Subscriber, Profile | None] | None:
+    async def whole(self, subscriber_ids: Collection[str]) -> Mapping[str, tuple[Subscriber, Profile | None]]:
         """See `SubscriberStore`."""
-        row = (await self._session.execute(_WHOLE, {"id": subscriber_id})).one_or_none()
-        return (_subscriber(row), self._opened(subscriber_id, row.sealed_profile)) if row else None
+        rows = await self._session.execute(_WHOLE, {"ids": list(subscriber_ids)})
+        return {
+            row.subscriber_id: (_subscriber(row), self._opened(row.subscriber_id, row.sealed_profile)) for row in rows
+        }
 
     def _opened(self, person: str, sealed: bytes) -> Profile | None:
         plaintext = self._sealing.open(person, sealed, _place(person)) if sealed else None

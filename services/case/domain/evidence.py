@@ -29,6 +29,8 @@ from services.case.domain.custody import Touch, iso
 FORMAT = "jikimi-evidence/2"
 MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
 """Largest pack that is built or looked at; also the most that removal takes."""
+_FACTS_BYTES = 8192
+"""More than a manifest says of one sighting; what it repeats of a collector's words stands in one of its files."""
 REPORT = "EvidencePackReport.json"
 PAGE = "report.html"
 
@@ -102,6 +104,8 @@ def choose(
     room = most_bytes - SEALS_BYTES - _stored_bytes(documents) - len(canonical(_manifest(pack, (), (), {})))
     # A hash is as long as any other.
     room -= sum(len(canonical(listed(path, b"", len(content)))) + 1 for path, content in documents.items())
+    if sum(map(_less_than, newest_first)) <= room:
+        return Choice(newest_first, ())
     # Every item is named, whether it is packed or not.
     room -= sum(len(canonical(_item(item))) + 1 for item in newest_first)
     for number, item in enumerate(newest_first):
@@ -109,6 +113,11 @@ def choose(
         if room < 0:
             return Choice(newest_first[:number], newest_first[number:])
     return Choice(newest_first, ())
+
+
+def _less_than(item: Item) -> int:
+    """More than an item takes with its name and its custody, without writing them."""
+    return 2 * _stored_bytes(item.placed) + _FACTS_BYTES
 
 
 def _packed_bytes(pack: Pack, item: Item) -> int:

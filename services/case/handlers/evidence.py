@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from misuse.common.v1.access_pb2 import Purpose, Role
@@ -11,34 +13,56 @@ from services.case.domain.custody import Touch
 from services.case.domain.rules import Rules
 from services.case.ports import PackSummary, Unit, Who
 from services.chassis.errors import FailedPrecondition, NotFound
+from services.chassis.together import Piece
 
 TOUCHES_AT_MOST = 200
 """Entries about whole packs in one chain of custody, the newest; all of them are in the case log."""
 
 
-async def read_pack(
-    unit: Unit, case_id: str, version: int, owner: str, rules: Rules, now: datetime, who: Who
-) -> tuple[PackSummary, bytes]:
-    """A pack of a case; the reading is recorded. A merged case without a pack of its own answers with its
-    root's, a superseded version with its manifest and signature. Raises NotFound, FailedPrecondition
-    NOT_PACKED_YET.
+@dataclass(frozen=True, slots=True)
+class PackAsked:
+    """Somebody wants a pack."""
+
+    case_id: str
+    version: int
+    """0 for the latest."""
+    owner: str
+    """Whose cases alone the caller may see; empty for anybody's."""
+    who: Who
+
+
+async def read_packs(
+    unit: Unit, pieces: Sequence[Piece[PackAsked]], rules: Rules, now: datetime
+) -> Sequence[tuple[PackSummary, bytes]]:
+    """Packs of cases; each reading is recorded, as part of what asked for it. A merged case without a pack of its own
+    answers with its root's, a superseded version with its manifest and signature. Raises NotFound, FailedPrecondition
+    NOT_PACKED_YET for the first that cannot be answered.
     """
-    case = await unit.cases.get(case_id)
-    if case is None or (owner and case.subscriber_id != owner):
+    cases = await unit.cases.find({piece.item.case_id for piece in pieces})
+    wanted = [_wanted(piece.item, cases.get(piece.item.case_id)) for piece in pieces]
+    packs = await unit.evidence.packs({pack for _, candidates in wanted for pack in candidates})
+    answers = []
+    for piece, (case, candidates) in zip(pieces, wanted, strict=True):
+        found = next((packs[pack] for pack in candidates if pack in packs), None)
+        if found is None and piece.item.version:
+            raise NotFound("PACK_UNKNOWN", "The case has no pack of this version.")
+        if found is None:
+            raise FailedPrecondition(
+                "NOT_PACKED_YET", "No evidence is packed yet.", violations=[("case", "NOT_PACKED_YET")]
+            )
+        who = piece.item.who
+        await piece.within(note(unit, case, found[0], "READ", Purpose.Name(who.purpose), rules, now, who))
+        answers.append(found)
+    return answers
+
+
+def _wanted(asked: PackAsked, case: Case | None) -> tuple[Case, Sequence[tuple[str, int]]]:
+    """(case, packs that answer, as case and version, the best first)."""
+    if case is None or (asked.owner and case.subscriber_id != asked.owner):
         raise NotFound("CASE_UNKNOWN", "There is no such case.")
-    found = None
     # A version is counted per case: one that was announced before a merge is asked for by the merged id.
-    for candidate in (case_id, case.root_case_id) if version else (case.root_case_id, case_id):
-        found = found or await unit.evidence.pack(candidate, version)
-    if found is None and version:
-        raise NotFound("PACK_UNKNOWN", "The case has no pack of this version.")
-    if found is None:
-        raise FailedPrecondition(
-            "NOT_PACKED_YET", "No evidence is packed yet.", violations=[("case", "NOT_PACKED_YET")]
-        )
-    summary, archive = found
-    await note(unit, case, summary, "READ", Purpose.Name(who.purpose), rules, now, who)
-    return summary, archive
+    sides = (case.case_id, case.root_case_id) if asked.version else (case.root_case_id, case.case_id)
+    return case, [(side, asked.version) for side in sides]
 
 
 async def note(

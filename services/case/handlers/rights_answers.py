@@ -123,7 +123,8 @@ class _Reading:
             after = place(rows[-1])
 
     async def _profile(self) -> Json:
-        subscriber, profile = await self.unit.subscribers.whole(self.subscriber_id) or (None, None)
+        found = await self.unit.subscribers.whole([self.subscriber_id])
+        subscriber, profile = found.get(self.subscriber_id, (None, None))
         if subscriber is None or profile is None:
             raise subscribers.unknown()
         return {

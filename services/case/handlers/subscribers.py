@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from misuse.case.v1 import events_pb2
@@ -27,6 +28,7 @@ from services.case.domain.words import SubscriberState
 from services.case.ports import PACK, Unit, Who
 from services.chassis.errors import FailedPrecondition, InvalidInput, NotFound
 from services.chassis.ids import uuid7
+from services.chassis.together import Piece
 
 _TEXT_VERSION_CHARS = 64
 _STANDS_ON_IT: Mapping[int, tuple[int, ...]] = {
@@ -74,16 +76,31 @@ def unknown() -> NotFound:
     return NotFound("SUBSCRIBER_UNKNOWN", "There is no such subscriber.")
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriberAsked:
+    """Somebody wants a subscriber with the profile."""
+
+    subscriber_id: str
+    method: str
+    who: Who
+
+
 async def read(
-    unit: Unit, subscriber_id: str, method: str, now: datetime, who: Who
-) -> tuple[Subscriber, Profile | None]:
-    """The subscriber with the profile; the reading is recorded. Raises NotFound."""
-    found = await unit.subscribers.whole(subscriber_id)
-    if found is None:
-        raise unknown()
-    record = records.access(method, "subscriber", unit.reference(subscriber_id), now, who)
-    unit.record(subscriber_id, record)
-    return found
+    unit: Unit, pieces: Sequence[Piece[SubscriberAsked]], now: datetime
+) -> Sequence[tuple[Subscriber, Profile | None]]:
+    """Subscribers with their profiles; each reading is recorded, as part of what asked for it. Raises NotFound for the
+    first that there is not."""
+    found = await unit.subscribers.whole({piece.item.subscriber_id for piece in pieces})
+    for piece in pieces:
+        if piece.item.subscriber_id not in found:
+            raise unknown()
+        await piece.within(_note_reading(unit, piece.item, now))
+    return [found[piece.item.subscriber_id] for piece in pieces]
+
+
+async def _note_reading(unit: Unit, asked: SubscriberAsked, now: datetime) -> None:
+    reference = unit.reference(asked.subscriber_id)
+    unit.record(asked.subscriber_id, records.access(asked.method, "subscriber", reference, now, asked.who))
 
 
 async def suspend(unit: Unit, subscriber_id: str, now: datetime, who: Who) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,7 +12,8 @@ from services.case.domain.cases import Case
 from services.case.domain.words import Resolution, Verdict
 from services.case.handlers import caselog, cases, evidence, review, search
 from services.case.handlers.caselog import Span
-from services.case.ports import Unit
+from services.case.handlers.evidence import PackAsked
+from services.case.ports import PackSummary, Unit
 from services.case.servicer.calls import (
     Needs,
     number,
@@ -27,6 +28,7 @@ from services.case.servicer.lists import filter_of, order_of, place_of, token_of
 from services.case.translate import case_message, guidance_message, pack_message, sighting_message, statistics_message
 from services.chassis.errors import InvalidInput
 from services.chassis.ids import parse_uuid
+from services.chassis.together import Piece, Together
 
 SIGHTINGS_AT_MOST = 200
 CHUNK_BYTES = 256 * 1024
@@ -37,6 +39,8 @@ class CaseServicer(EvidenceCalls, case_service_pb2_grpc.CaseServiceServicer):
 
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
+        # `removal` asks for many at the same time.
+        self._reading: Together[PackAsked] = Together()
 
     async def GetCase(self, request: pb.GetCaseRequest, context: Any) -> Any:
         """See the contract."""
@@ -155,14 +159,17 @@ class CaseServicer(EvidenceCalls, case_service_pb2_grpc.CaseServiceServicer):
         if request.version < 0:
             violation = ("version", "VERSION_NEGATIVE")
             raise InvalidInput(violation[1], "Versions count from 1.", violations=[violation])
-        async with self._needs.units() as unit:
-            now, who = self._needs.now(), self._needs.who()
-            summary, archive = await evidence.read_pack(
-                unit, case_id, request.version, owner(), self._needs.rules, now, who
-            )
+        asked = PackAsked(case_id, request.version, owner(), self._needs.who())
+        summary, archive = await self._reading(asked, self._read_packs)
         for start in range(0, len(archive), CHUNK_BYTES):
             chunk = archive[start : start + CHUNK_BYTES]
             yield pb.GetEvidencePackResponse(summary=None if start else pack_message(summary), chunk=chunk)
+
+    async def _read_packs(
+        self, pieces: Sequence[Piece[PackAsked]], _alone: bool
+    ) -> Sequence[tuple[PackSummary, bytes]]:
+        async with self._needs.units() as unit:
+            return await evidence.read_packs(unit, pieces, self._needs.rules, self._needs.now())
 
     async def ListCaseLog(self, request: pb.ListCaseLogRequest, context: Any) -> Any:
         """See the contract. A merged case has a chain of its own, up to the merge and after it."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from misuse.case.v1 import subscriber_service_pb2 as pb
 from misuse.case.v1 import subscriber_service_pb2_grpc
-from services.case.domain.people import Profile
+from services.case.domain.people import Profile, Subscriber
 from services.case.handlers import subscribers
+from services.case.handlers.subscribers import SubscriberAsked
 from services.case.ports import Unit
 from services.case.servicer.calls import Needs, once, page_size, position_of, token_of
 from services.case.translate import consent_message, subscriber_message
 from services.chassis.ids import parse_uuid
+from services.chassis.together import Piece, Together
 
 
 class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
@@ -19,6 +22,8 @@ class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
 
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
+        # `removal` asks for many at the same time.
+        self._reading: Together[SubscriberAsked] = Together()
 
     async def RegisterSubscriber(self, request: pb.RegisterSubscriberRequest, context: Any) -> Any:
         """See the contract."""
@@ -37,11 +42,15 @@ class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
     async def GetSubscriber(self, request: pb.GetSubscriberRequest, context: Any) -> Any:
         """See the contract."""
         subscriber_id = parse_uuid(request.subscriber_id, "subscriber_id")
-        async with self._needs.units() as unit:
-            found = await subscribers.read(
-                unit, subscriber_id, "GetSubscriber", self._needs.now(), self._needs.who()
-            )
+        asked = SubscriberAsked(subscriber_id, "GetSubscriber", self._needs.who())
+        found = await self._reading(asked, self._read)
         return pb.GetSubscriberResponse(subscriber=subscriber_message(*found))
+
+    async def _read(
+        self, pieces: Sequence[Piece[SubscriberAsked]], _alone: bool
+    ) -> Sequence[tuple[Subscriber, Profile | None]]:
+        async with self._needs.units() as unit:
+            return await subscribers.read(unit, pieces, self._needs.now())
 
     async def SuspendSubscriber(self, request: pb.SuspendSubscriberRequest, context: Any) -> Any:
         """See the contract."""
@@ -110,7 +119,7 @@ class SubscriberServicer(subscriber_service_pb2_grpc.SubscriberServiceServicer):
 
     async def _shown(self, unit: Unit, subscriber_id: str) -> pb.Subscriber:
         """The subscriber after a change, for whoever made it."""
-        found = await unit.subscribers.whole(subscriber_id)
-        if found is None:
+        found = await unit.subscribers.whole([subscriber_id])
+        if subscriber_id not in found:
             raise subscribers.unknown()
-        return subscriber_message(*found)
+        return subscriber_message(*found[subscriber_id])

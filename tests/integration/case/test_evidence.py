@@ -11,6 +11,7 @@ from datetime import UTC, timedelta
 from io import BytesIO
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from misuse.case.v1 import case_pb2, events_pb2
@@ -217,7 +218,7 @@ async def repacked(world: World, person: str, times: int) -> str:
     """A case with so many versions of its pack."""
     for _ in range(times):
         await world.match(world.facts(person, cluster_id="c1"))
-        world.clock.advance(timedelta(seconds=5))
+        world.clock.advance(world.service.needs.rules.repack_after)
         await world.work()
     return (await only_case(world)).case_id
 
@@ -283,6 +284,21 @@ async def test_cases_that_are_due_together_are_packed_each_for_itself(world: Wor
         with zipfile.ZipFile(BytesIO(archive)) as zipped:
             manifest = json.loads(zipped.read("manifest.json"))
         assert {case_id} == {item["case_id"] for item in manifest["items"]}
+
+
+async def test_packs_that_are_asked_for_together_are_answered_and_recorded_each_for_itself(world: World) -> None:
+    for number in range(2):
+        await world.match(world.facts(await world.person(), cluster_id=f"c{number}"))
+    await world.work()
+    first, second = (await world.cases.ListCases(pb.ListCasesRequest(), metadata=world.operator)).cases
+    asked = [first.case_id, uuid7(), second.case_id, first.case_id]
+    answers = await asyncio.gather(*(fetched(world, case_id) for case_id in asked), return_exceptions=True)
+    assert isinstance(answers.pop(1), grpc.aio.AioRpcError)
+    assert [first.evidence, second.evidence, first.evidence] == [summary for summary, _ in answers]
+    read = [r for r in await world.records() if r.evidence_pack_log.action == "READ"]
+    assert sorted([first.case_id, second.case_id, first.case_id]) == sorted(r.case_ids[0] for r in read)
+    touches = await world.sql("SELECT case_id FROM custody WHERE action = 'READ'")
+    assert sorted(r.case_ids[0] for r in read) == sorted(row.case_id for row in touches)
 
 
 async def test_custody_is_the_same_before_and_after_the_crops_are_put_away(world: World) -> None:

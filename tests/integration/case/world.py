@@ -248,8 +248,7 @@ class World:
 
     async def sql(self, statement: str, **values: Any) -> Any:
         async with self.database.begin() as session:
-            result: Any = await session.execute(text(statement), values)
-            return result.all()
+            return (await session.execute(text(statement), values)).all()
 
 
 def capture_of(facts: MatchFacts) -> Capture:

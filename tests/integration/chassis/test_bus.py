@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 
 import pytest
 from google.protobuf.message import Message
-from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Identity,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    literal_column,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened, CaseReopened
@@ -17,7 +29,7 @@ from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2
 from services.chassis import dead_letters
 from services.chassis.broker import Broker, Envelope, StreamPlace
-from services.chassis.bus import Consumer, Event, Handler
+from services.chassis.bus import Consumer, Event, Handler, Step
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database, chassis_tables
 from services.chassis.errors import FailedPrecondition
@@ -85,8 +97,8 @@ class Bus:
                 raise FailedPrecondition("TEST_POISON", "Refused by the test.")
             await session.execute(insert(SEEN).values(case_id=event.message.entity_id, what="record"))
 
-    def consumer(self, *only: type[Message]) -> Consumer:
-        """Of both lanes, or of some kinds."""
+    def consumer(self, *only: type[Message], step: Step | None = None) -> Consumer:
+        """Of both lanes, or of some kinds; in step with others, its batches may grow."""
 
         async def ask(partition: int, position: int) -> None:
             await republish(self.publisher, self.broker, "case", partition, position)
@@ -104,6 +116,8 @@ class Bus:
             ask,
             service="notify",
             partitions=PARTITIONS,
+            gathers=True if step else None,
+            step=step,
         )
 
     def start(self, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -167,6 +181,25 @@ async def test_partitions_that_have_something_at_the_same_time_share_a_transacti
     for person, order in zip(people, (("opened", "closed"), ("closed", "opened")), strict=True):
         wanted = [(f"{person}/{turn}", what) for turn in range(20) for what in order]
         assert wanted == [tuple(row) for row in seen if row.case_id.startswith(f"{person}/")]
+
+
+async def test_consumers_in_step_share_transactions(bus: Bus) -> None:
+    step = Step()
+    bus.start_relay()
+    for kind in (CaseOpened, LogRecord):
+        bus.start(bus.consumer(kind, step=step).run)
+    for number in range(8):
+        async with bus.publisher.begin() as session:
+            bus.outbox.event(session, "a", CaseOpened(case_id=f"case {number}", subscriber_id="a"))
+            bus.outbox.record(session, "b", LogRecord(entity="case", entity_id=f"record {number}"))
+        await asyncio.sleep(0.1)
+    await bus.until_seen(16)
+    transaction: ColumnElement[str] = literal_column("xmin::text")
+    written = select(transaction, func.array_agg(SEEN.c.what.distinct())).select_from(SEEN).group_by(transaction)
+    async with bus.subscriber.begin() as session:
+        transactions = (await session.execute(written)).all()
+    assert ["opened", "record"] in [sorted(what) for _, what in transactions]
+    assert len(transactions) <= 4
 
 
 async def test_what_one_partition_cannot_apply_stops_no_other(bus: Bus) -> None:
