@@ -41,6 +41,15 @@ class _Plan:
         )
 
 
+class _Found(IteratorResult[Any]):
+    """The rows of a text."""
+
+    @property
+    def returns_rows(self) -> bool:
+        """Whether it was a text that returns rows, be it none."""
+        return bool(self.keys())
+
+
 _PLANS: WeakKeyDictionary[TextClause, _Plan] = WeakKeyDictionary()
 _SHAPES: dict[tuple[str, ...], SimpleResultMetaData] = {}
 
@@ -88,7 +97,7 @@ async def execute(connection: AsyncConnection, statement: TextClause, values: Ma
             return await connection.execute(statement, values)
         base = dialect.loaded_dbapi.Error
         raise DBAPIError.instance(plan.words, None, error, base, hide_parameters=True, dialect=dialect) from error
-    return IteratorResult(_shape(cursor.description), iter(cursor._rows))
+    return _Found(_shape(cursor.description), iter(cursor._rows))
 
 
 def _plan(statement: TextClause, dialect: Dialect) -> _Plan:

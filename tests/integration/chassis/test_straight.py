@@ -32,7 +32,8 @@ async def test_a_result_is_read_like_any_other(database: Database) -> None:
         assert 1 == await session.scalar(COUNT)
         assert ["four"] == (await session.scalars(text("SELECT name FROM thing"))).all()
         assert (await session.execute(text("SELECT 1 WHERE false"))).one_or_none() is None
-        assert [] == (await session.execute(text("DELETE FROM thing WHERE name = 'none'"))).all()
+        deleted = await session.execute(text("DELETE FROM thing WHERE name = 'none'"))
+        assert ([], False) == (deleted.all(), deleted.returns_rows)
 
 
 async def test_a_parameter_may_come_twice_and_may_say_its_type(database: Database) -> None:
