@@ -36,6 +36,9 @@ STREAM_BYTES = 1024**3
 """Reserved when a stream is made: the five publishers' streams together must fit into the server's file store."""
 STREAM_SECONDS = 2 * 24 * 3600.0
 """The stream is transport: the outbox keeps 14 days, two days on the broker are enough."""
+ATOMIC_FROM = 20
+"""Messages from which on one atomic batch is cheaper than each by itself: the broker keeps a batch in files of its own
+until it is whole."""
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
 RUN_EVENTS, RUN_BYTES = 100, 64 * 1024
@@ -185,20 +188,25 @@ class Broker:
         runs, as readers of the release before know it."""
         for chunk in _chunks([[each] for each in envelopes] if apart else _runs(envelopes)):
             try:
-                if len(chunk) == 1:
-                    await self._publish_one(chunk[0])
+                if len(chunk) < ATOMIC_FROM:
+                    await self._publish_side_by_side(chunk)
                 else:
                     await self._publish_atomically(publisher, chunk)
             except (nats.js.errors.NoStreamResponseError, nats.errors.NoRespondersError) as error:
                 self._checked.pop(publisher, None)
                 raise Unavailable("STREAM_MISSING", "The stream does not answer.") from error
 
+    async def _publish_side_by_side(self, chunk: Sequence[_Message]) -> None:
+        """Sends them in order and waits for all answers. Where one is not stored and one behind it is, readers see a
+        gap until it is published again."""
+        await asyncio.gather(*map(self._publish_one, chunk))
+
     async def _publish_one(self, message: _Message) -> None:
         _, js = self._open()
         await js.publish(message.subject, message.payload, headers=message.headers, timeout=5)
 
     async def _publish_atomically(self, publisher: str, chunk: Sequence[_Message]) -> None:
-        """One atomic batch (ADR-50): all stored or none. Falls back to single publishes when it is refused."""
+        """One atomic batch (ADR-50): all stored or none. Falls back to messages by themselves when it is refused."""
         client, _ = self._open()
         batch = uuid7()
         for number, message in enumerate(chunk[:-1], start=1):
@@ -214,8 +222,7 @@ class Broker:
         failure = _failure(answer)
         if failure:
             log.warning("atomic_batch_refused", stream=publisher, code=failure, messages=len(chunk))
-            for message in chunk:
-                await self._publish_one(message)
+            await self._publish_side_by_side(chunk)
 
     async def announce(self, publisher: str, heads: Mapping[int, int]) -> None:
         """Publishes the head position of each partition."""

@@ -79,7 +79,9 @@ class StraightSession(AsyncSession):
         return (await self.execute(statement, params, **options)).scalars()
 
 
-async def execute(connection: AsyncConnection, statement: TextClause, values: Mapping[str, Any]) -> Result[*tuple[Any, ...]]:
+async def execute(
+    connection: AsyncConnection, statement: TextClause, values: Mapping[str, Any]
+) -> Result[*tuple[Any, ...]]:
     """Executes a text on a connection. Raises DBAPIError as the connection itself does."""
     dialect, link = connection.dialect, connection.sync_connection
     assert link is not None
