@@ -53,9 +53,9 @@ HEAD = "head"
 """Event name of an announcement of the head position; it has no position of its own."""
 
 _ID, _POSITION, _ENTITY, _TRACE = "Jikimi-Event-Id", "Jikimi-Position", "Jikimi-Entity", "traceparent"
-_RUN = "Jikimi-Run"
-"""Of a run alone: `17:120,98`, position of the first event and the bytes of each. It has no `Jikimi-Position`: a reader
-that knows no runs passes it, misses its events and gets them one by one."""
+_RUN, _ENTITIES = "Jikimi-Run", "Jikimi-Entities"
+"""Of a run alone: `17:120,98`, position of the first event and the bytes of each. It has no `Jikimi-Position` and no
+`Jikimi-Entity`: a reader that knows no runs passes it, misses its events and gets them one by one."""
 
 
 # Envelope and Delivery are made for every event; frozen ones would cost three times as much.
@@ -434,12 +434,14 @@ def _runs(envelopes: Sequence[Envelope]) -> list[list[Envelope]]:
 
 def _message(run: Sequence[Envelope]) -> _Message:
     first = run[0]
-    headers = {_ID: ",".join(each.event_id for each in run), _ENTITY: ",".join(each.entity_ref.hex() for each in run)}
+    entities = ",".join(each.entity_ref.hex() for each in run)
+    headers = {_ID: ",".join(each.event_id for each in run)}
     if any(each.traceparent for each in run):
         headers[_TRACE] = ",".join(each.traceparent for each in run)
     if len(run) == 1:
-        headers[_POSITION] = str(first.position)
+        headers |= {_POSITION: str(first.position), _ENTITY: entities}
         return _Message(first.subject, first.payload, headers)
+    headers[_ENTITIES] = entities
     headers[_RUN] = f"{first.position}:{','.join(str(len(each.payload)) for each in run)}"
     return _Message(first.subject, b"".join(each.payload for each in run), headers)
 
@@ -451,7 +453,8 @@ def _deliveries(publisher: str, partition: int, message: Msg) -> list[Delivery]:
     first, _, listed = headers.get(_RUN, "").partition(":")
     sizes = [int(size) for size in listed.split(",")] if listed else [len(message.data)]
     position = int(first or headers.get(_POSITION, "0"))
-    ids, entities = headers.get(_ID, "").split(","), headers.get(_ENTITY, "").split(",")
+    ids = headers.get(_ID, "").split(",")
+    entities = headers.get(_ENTITIES if first else _ENTITY, "").split(",")
     traces = headers[_TRACE].split(",") if _TRACE in headers else [""] * len(sizes)
     deliveries, start = [], 0
     for place, (event_id, entity, trace, size) in enumerate(zip(ids, entities, traces, sizes, strict=True)):
