@@ -36,6 +36,9 @@ STREAM_BYTES = 1024**3
 """Reserved when a stream is made: the five publishers' streams together must fit into the server's file store."""
 STREAM_SECONDS = 2 * 24 * 3600.0
 """The stream is transport: the outbox keeps 14 days, two days on the broker are enough."""
+ATOMIC_FROM = 20
+"""Messages from which on one atomic batch is cheaper than each by itself: the broker keeps a batch in files of its own
+until it is whole."""
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 * 1024**2
 RUN_EVENTS, RUN_BYTES = 100, 64 * 1024
@@ -50,9 +53,9 @@ HEAD = "head"
 """Event name of an announcement of the head position; it has no position of its own."""
 
 _ID, _POSITION, _ENTITY, _TRACE = "Jikimi-Event-Id", "Jikimi-Position", "Jikimi-Entity", "traceparent"
-_RUN = "Jikimi-Run"
-"""Of a run alone: `17:120,98`, position of the first event and the bytes of each. It has no `Jikimi-Position`: a reader
-that knows no runs passes it, misses its events and gets them one by one."""
+_RUN, _ENTITIES = "Jikimi-Run", "Jikimi-Entities"
+"""Of a run alone: `17:120,98`, position of the first event and the bytes of each. It has no `Jikimi-Position` and no
+`Jikimi-Entity`: a reader that knows no runs passes it, misses its events and gets them one by one."""
 
 
 # Envelope and Delivery are made for every event; frozen ones would cost three times as much.
@@ -185,20 +188,25 @@ class Broker:
         runs, as readers of the release before know it."""
         for chunk in _chunks([[each] for each in envelopes] if apart else _runs(envelopes)):
             try:
-                if len(chunk) == 1:
-                    await self._publish_one(chunk[0])
+                if len(chunk) < ATOMIC_FROM:
+                    await self._publish_side_by_side(chunk)
                 else:
                     await self._publish_atomically(publisher, chunk)
             except (nats.js.errors.NoStreamResponseError, nats.errors.NoRespondersError) as error:
                 self._checked.pop(publisher, None)
                 raise Unavailable("STREAM_MISSING", "The stream does not answer.") from error
 
+    async def _publish_side_by_side(self, chunk: Sequence[_Message]) -> None:
+        """Sends them in order and waits for all answers. Where one is not stored and one behind it is, readers see a
+        gap until it is published again."""
+        await asyncio.gather(*map(self._publish_one, chunk))
+
     async def _publish_one(self, message: _Message) -> None:
         _, js = self._open()
         await js.publish(message.subject, message.payload, headers=message.headers, timeout=5)
 
     async def _publish_atomically(self, publisher: str, chunk: Sequence[_Message]) -> None:
-        """One atomic batch (ADR-50): all stored or none. Falls back to single publishes when it is refused."""
+        """One atomic batch (ADR-50): all stored or none. Falls back to messages by themselves when it is refused."""
         client, _ = self._open()
         batch = uuid7()
         for number, message in enumerate(chunk[:-1], start=1):
@@ -214,8 +222,7 @@ class Broker:
         failure = _failure(answer)
         if failure:
             log.warning("atomic_batch_refused", stream=publisher, code=failure, messages=len(chunk))
-            for message in chunk:
-                await self._publish_one(message)
+            await self._publish_side_by_side(chunk)
 
     async def announce(self, publisher: str, heads: Mapping[int, int]) -> None:
         """Publishes the head position of each partition."""
@@ -427,12 +434,14 @@ def _runs(envelopes: Sequence[Envelope]) -> list[list[Envelope]]:
 
 def _message(run: Sequence[Envelope]) -> _Message:
     first = run[0]
-    headers = {_ID: ",".join(each.event_id for each in run), _ENTITY: ",".join(each.entity_ref.hex() for each in run)}
+    entities = ",".join(each.entity_ref.hex() for each in run)
+    headers = {_ID: ",".join(each.event_id for each in run)}
     if any(each.traceparent for each in run):
         headers[_TRACE] = ",".join(each.traceparent for each in run)
     if len(run) == 1:
-        headers[_POSITION] = str(first.position)
+        headers |= {_POSITION: str(first.position), _ENTITY: entities}
         return _Message(first.subject, first.payload, headers)
+    headers[_ENTITIES] = entities
     headers[_RUN] = f"{first.position}:{','.join(str(len(each.payload)) for each in run)}"
     return _Message(first.subject, b"".join(each.payload for each in run), headers)
 
@@ -444,7 +453,8 @@ def _deliveries(publisher: str, partition: int, message: Msg) -> list[Delivery]:
     first, _, listed = headers.get(_RUN, "").partition(":")
     sizes = [int(size) for size in listed.split(",")] if listed else [len(message.data)]
     position = int(first or headers.get(_POSITION, "0"))
-    ids, entities = headers.get(_ID, "").split(","), headers.get(_ENTITY, "").split(",")
+    ids = headers.get(_ID, "").split(",")
+    entities = headers.get(_ENTITIES if first else _ENTITY, "").split(",")
     traces = headers[_TRACE].split(",") if _TRACE in headers else [""] * len(sizes)
     deliveries, start = [], 0
     for place, (event_id, entity, trace, size) in enumerate(zip(ids, entities, traces, sizes, strict=True)):

@@ -57,10 +57,10 @@ KEPT = timedelta(days=14)
 """How long published rows can be asked for again."""
 BATCH = 500
 """Rows a round and a lane, at most: half of what an atomic batch may hold."""
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.1
 """After a round that did not take all it may, rows gather for so long: a round costs the same however few it takes. The
 first row after a calm waits for nothing."""
-POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.3, 1.0
 """When the relay looks for what was committed elsewhere, at first and after a while without work."""
 REPUBLISH_AT_MOST = 20_000
 """Events of one answer to a consumer that misses some: it reads them within the deadline and asks on."""
@@ -70,7 +70,7 @@ ENTITIES = 8_192
 """Entities whose place in the outbox is remembered."""
 MAX_PAYLOAD = 900_000
 """Largest event, bytes: the broker takes 1 MB with headers."""
-ANNOUNCE_AFTER = 6
+ANNOUNCE_AFTER = 3
 """Rounds without work (together about two seconds) after which the heads are announced."""
 RECORDED = "recorded"
 """Event name of a log record."""
@@ -280,6 +280,8 @@ class Relay:
         await connection.execute(query, {"last": self._lanes - 1})
         # A plan of stamping that was made while the outbox was short is kept, and would read all of it each time.
         await connection.execute(text("SET enable_seqscan = off"))
+        # One plan is right for every round; the server would make one anew for each.
+        await connection.execute(text("SET plan_cache_mode = force_generic_plan"))
 
     async def _left(self, connection: AsyncConnection) -> Sequence[Any]:
         return (await straight.execute(connection, UNPUBLISHED, {"share": max(1, 2 * BATCH // self._lanes)})).all()

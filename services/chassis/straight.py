@@ -41,6 +41,15 @@ class _Plan:
         )
 
 
+class _Found(IteratorResult[*tuple[Any, ...]]):
+    """The rows of a text."""
+
+    @property
+    def returns_rows(self) -> bool:
+        """Whether it was a text that returns rows, be it none."""
+        return bool(self.keys())
+
+
 _PLANS: WeakKeyDictionary[TextClause, _Plan] = WeakKeyDictionary()
 _SHAPES: dict[tuple[str, ...], SimpleResultMetaData] = {}
 
@@ -71,25 +80,33 @@ class StraightSession(AsyncSession):
         return (await self.execute(statement, params, **options)).scalars()
 
 
-async def execute(connection: AsyncConnection, statement: TextClause, values: Mapping[str, Any]) -> Result[Any]:
+async def execute(
+    connection: AsyncConnection, statement: TextClause, values: Mapping[str, Any]
+) -> Result[*tuple[Any, ...]]:
     """Executes a text on a connection. Raises DBAPIError as the connection itself does."""
-    dialect, link = connection.dialect, connection.sync_connection
+    dialect: Any = connection.dialect
+    link, driver = connection.sync_connection, dialect.loaded_dbapi
     assert link is not None
     plan = _plan(statement, dialect)
     cursor: Any = link.connection.cursor()
+    cursor._invalidate_schema_cache_asof = dialect._invalidate_schema_cache_asof
     try:
         await cursor._prepare_and_execute(plan.words, plan.parameters(values))
     except asyncio.CancelledError:
         # What the server does with it is not known: nobody else is to find out.
         await connection.invalidate()
         raise
-    except dialect.loaded_dbapi.Error as error:
+    except driver.Error as error:
+        if isinstance(error, driver.InvalidCachedStatementError | driver.InternalServerError):
+            # A table has changed meanwhile: what was prepared for it is prepared anew from now on.
+            dialect._invalidate_schema_cache()
         if cursor._connection.is_closed():
             # On the usual way it fails too, and the connection is put away.
             return await connection.execute(statement, values)
-        base = dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(plan.words, None, error, base, hide_parameters=True, dialect=dialect) from error
-    return IteratorResult(_shape(cursor.description), iter(cursor._rows))
+        raise DBAPIError.instance(
+            plan.words, None, error, driver.Error, hide_parameters=True, dialect=dialect
+        ) from error
+    return _Found(_shape(cursor.description), iter(cursor._rows))
 
 
 def _plan(statement: TextClause, dialect: Dialect) -> _Plan:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -229,9 +231,9 @@ class Watch:
 
 def _bytes_below(folder: Path) -> int:
     sizes = []
-    for file in folder.rglob("*"):
-        try:
-            sizes.append(file.stat().st_size if file.is_file() else 0)
-        except FileNotFoundError:
-            continue
+    # Folders come and go meanwhile, as those of atomic batches: what is gone has no size.
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                sizes.append((Path(place) / name).lstat().st_size)
     return sum(sizes)

@@ -293,6 +293,11 @@ async def test_events_of_one_kind_that_follow_each_other_are_one_message_and_arr
     # Three messages; whoever has dealt with a part of one goes on behind the message before it.
     assert [0, 1, 2, 2, 2, 3] == [delivery.stream_seq for delivery in found]
     await subscription.close()
+    # A reader of the release before passes what has no position, and reads an entity of whatever has one.
+    assert bus.broker._js is not None
+    for number, run in ((1, True), (2, False), (3, True)):
+        headers = (await bus.broker._js.get_msg("CASE", number)).headers or {}
+        assert (run, not run, not run) == tuple(f"Jikimi-{each}" in headers for each in ("Run", "Position", "Entity"))
 
     after = StreamPlace(subscription.stream_id, found[3].stream_seq)
     again = await bus.broker.follow("case", "test", 1, after)

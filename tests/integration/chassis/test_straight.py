@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import ARRAY, JSON, bindparam, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, NotSupportedError
 
 from services.chassis.database import Database, is_transient
 
@@ -32,7 +32,8 @@ async def test_a_result_is_read_like_any_other(database: Database) -> None:
         assert 1 == await session.scalar(COUNT)
         assert ["four"] == (await session.scalars(text("SELECT name FROM thing"))).all()
         assert (await session.execute(text("SELECT 1 WHERE false"))).one_or_none() is None
-        assert [] == (await session.execute(text("DELETE FROM thing WHERE name = 'none'"))).all()
+        deleted = await session.execute(text("DELETE FROM thing WHERE name = 'none'"))
+        assert ([], False) == (deleted.all(), deleted.returns_rows)
 
 
 async def test_a_parameter_may_come_twice_and_may_say_its_type(database: Database) -> None:
@@ -80,6 +81,20 @@ async def test_a_connection_that_broke_is_a_passing_trouble_and_is_put_away(data
     assert is_transient(caught.value)
     async with database.begin() as session:
         assert 0 == await session.scalar(COUNT)
+
+
+async def test_what_was_prepared_for_a_table_that_has_changed_is_prepared_anew(database: Database) -> None:
+    query = text("SELECT * FROM thing")
+    async with database.begin() as session:
+        await session.execute(KEEP, {"name": "one"})
+        assert [("one",)] == (await session.execute(query)).all()
+    async with database.begin() as session:
+        await session.execute(text("ALTER TABLE thing ADD COLUMN size int"))
+    with pytest.raises(NotSupportedError):
+        async with database.begin() as session:
+            await session.execute(query)
+    async with database.begin() as session:
+        assert [("one", None)] == (await session.execute(query)).all()
 
 
 async def test_whoever_is_called_off_leaves_no_connection_in_use(database: Database) -> None:
