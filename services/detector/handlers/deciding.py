@@ -92,7 +92,7 @@ class Lane:
     costs two transactions however few it holds."""
 
 
-TEXTS = Lane(pictures=False, most=256, gather_seconds=0.05)
+TEXTS = Lane(pictures=False, most=256, gather_seconds=0.1)
 PICTURES = Lane(pictures=True, most=8, gather_seconds=0.02)
 LANES = (TEXTS, PICTURES)
 
