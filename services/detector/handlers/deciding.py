@@ -94,7 +94,7 @@ class Lane:
     costs two transactions however few it holds."""
 
 
-TEXTS = Lane(pictures=False, most=256, together=256, gather_seconds=0.05)
+TEXTS = Lane(pictures=False, most=256, together=256, gather_seconds=0.1)
 PICTURES = Lane(pictures=True, most=16, together=8, gather_seconds=0.02)
 LANES = (TEXTS, PICTURES)
 

@@ -14,6 +14,7 @@ from misuse.common.v1 import signal_pb2 as common
 from misuse.detector.v1 import channel_service_pb2 as channels
 from misuse.detector.v1 import signal_service_pb2 as signals
 from services.chassis.rpc import unwrap
+from services.detector.adapters.spool import spool_topic
 from services.detector.handlers.intake import Intake
 
 
@@ -180,3 +181,9 @@ async def test_content_lies_sealed_in_every_table(world):
 
         payload = bytes(await session.scalar(text("SELECT payload FROM spool")))
     assert b"010-2345-6789" not in payload
+
+
+async def test_a_commit_wakes_the_lane_that_it_spooled_for(world):
+    texts, pictures = (world.database.wakeup(spool_topic(each)) for each in (False, True))
+    await world.submit(world.signal("글"))
+    assert (True, False) == (texts.is_set(), pictures.is_set())
