@@ -46,11 +46,12 @@ _SHAPES: dict[tuple[str, ...], SimpleResultMetaData] = {}
 
 
 class StraightSession(AsyncSession):
-    """A session of one transaction whose texts go the short way."""
+    """A session of one transaction whose texts go the short way, unless they bring values of their own."""
 
     async def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """See AsyncSession.execute."""
-        if type(statement) is not TextClause or options or not isinstance(params, Mapping | None):
+        bare = type(statement) is TextClause and all(each.required for each in statement._bindparams.values())
+        if not bare or options or not isinstance(params, Mapping | None):
             return await super().execute(statement, params, **options)
         connection: AsyncConnection | None = self.info.get(_CONNECTION)
         if connection is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 from google.protobuf.message import Message
@@ -22,20 +21,28 @@ from services.detector.ports import Work
 Within = Callable[[AsyncSession], Work]
 
 
-def _handler(within: Within, apply: Callable[[Work, Any], Any]) -> Handler:
+def _handlers(
+    within: Within, apply: Mapping[type[Message], Callable[[Work, Any], Any]]
+) -> Mapping[type[Message], Handler]:
+    """One handler for all types, each about one subscriber. All subscribers of a transaction are locked at once, in
+    their order, as whoever decides signals locks them: transactions that took them one by one would wait for each other
+    in a circle."""
+
     async def run(session: AsyncSession, events: Sequence[Event]) -> None:
         work = within(session)
+        await work.subscribers.lock({cast(Any, event.message).subscriber_id for event in events})
         for event in events:
-            await apply(work, event.message)
+            await apply[type(event.message)](work, event.message)
 
-    return run
+    return dict.fromkeys(apply, run)
 
 
 def notify_handlers(devices: Devices, within: Within) -> Mapping[type[Message], Handler]:
     """Event type of notify → what it changes here."""
-    return {
-        notify.DeviceRegistered: _handler(within, lambda w, m: devices.registered(w, m.subscriber_id, m.device_hash)),
-    }
+    return _handlers(
+        within,
+        {notify.DeviceRegistered: lambda w, m: devices.registered(w, m.subscriber_id, m.device_hash)},
+    )
 
 
 def label_handlers(resolving: Resolving, calibrating: Calibrating, within: Within) -> Mapping[type[Message], Handler]:
@@ -56,12 +63,14 @@ def label_handlers(resolving: Resolving, calibrating: Calibrating, within: Withi
 
 def case_handlers(following: Following, within: Within) -> Mapping[type[Message], Handler]:
     """Event type of `case` → what it changes here."""
-    handler = partial(_handler, within)
-    return {
-        case.SubscriberRegistered: handler(lambda w, m: following.registered(w, m.subscriber_id, m.minor)),
-        case.ConsentRecorded: handler(lambda w, m: following.consent(w, m.subscriber_id, m.scope, True)),
-        case.ConsentWithdrawn: handler(lambda w, m: following.consent(w, m.subscriber_id, m.scope, False)),
-        case.SubscriberSuspended: handler(lambda w, m: following.suspended(w, m.subscriber_id)),
-        case.SubscriberResumed: handler(lambda w, m: following.resumed(w, m.subscriber_id, m.minor)),
-        case.SubscriberErasureRequested: handler(lambda w, m: following.erase(w, m.subscriber_id, m.round)),
-    }
+    return _handlers(
+        within,
+        {
+            case.SubscriberRegistered: lambda w, m: following.registered(w, m.subscriber_id, m.minor),
+            case.ConsentRecorded: lambda w, m: following.consent(w, m.subscriber_id, m.scope, True),
+            case.ConsentWithdrawn: lambda w, m: following.consent(w, m.subscriber_id, m.scope, False),
+            case.SubscriberSuspended: lambda w, m: following.suspended(w, m.subscriber_id),
+            case.SubscriberResumed: lambda w, m: following.resumed(w, m.subscriber_id, m.minor),
+            case.SubscriberErasureRequested: lambda w, m: following.erase(w, m.subscriber_id, m.round),
+        },
+    )

@@ -43,6 +43,14 @@ async def test_a_parameter_may_come_twice_and_may_say_its_type(database: Databas
     assert ("xx", r'{"{\"k\": \"v\"}",NULL}') == tuple(row) or ("xx", r'{"{\"k\": \"v\"}","null"}') == tuple(row)
 
 
+async def test_a_text_may_bring_its_values(database: Database) -> None:
+    async with database.begin() as session:
+        bound = text("SELECT CAST(:a AS text) AS one").bindparams(a="x")
+        assert "x" == await session.scalar(bound)
+        assert ["x"] == (await session.scalars(bound)).all()
+        assert ("x",) == tuple((await session.execute(bound)).one())
+
+
 async def test_it_commits_and_rolls_back_with_its_transaction(database: Database) -> None:
     async with database.begin() as session:
         await session.execute(KEEP, {"name": "kept"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from datetime import datetime
 
@@ -76,3 +77,27 @@ async def test_a_batch_of_events_changes_the_projection(world):
     async with world.detector.store.begin() as work:
         found = await work.subscribers.get(who)
     assert (True, True, {CONSENT_SCOPE_SERVICE}) == (found.minor, found.suspended, set(found.consents))
+
+
+async def test_batches_about_the_same_people_in_another_order_do_not_wait_for_each_other_in_a_circle(world):
+    people = [await world.register("WATCHED_IDENTIFIER") for _ in range(12)]
+    within = world.detector.store.within
+    consents = case_handlers(world.detector.following, within)[case.ConsentRecorded]
+    devices = notify_handlers(world.detector.devices, within)[notify.DeviceRegistered]
+
+    async def follow(handler, messages) -> None:
+        events = [Event("", 0, n, uuid7(), type(m).DESCRIPTOR.full_name, "", m) for n, m in enumerate(messages)]
+        async with world.database.begin() as session:
+            await handler(session, events)
+
+    def consented(order):
+        return [case.ConsentRecorded(subscriber_id=who, scope=CONSENT_SCOPE_FACE_TEMPLATE) for who in order]
+
+    registered = [notify.DeviceRegistered(subscriber_id=who, device_hash=b"h" * 32) for who in people]
+    for _ in range(3):
+        await asyncio.gather(
+            follow(consents, consented(people)),
+            follow(consents, consented(people[::-1])),
+            follow(devices, registered[::-1]),
+        )
+    assert 12 == await world.count("known_device")
