@@ -85,7 +85,9 @@ from services.chassis.server import run
 from services.chassis.together import MOST, Left, Piece, Together
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-PACK_SECONDS = 0.2
+MATCHES_GATHER_SECONDS = 0.15
+"""How long matches that come steadily may gather: the first after a calm opens its case at once."""
+PACK_SECONDS = 0.5
 """Where cases become due for packing steadily, so long they gather for one transaction."""
 PATIENT = frozenset({PACK, COVER, DIGEST})
 """Due work of which a burst of matches brings a row for each case."""
@@ -267,7 +269,8 @@ async def serve() -> None:
     following = service.following
     read = following.readings(service.access)
     answers = {publisher: {**following.erasures(service.erasing, publisher), **read} for publisher in ANSWERS}
-    matches = runtime.consume("detector", {**following.signals(), **answers["detector"]})
+    signals = {**following.signals(), **answers["detector"]}
+    matches = runtime.consume("detector", signals, steady_gather_seconds=MATCHES_GATHER_SECONDS)
     removals = {**following.removals(), **answers["removal"]}
     runtime.consume("removal", removals, yields_to=matches, steady_gather_seconds=REMOVALS_GATHER_SECONDS)
     # What several services record of one case comes into its chain at once, and its head is told once.
