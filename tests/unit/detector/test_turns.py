@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from services.detector.handlers.deciding import Lane, Turns
 from services.detector.ports import SpooledSignal
 
-LANE = Lane(pictures=False, most=4, gather_seconds=0.1)
+LANE = Lane(pictures=False, most=4, together=4, gather_seconds=0.1)
 
 
 def rows(count: int, attempts: int = 0) -> list[SpooledSignal]:
