@@ -152,9 +152,9 @@ async def serve() -> None:
     runtime = await Runtime.open(config)
     outside = ways.open(runtime.clock)
     notify = wire(config, runtime.database, runtime.outbox, runtime.keys, runtime.clock, rules, texts, outside)
-    for publisher, handlers_of in (("case", case_handlers), ("removal", removal_handlers)):
-        handlers = handlers_of(notify.telling, notify.unit_of)
-        runtime.consume(publisher, handlers, steady_gather_seconds=GATHER_SECONDS)
+    about = (notify.telling, notify.unit_of)
+    runtime.consume("case", case_handlers(*about), steady_gather_seconds=GATHER_SECONDS)
+    runtime.consume("removal", removal_handlers(*about), steady_gather_seconds=GATHER_SECONDS)
     runtime.due(notify.due())
     runtime.loops.extend(notify.loops)
     runtime.loops.extend(intake.loops(notify.falling_back.take))
