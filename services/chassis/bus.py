@@ -31,7 +31,7 @@ from services.chassis.ids import created_at
 from services.chassis.leases import Leases
 from services.chassis.metrics import counter, histogram
 from services.chassis.outbox import RECORDED, event_name, lanes
-from services.chassis.tasks import end
+from services.chassis.tasks import Pauses, end
 from services.chassis.telemetry import logger
 from services.chassis.together import Left, Piece, Together
 from services.chassis.tracing import Hops
@@ -274,17 +274,16 @@ class Consumer:
 
     async def _read_partition(self, partition: int) -> None:
         reader = self._readers[partition] = _PartitionReader(self, partition)
-        pause = 0.05
+        pauses, loop = Pauses(), asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 await reader.read()
-                pause = 0.05
             except Exception as error:
                 if not (is_transient(error) or self._broker.is_trouble(error)):
                     raise
                 log.info("reader_interrupted", consumer=self._name, partition=partition, error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                await asyncio.sleep(pauses.after(loop.time() - began))
 
     @property
     def busy(self) -> bool:
