@@ -29,7 +29,7 @@ from services.case.handlers.purging import Purging
 from services.case.metrics import CASE_LATENCY
 from services.case.ports import Unit
 from services.case.translate import facts_of, warning_of
-from services.chassis.bus import Event, Handler
+from services.chassis.bus import Event, Handler, runs_of_one_type
 from services.chassis.errors import InvalidInput
 
 RECORDED_BY = ("detector", "case", "removal", "notify", "gate")
@@ -68,13 +68,8 @@ class Following:
     purging: Purging
 
     def signals(self) -> Handlers:
-        """The handlers for what the detector decided."""
-        return {
-            SignalMatched: self.matched,
-            ReviewNeeded: self.review_needed,
-            UploadWarned: self.upload_warned,
-            UploadResolved: self.upload_resolved,
-        }
+        """The handler for what the detector decided."""
+        return dict.fromkeys((SignalMatched, ReviewNeeded, UploadWarned, UploadResolved), self.decided)
 
     def removals(self) -> Handlers:
         """The handlers for what becomes of removal requests."""
@@ -104,6 +99,22 @@ class Following:
             await access.take_in(self.unit(session), [reading for reading, _ in _of(PersonalDataRead, events)])
 
         return {PersonalDataRead: read}
+
+    async def decided(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        """What the detector decided is dealt with type by type. Where several types come together, all subscribers are
+        locked at once, in their order, as whoever packs their cases or follows their removals locks them: transactions
+        that took them type by type would wait for each other in a circle."""
+        apply: Mapping[type[Message], Handler] = {
+            SignalMatched: self.matched,
+            ReviewNeeded: self.review_needed,
+            UploadWarned: self.upload_warned,
+            UploadResolved: self.upload_resolved,
+        }
+        runs = list(runs_of_one_type(events))
+        if len(runs) > 1:
+            await self.unit(session).subscribers.lock({_person_of(event.message) for event in events})
+        for kind, run in runs:
+            await apply[kind](session, run)
 
     async def matched(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Facts that the detector is sure of open or join cases."""
@@ -164,6 +175,12 @@ def _move_of(event: Event) -> cases.RemovalMove:
         raise InvalidInput("REMOVAL_STATE_UNKNOWN", "The request is in no known state.") from None
     reappeared = isinstance(event.message, removal.ContentReappeared)
     return cases.RemovalMove(tuple(facts.case_ids), facts.removal_request_id, state, reappeared)
+
+
+def _person_of(decided: Any) -> str:
+    """The subscriber of what the detector decided."""
+    facts = decided if isinstance(decided, UploadWarned | UploadResolved) else decided.facts
+    return str(facts.subscriber_id)
 
 
 def _of(kind: type[M], events: Sequence[Event]) -> list[tuple[M, str]]:

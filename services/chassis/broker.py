@@ -269,7 +269,8 @@ class Subscription:
     """A partition of a stream, being read.
 
     Keeps one pull request open ahead of the reader, so that a message is handed over the moment it arrives
-    (nats-py's own `fetch` waits for a full batch). At most two requests wait here.
+    (nats-py's own `fetch` waits for a full batch). No more is asked for while enough waits here: a reader that is far
+    behind must not take the whole stream into its memory.
     """
 
     def __init__(self, client: Client, publisher: str, partition: int, durable: str, stream_id: str) -> None:
@@ -312,7 +313,7 @@ class Subscription:
         if not await self._arrival(1, seconds):
             await self._look_after_silence()
             return []
-        return self._at_hand(max(most, RUN_EVENTS))
+        return self._at_hand(max(most, _size(self._waiting[0])))
 
     async def gather(self, most: int, seconds: float) -> list[Delivery]:
         """The next deliveries, as soon as there are so many; after `seconds` those that have arrived. Raises
@@ -348,11 +349,11 @@ class Subscription:
         return deliveries
 
     async def _keep_asking(self) -> None:
-        """Asks ahead, so that some may come at any time."""
+        """Asks ahead, so that some may come at any time, unless as many wait as the reader takes."""
         reconnects = self._client.stats["reconnects"]
         if reconnects != self._reconnects:
             self._reconnects, self._owed = reconnects, 0
-        if self._owed >= PULL // 2:
+        if self._owed >= PULL // 2 or self._events >= max(PULL, self._wanted):
             return
         self._owed += PULL
         request = {"batch": PULL, "expires": int(PULL_SECONDS * 1e9)}

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from sqlalchemy import BigInteger, Column, SmallInteger, Table, Text, select, text
@@ -30,7 +31,7 @@ from services.chassis.ids import created_at
 from services.chassis.leases import Leases
 from services.chassis.metrics import counter, histogram
 from services.chassis.outbox import RECORDED, event_name, lanes
-from services.chassis.tasks import end
+from services.chassis.tasks import Pauses, end
 from services.chassis.telemetry import logger
 from services.chassis.together import Left, Piece, Together
 from services.chassis.tracing import Hops
@@ -108,6 +109,8 @@ class Event:
     message: Message = field(repr=False)
 
 
+T = TypeVar("T")
+K = TypeVar("K")
 Handler = Callable[[AsyncSession, Sequence[Event]], Awaitable[None]]
 """Applies a run of events of the types that it was named for, in order, in the given transaction."""
 Republish = Callable[[int, int], Awaitable[None]]
@@ -174,8 +177,8 @@ class Step:
 async def _apply(session: AsyncSession, partitions: Sequence[tuple[Consumer, Sequence[_Read]]], hops: Hops) -> None:
     """Hands runs of events to their handler, in the order of each partition."""
     events = [[consumer.event(read, hops) for read in reads] for consumer, reads in partitions]
-    for handler, run in _runs(events):
-        await handler(session, run)
+    for handler, run in _runs(events, itemgetter(0)):
+        await handler(session, [event for _, event in run])
 
 
 async def _move_cursors(session: AsyncSession, batches: Sequence[_Batch]) -> None:
@@ -271,17 +274,16 @@ class Consumer:
 
     async def _read_partition(self, partition: int) -> None:
         reader = self._readers[partition] = _PartitionReader(self, partition)
-        pause = 0.05
+        pauses, loop = Pauses(), asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 await reader.read()
-                pause = 0.05
             except Exception as error:
                 if not (is_transient(error) or self._broker.is_trouble(error)):
                     raise
                 log.info("reader_interrupted", consumer=self._name, partition=partition, error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                await asyncio.sleep(pauses.after(loop.time() - began))
 
     @property
     def busy(self) -> bool:
@@ -576,12 +578,15 @@ def _case_of(message: Message) -> str | None:
     return getattr(message, "case_id", None) or None
 
 
-def _runs(partitions: Sequence[Sequence[tuple[Handler, Event]]]) -> Iterator[tuple[Handler, list[Event]]]:
-    """Runs for one handler, as long as they can be with each partition in its order."""
-    rest = [
-        deque((handler, [event for _, event in run]) for handler, run in groupby(each, key=itemgetter(0)))
-        for each in partitions
-    ]
+def runs_of_one_type(events: Sequence[Event]) -> Iterator[tuple[type[Message], list[Event]]]:
+    """The runs of one type in a run for one handler, as long as they can be with each partition in its order."""
+    partitions = [list(each) for _, each in groupby(events, key=attrgetter("publisher", "partition"))]
+    return _runs(partitions, lambda event: type(event.message))
+
+
+def _runs(partitions: Sequence[Sequence[T]], kind_of: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:
+    """Runs of one kind, as long as they can be with each partition in its order."""
+    rest = [deque((kind, list(run)) for kind, run in groupby(each, key=kind_of)) for each in partitions]
     while rest := [each for each in rest if each]:
-        handler = rest[0][0][0]
-        yield handler, [event for each in rest if each[0][0] == handler for event in each.popleft()[1]]
+        kind = rest[0][0][0]
+        yield kind, [item for each in rest if each[0][0] == kind for item in each.popleft()[1]]

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from sqlalchemy import ARRAY, JSON, MetaData, String, Table, Text, TextClause, bindparam, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -288,7 +289,8 @@ def _quote(name: str) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """True where trying the same again may help: the connection broke, a deadlock, a peer was unavailable."""
+    """True where trying the same again may help: the connection broke, a deadlock, a peer was unavailable, a table has
+    changed since the statement was prepared."""
     if isinstance(error, Unavailable | Aborted | DeadlineExceeded | TimeoutError | OSError | PoolTimeout):
         return True
     if isinstance(error, DBAPIError):
@@ -297,6 +299,7 @@ def is_transient(error: BaseException) -> bool:
             error.connection_invalidated
             or state in _RETRY_STATES
             or isinstance(error, InterfaceError)
+            or isinstance(error.orig, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError)
             or (isinstance(error, OperationalError) and state is None)
         )
     return False

@@ -43,6 +43,7 @@ from services.chassis.database import TABLES, Database, add_later, is_transient
 from services.chassis.errors import OutOfRange
 from services.chassis.ids import created_at, uuid7
 from services.chassis.metrics import histogram, stage
+from services.chassis.tasks import Pauses
 from services.chassis.telemetry import inject_traceparent, logger
 from services.chassis.tracing import tell_case
 
@@ -226,18 +227,17 @@ class Relay:
 
     async def run(self) -> None:
         """Relays until cancelled; a lost connection or broker is tried again with a growing pause."""
-        pause = 0.05
+        pauses, loop = Pauses(), asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 async with self._database.lock_holder() as connection:
                     await self._relay_while_locked(connection)
-                pause = 0.05
             except Exception as error:
                 if not (is_transient(error) or self._broker.is_trouble(error)):
                     raise
                 log.warning("relay_interrupted", error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                await asyncio.sleep(pauses.after(loop.time() - began))
 
     async def _relay_while_locked(self, connection: AsyncConnection) -> None:
         while not await self._lock(connection):

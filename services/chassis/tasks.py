@@ -1,4 +1,4 @@
-"""How is a task ended that runs for ever?"""
+"""How is a task ended that runs for ever, and when is it tried again where it was interrupted?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from typing import Any
 
 AGAIN_SECONDS = 2.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0
+CALM_SECONDS = 60.0
+"""Longer than any attempt takes to fail: what went on for so long has gone well."""
 
 
 async def end(*tasks: asyncio.Future[Any]) -> None:
@@ -24,3 +27,17 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+class Pauses:
+    """How long to wait before what was interrupted is tried again: longer each time, and briefly again once it has gone
+    well for a while."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE_SECONDS
+
+    def after(self, seconds: float) -> float:
+        """The pause after an attempt that went on for so long, seconds."""
+        pause = FIRST_PAUSE_SECONDS if seconds > CALM_SECONDS else self._next
+        self._next = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        return pause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from misuse.case.v1 import case_service_pb2 as pb
@@ -15,6 +16,7 @@ from misuse.case.v1.case_pb2 import (
 )
 from misuse.case.v1.subscriber_service_pb2 import SuspendSubscriberRequest
 from misuse.common.v1.signal_pb2 import CASE_KIND_FACE, CASE_KIND_PII, MATCH_KIND_PII
+from misuse.detector.v1.events_pb2 import ReviewNeeded, SignalMatched
 from services.chassis.ids import uuid7
 from tests.integration.case.world import World, refused
 
@@ -223,3 +225,15 @@ async def test_a_batch_with_merges_ends_as_single_events_do(world: World) -> Non
     single = await world.cases.ListCases(pb.ListCasesRequest(subscriber_id=other), metadata=world.operator)
     assert [1, 5] == sorted(case.sighting_count for case in batch.cases)
     assert [1, 5] == sorted(case.sighting_count for case in single.cases)
+
+
+async def test_batches_about_the_same_people_do_not_wait_for_each_other_in_a_circle(world: World) -> None:
+    people = [await world.person() for _ in range(8)]
+    for _ in range(3):
+        batches = [
+            [kind(facts=world.facts(who)) for kind, who in zip([SignalMatched, ReviewNeeded] * 4, order, strict=True)]
+            for order in (people, people[::-1])
+        ]
+        await asyncio.gather(*(world.feed(*batch) for batch in batches))
+    assert 24 == len(await listed(world))
+    assert [(24,)] == [tuple(row) for row in await world.sql("SELECT count(*) FROM review_item")]

@@ -28,7 +28,7 @@ from misuse.case.v1.events_pb2 import CaseClosed, CaseOpened, CaseReopened
 from misuse.log.v1.record_pb2 import LogRecord
 from misuse.ops.v1 import ops_pb2
 from services.chassis import dead_letters
-from services.chassis.broker import Broker, Envelope, StreamPlace
+from services.chassis.broker import PULL, Broker, Envelope, StreamPlace
 from services.chassis.bus import Consumer, Event, Handler, Step
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database, chassis_tables
@@ -303,6 +303,36 @@ async def test_events_of_one_kind_that_follow_each_other_are_one_message_and_arr
     again = await bus.broker.follow("case", "test", 1, after)
     assert sent[3:] == [delivery.envelope for delivery in await again.fetch(200, 20.0)]
     await again.close()
+
+
+@pytest.mark.slow
+async def test_who_is_far_behind_asks_for_no_more_than_it_takes(bus: Bus) -> None:
+    await bus.broker.ensure_stream("case")
+    # Kinds that alternate: each event is a message.
+    kinds = ("case_opened", "case_closed")
+    sent = [Envelope("case", kinds[n % 2], 1, n, f"id-{n}", bytes(8), "", b"x") for n in range(1, 4001)]
+    await bus.broker.publish("case", sent)
+    subscription = await bus.broker.follow("case", "test", 1, None)
+    found = []
+    for _ in range(20):
+        found += await subscription.fetch(20, 20.0)
+        await asyncio.sleep(0.02)
+    assert [each.position for each in sent[: len(found)]] == [delivery.envelope.position for delivery in found]
+    assert bus.broker._js is not None
+    kept_back = (await bus.broker._js.consumer_info("CASE", "test_p01")).num_pending
+    assert kept_back is not None
+    assert kept_back > len(sent) - len(found) - 3 * PULL
+    await subscription.close()
+
+
+async def test_a_run_larger_than_what_is_asked_for_is_taken_whole(bus: Bus) -> None:
+    await bus.broker.ensure_stream("case")
+    sent = [Envelope("case", "case_opened", 1, n, f"id-{n}", bytes(8), "", b"x") for n in range(1, 31)]
+    await bus.broker.publish("case", sent)
+    subscription = await bus.broker.follow("case", "test", 1, None)
+    async with asyncio.timeout(30):
+        assert sent == [delivery.envelope for delivery in await subscription.fetch(20, 20.0)]
+    await subscription.close()
 
 
 async def test_what_is_asked_for_again_comes_one_by_one(bus: Bus) -> None:

@@ -90,9 +90,10 @@ async def test_what_was_prepared_for_a_table_that_has_changed_is_prepared_anew(d
         assert [("one",)] == (await session.execute(query)).all()
     async with database.begin() as session:
         await session.execute(text("ALTER TABLE thing ADD COLUMN size int"))
-    with pytest.raises(NotSupportedError):
+    with pytest.raises(NotSupportedError) as caught:
         async with database.begin() as session:
             await session.execute(query)
+    assert is_transient(caught.value)
     async with database.begin() as session:
         assert [("one", None)] == (await session.execute(query)).all()
 

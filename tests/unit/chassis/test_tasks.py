@@ -1,4 +1,4 @@
-"""Does a task end that loses a cancellation?"""
+"""Does a task end that loses a cancellation, and is one that was interrupted tried again soon?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from services.chassis.tasks import end
+from services.chassis.tasks import CALM_SECONDS, LONGEST_PAUSE_SECONDS, Pauses, end
 
 
 async def _loses(cancellations: int) -> None:
@@ -38,3 +38,11 @@ async def test_what_a_task_raised_is_left_in_it() -> None:
 
 async def test_nothing_to_end_is_no_fault() -> None:
     await end()
+
+
+def test_pauses_grow_until_it_has_gone_well_for_a_while() -> None:
+    pauses = Pauses()
+    found = [pauses.after(0.0) for _ in range(10)]
+    assert sorted(found) == found
+    assert LONGEST_PAUSE_SECONDS == found[-1] == pauses.after(CALM_SECONDS / 2)
+    assert found[:3] == [pauses.after(CALM_SECONDS + 1), pauses.after(0.0), pauses.after(0.0)]
