@@ -161,3 +161,16 @@ async def due_time(world, who):
     async with world.database.begin() as session:
         query = text("SELECT due_time FROM due WHERE kind = :kind AND entity_id = :who")
         return await session.scalar(query, {"kind": PURGE_CONTENTS, "who": who})
+
+
+async def test_what_a_transaction_failed_to_schedule_the_next_one_schedules(world):
+    who, remembering = await world.register(), world.detector.deciding.remembering
+    async with world.detector.store.begin() as work:
+        first = await remembering.held(work, [who])
+        await remembering.catch_up(work, first, {}, world.detector.deciding._beside)
+        # The lock is given on with the rollback, before the first one notes that it failed.
+        next_one = await remembering.held(work, [who])
+        remembering.settled(first, committed=False)
+        assert {(PURGE_CONTENTS, who)} == set(remembering.purges(next_one))
+        remembering.settled(next_one, committed=True)
+        assert not remembering.purges(next_one)
