@@ -190,6 +190,9 @@ class Deciding:
     """Whether what a lane needs is away: its signals wait untouched."""
     abandoned: set[str] = field(default_factory=set)
     """Leases of batches that failed and are not free yet."""
+    suspects_next: set[Lane] = field(default_factory=set)
+    """Lanes of which fresh signals were taken last: where they come steadily, one that failed before would never have
+    its turn otherwise."""
     put_aside: Counter[Lane] = field(default_factory=Counter)
     """Signals of each lane that were kept aside since one was decided."""
 
@@ -219,9 +222,25 @@ class Deciding:
             return batch
         await self._free_abandoned()
         until = datetime.now(UTC) + LEASE
-        async with self.quietly() as work:
-            batch.rows = await work.spool.take(lane.pictures, lane.most, batch.lease, self.owner, until)
-            batch.channels = await self.channels.known(work) if batch.rows else {}
+        try:
+            async with self.quietly() as work:
+                batch.rows = await work.spool.take(
+                    lane.pictures,
+                    lane.most,
+                    batch.lease,
+                    self.owner,
+                    until,
+                    suspects_first=lane in self.suspects_next,
+                )
+                batch.channels = await self.channels.known(work) if batch.rows else {}
+        except BaseException:
+            # Each statement is committed by itself: some may be taken.
+            self.abandoned.add(batch.lease)
+            raise
+        if batch.rows and not batch.rows[0].attempts:
+            self.suspects_next.add(lane)
+        else:
+            self.suspects_next.discard(lane)
         return batch
 
     async def _decide(self, batch: _Batch) -> bool:
