@@ -286,6 +286,19 @@ async def test_cases_that_are_due_together_are_packed_each_for_itself(world: Wor
         assert {case_id} == {item["case_id"] for item in manifest["items"]}
 
 
+async def test_of_cases_that_are_due_together_no_more_is_held_at_once_than_of_the_largest_pack(world: World) -> None:
+    facts = [world.facts(await world.person(), cluster_id=f"c{number}") for number in range(3)]
+    await world.match(*facts)
+    needs = world.service.packing
+    world.service = replace(world.service, packing=replace(needs, rules=replace(needs.rules, max_items=1)))
+    world.clock.advance(needs.rules.pack_after)
+    found = (await world.cases.ListCases(pb.ListCasesRequest(), metadata=world.operator)).cases
+    pack = world.service.due()[PACK]
+    await asyncio.gather(*(pack(DueItem(PACK, case.case_id, world.clock.now(), 1, 0, "")) for case in found))
+    assert ["FETCHED", "RELEASED"] * 3 == [did for did, _ in world.detector.calls]
+    assert {each.decision_id for each in facts} == set(world.detector.released)
+
+
 async def test_packs_that_are_asked_for_together_are_answered_and_recorded_each_for_itself(world: World) -> None:
     for number in range(2):
         await world.match(world.facts(await world.person(), cluster_id=f"c{number}"))
