@@ -364,7 +364,7 @@ class Outcome:
     """What the decision of a batch leaves."""
 
     contents: list[NewContent] = field(default_factory=list)
-    seen_again: Collection[bytes] = ()
+    seen_again: set[bytes] = field(default_factory=set)
     """References of contents that are kept longer."""
     decisions: list[StoredDecision] = field(default_factory=list)
     signals: list[tuple[bytes, int, str | None, int]] = field(default_factory=list)

@@ -480,6 +480,8 @@ class _Commit:
         self._now = now
         self._outcome = Outcome()
         self._exact: dict[bytes, str] = {}
+        self._unseen: Collection[bytes] = ()
+        """References of contents that were not seen for a day."""
         self.held: Mapping[str, Held] = {}
         """Earlier contents of those whom the batch concerns."""
         self._fresh: dict[str, Known] = {}
@@ -513,7 +515,7 @@ class _Commit:
         _drop_stale(jobs, live, standing)
         await deciding.remembering.catch_up(work, self.held, standing.newer, deciding._beside)
         self._exact = dict(standing.clusters)
-        self._outcome.seen_again = standing.unseen
+        self._unseen = standing.unseen
         self._outcome.due = deciding.remembering.purges(self.held)
         await deciding._beside(self._place_all, jobs)
 
@@ -606,6 +608,8 @@ class _Commit:
         deciding = self._deciding
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
+            if ref in self._unseen:
+                self._outcome.seen_again.add(ref)
             return Placement(self._exact[ref], IDENTICAL, 0)
         known, fresh = self.held[subscriber_id].known, self._fresh.get(subscriber_id)
         near = [near for each in (known, fresh) if each for near in self._near(job, content, each)]
