@@ -142,15 +142,18 @@ class Following:
 
     async def upload_warned(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """A warning before an upload is a case, under the id that the detector gave it."""
-        for message, trace in _of(UploadWarned, events):
-            await uploads.adopt(self.unit(session), warning_of(message, trace), self.now())
+        unit, warned = self.unit(session), _of(UploadWarned, events)
+        # All at once, in their order, as matches and evidence lock them: one by one they would wait in a circle.
+        await unit.subscribers.lock({message.subscriber_id for message, _ in warned})
+        for message, trace in warned:
+            await uploads.adopt(unit, warning_of(message, trace), self.now())
 
     async def upload_resolved(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """What the subscriber chose ends the case."""
-        for message, _ in _of(UploadResolved, events):
-            await uploads.conclude(
-                self.unit(session), message.case_id, message.upload_check_id, message.choice, self.now()
-            )
+        unit, resolved = self.unit(session), _of(UploadResolved, events)
+        await unit.subscribers.lock({message.subscriber_id for message, _ in resolved})  # see upload_warned
+        for message, _ in resolved:
+            await uploads.conclude(unit, message.case_id, message.upload_check_id, message.choice, self.now())
 
     async def recorded(self, session: AsyncSession, events: Sequence[Event]) -> None:
         """Records go into the case log, and what they tell of purges into the list of them."""

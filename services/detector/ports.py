@@ -66,8 +66,11 @@ class Spool(Protocol):
     async def put(self, rows: Sequence[SpooledSignal], now: datetime) -> None:
         """Adds rows, and notes the keys that seal them."""
 
-    async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
-        """Leases the oldest free rows of a lane; rows that others hold or that are parked are skipped."""
+    async def take(
+        self, pictures: bool, most: int, lease: str, owner: str, until: datetime, *, suspects_first: bool = False
+    ) -> list[SpooledSignal]:
+        """Leases the oldest free rows of a lane; rows that others hold or that are parked are skipped. A row that
+        failed before is taken alone: where there are no others, or before them with `suspects_first`."""
 
     async def release(self, *, owner: str = "", lease: str = "") -> None:
         """Frees the rows of one lease, or those that an instance held when it died: these count as failed once."""
@@ -361,7 +364,7 @@ class Outcome:
     """What the decision of a batch leaves."""
 
     contents: list[NewContent] = field(default_factory=list)
-    seen_again: Collection[bytes] = ()
+    seen_again: set[bytes] = field(default_factory=set)
     """References of contents that are kept longer."""
     decisions: list[StoredDecision] = field(default_factory=list)
     signals: list[tuple[bytes, int, str | None, int]] = field(default_factory=list)

@@ -125,10 +125,9 @@ async def pack_cases(needs: Packing, pieces: Sequence[Piece[str]]) -> None:
         roots = await _roots(unit, asked)
         people = await unit.subscribers.find({root.subscriber_id for root in roots.values()})
         incidents = await _incidents(unit, roots, people, needs.rules)
-        sightings = [sighting for incident in incidents.values() for sighting in incident.sightings]
-        fetched = await unit.evidence.fetched([sighting.decision_id for sighting in sightings])
-    await _fetch(needs, [sighting for sighting in sightings if sighting.decision_id not in fetched])
+        fetched = await unit.evidence.fetched([sighting.decision_id for sighting in _sightings(incidents)])
     for group in _groups(incidents, needs.rules.max_items):
+        await _fetch(needs, [sighting for sighting in _sightings(group) if sighting.decision_id not in fetched])
         async with needs.units() as unit:
             decisions = await _pack(unit, needs, {case_id: asked[case_id] for case_id in group}, group)
         await release(needs, decisions)
@@ -154,9 +153,13 @@ async def _incidents(
     return {case_id: _Incident(root, sightings[case_id]) for case_id, root in wanted.items()}
 
 
+def _sightings(incidents: Mapping[str, _Incident]) -> list[Sighting]:
+    return [sighting for incident in incidents.values() for sighting in incident.sightings]
+
+
 def _groups(incidents: Mapping[str, _Incident], most: int) -> Iterator[dict[str, _Incident]]:
-    """Incidents that are packed in one transaction: no more sightings than of the largest pack, for all of them are
-    in memory together."""
+    """Incidents that are fetched and packed together: no more sightings than of the largest pack, for all of them are
+    in memory at once."""
     group: dict[str, _Incident] = {}
     room = most
     for case_id, incident in incidents.items():
@@ -194,7 +197,7 @@ async def _pack(
     now = needs.now()
     people = await unit.subscribers.lock({incident.root.subscriber_id for incident in seen.values()})
     incidents = await _incidents(unit, await _roots(unit, seen), people, needs.rules)
-    stored = await unit.evidence.captures([s.decision_id for each in incidents.values() for s in each.sightings])
+    stored = await unit.evidence.captures([sighting.decision_id for sighting in _sightings(incidents)])
     drafts = await _drafts(unit, needs, incidents, stored, now)
     # Beside the event loop: 500 sightings take more than a second of a processor.
     built = await asyncio.to_thread(lambda: [_built(needs, draft, now) for draft in drafts])

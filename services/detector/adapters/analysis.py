@@ -74,7 +74,9 @@ class SignalAnalysis:
         unreadable: Sequence[tuple[int, str]],
     ) -> None:
         self._signal = signal
-        self._shown = {each.part: each for each in shown}
+        # Of what concerns nobody no decision keeps anything: its pictures need not wait for the rest of the batch.
+        concerns = bool(result.hits) or any(face.subscriber_id for face in findings)
+        self._shown = {each.part: each for each in shown} if concerns else {}
         self._texts = texts
         self._result = result
         self.faces = tuple(findings)

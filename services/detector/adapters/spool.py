@@ -28,7 +28,8 @@ _REMEMBER = text(
     "SELECT r, f, 1, 0, :now FROM unnest(CAST(:refs AS bytea[]), CAST(:fingerprints AS bytea[])) AS t(r, f) "
     "ON CONFLICT (signal_ref) DO NOTHING RETURNING signal_ref"
 )
-# Of the free rows the fresh ones up to so many bytes, one at least; where there is none, the oldest suspect alone.
+# Of the free rows the fresh ones up to so many bytes, one at least; where there is none, or where it is the turn of
+# suspects, the oldest of these alone.
 # The commit does not wait for the disk: a lease that is lost with the database server has left its rows free.
 _TAKE = text(
     """
@@ -40,10 +41,14 @@ _TAKE = text(
         SELECT spool_id, CAST(sum(size_bytes) OVER (ORDER BY spool_id) AS bigint) AS total,
                row_number() OVER (ORDER BY spool_id) AS nth
         FROM free WHERE attempts < :suspect
+    ), alone AS (
+        SELECT spool_id FROM free
+        WHERE attempts >= :suspect AND (CAST(:suspects_first AS boolean) OR NOT EXISTS (SELECT FROM fresh))
+        ORDER BY spool_id LIMIT 1
     ), chosen AS (
-        SELECT spool_id FROM fresh WHERE total <= :bytes OR nth = 1
+        SELECT spool_id FROM fresh WHERE (total <= :bytes OR nth = 1) AND NOT EXISTS (SELECT FROM alone)
         UNION ALL
-        (SELECT spool_id FROM free WHERE NOT EXISTS (SELECT FROM fresh) ORDER BY spool_id LIMIT 1)
+        SELECT spool_id FROM alone
     )
     UPDATE spool AS s SET lease = :lease, lease_owner = :owner, lease_until = :until,
         attempts = s.attempts + CASE WHEN s.lease IS NULL THEN 0 ELSE 1 END
@@ -105,7 +110,9 @@ class SqlSpool:
         for pictures in {row.pictures for row in rows}:
             wake_after_commit(self._session, spool_topic(pictures))
 
-    async def take(self, pictures: bool, most: int, lease: str, owner: str, until: datetime) -> list[SpooledSignal]:
+    async def take(
+        self, pictures: bool, most: int, lease: str, owner: str, until: datetime, *, suspects_first: bool = False
+    ) -> list[SpooledSignal]:
         """A row that failed before may break its worker: it is taken alone. One whose lease ran out counts as failed:
         whoever held it died over it or beside it."""
         values = {
@@ -113,6 +120,7 @@ class SqlSpool:
             "most": most,
             "bytes": BATCH_BYTES,
             "suspect": SUSPECT,
+            "suspects_first": suspects_first,
             "lease": lease,
             "owner": owner,
             "until": until,

@@ -190,6 +190,9 @@ class Deciding:
     """Whether what a lane needs is away: its signals wait untouched."""
     abandoned: set[str] = field(default_factory=set)
     """Leases of batches that failed and are not free yet."""
+    suspects_next: set[Lane] = field(default_factory=set)
+    """Lanes of which fresh signals were taken last: where they come steadily, one that failed before would never have
+    its turn otherwise."""
     put_aside: Counter[Lane] = field(default_factory=Counter)
     """Signals of each lane that were kept aside since one was decided."""
 
@@ -219,9 +222,25 @@ class Deciding:
             return batch
         await self._free_abandoned()
         until = datetime.now(UTC) + LEASE
-        async with self.quietly() as work:
-            batch.rows = await work.spool.take(lane.pictures, lane.most, batch.lease, self.owner, until)
-            batch.channels = await self.channels.known(work) if batch.rows else {}
+        try:
+            async with self.quietly() as work:
+                batch.rows = await work.spool.take(
+                    lane.pictures,
+                    lane.most,
+                    batch.lease,
+                    self.owner,
+                    until,
+                    suspects_first=lane in self.suspects_next,
+                )
+                batch.channels = await self.channels.known(work) if batch.rows else {}
+        except BaseException:
+            # Each statement is committed by itself: some may be taken.
+            self.abandoned.add(batch.lease)
+            raise
+        if batch.rows and not batch.rows[0].attempts:
+            self.suspects_next.add(lane)
+        else:
+            self.suspects_next.discard(lane)
         return batch
 
     async def _decide(self, batch: _Batch) -> bool:
@@ -461,6 +480,8 @@ class _Commit:
         self._now = now
         self._outcome = Outcome()
         self._exact: dict[bytes, str] = {}
+        self._unseen: Collection[bytes] = ()
+        """References of contents that were not seen for a day."""
         self.held: Mapping[str, Held] = {}
         """Earlier contents of those whom the batch concerns."""
         self._fresh: dict[str, Known] = {}
@@ -494,7 +515,7 @@ class _Commit:
         _drop_stale(jobs, live, standing)
         await deciding.remembering.catch_up(work, self.held, standing.newer, deciding._beside)
         self._exact = dict(standing.clusters)
-        self._outcome.seen_again = standing.unseen
+        self._unseen = standing.unseen
         self._outcome.due = deciding.remembering.purges(self.held)
         await deciding._beside(self._place_all, jobs)
 
@@ -587,6 +608,8 @@ class _Commit:
         deciding = self._deciding
         ref = deciding.references.content(subscriber_id, content.sha256)
         if ref in self._exact:
+            if ref in self._unseen:
+                self._outcome.seen_again.add(ref)
             return Placement(self._exact[ref], IDENTICAL, 0)
         known, fresh = self.held[subscriber_id].known, self._fresh.get(subscriber_id)
         near = [near for each in (known, fresh) if each for near in self._near(job, content, each)]

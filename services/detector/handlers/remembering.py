@@ -125,8 +125,10 @@ class Remembering:
         """Notes whether what `purges` tells of was committed."""
         for subscriber_id, each in held.items():
             if each.new and not committed:
+                # It stays new: with the rollback the lock went on to whoever may have found it in memory already.
                 self.memory.forget(subscriber_id)
-            each.new = False
+            elif committed:
+                each.new = False
 
     def _take(self, held: Mapping[str, Held], newer: Mapping[str, Sequence[KnownContent]]) -> None:
         for subscriber_id, rows in newer.items():

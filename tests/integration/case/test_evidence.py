@@ -11,6 +11,7 @@ from datetime import UTC, timedelta
 from io import BytesIO
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import pytest
 
@@ -29,6 +30,14 @@ from misuse.case.v1.subscriber_service_pb2 import (
     ResumeSubscriberRequest,
     SuspendSubscriberRequest,
 )
+from misuse.common.v1.access_pb2 import (
+    PURPOSE_AUDIT,
+    PURPOSE_CASE_HANDLING,
+    PURPOSE_PROTECTION,
+    ROLE_AUDITOR,
+    ROLE_OPERATOR,
+    ROLE_SUBSCRIBER,
+)
 from misuse.removal.v1 import events_pb2 as removal
 from misuse.removal.v1.removal_service_pb2 import RemovalState
 from services.case.__main__ import main
@@ -37,7 +46,7 @@ from services.case.ports import PACK
 from services.chassis.due import DueItem
 from services.chassis.errors import Unavailable
 from services.chassis.ids import uuid7
-from tests.integration.case.world import URL, World, refused
+from tests.integration.case.world import URL, Metadata, World, refused
 
 
 async def fetched(world: World, case_id: str, version: int = 0) -> tuple[case_pb2.EvidencePackSummary, bytes]:
@@ -286,6 +295,19 @@ async def test_cases_that_are_due_together_are_packed_each_for_itself(world: Wor
         assert {case_id} == {item["case_id"] for item in manifest["items"]}
 
 
+async def test_of_cases_that_are_due_together_no_more_is_held_at_once_than_of_the_largest_pack(world: World) -> None:
+    facts = [world.facts(await world.person(), cluster_id=f"c{number}") for number in range(3)]
+    await world.match(*facts)
+    needs = world.service.packing
+    world.service = replace(world.service, packing=replace(needs, rules=replace(needs.rules, max_items=1)))
+    world.clock.advance(needs.rules.pack_after)
+    found = (await world.cases.ListCases(pb.ListCasesRequest(), metadata=world.operator)).cases
+    pack = world.service.due()[PACK]
+    await asyncio.gather(*(pack(DueItem(PACK, case.case_id, world.clock.now(), 1, 0, "")) for case in found))
+    assert ["FETCHED", "RELEASED"] * 3 == [did for did, _ in world.detector.calls]
+    assert {each.decision_id for each in facts} == set(world.detector.released)
+
+
 async def test_packs_that_are_asked_for_together_are_answered_and_recorded_each_for_itself(world: World) -> None:
     for number in range(2):
         await world.match(world.facts(await world.person(), cluster_id=f"c{number}"))
@@ -299,6 +321,31 @@ async def test_packs_that_are_asked_for_together_are_answered_and_recorded_each_
     assert sorted([first.case_id, second.case_id, first.case_id]) == sorted(r.case_ids[0] for r in read)
     touches = await world.sql("SELECT case_id FROM custody WHERE action = 'READ'")
     assert sorted(r.case_ids[0] for r in read) == sorted(row.case_id for row in touches)
+
+
+async def test_of_calls_that_are_answered_together_each_has_its_own_right_name_and_purpose(world: World) -> None:
+    mine, other = [await world.person() for _ in range(2)]
+    await world.match(world.facts(mine, cluster_id="c1"))
+    await world.work()
+    case_id = (await only_case(world)).case_id
+    callers = {
+        (ROLE_SUBSCRIBER, PURPOSE_PROTECTION): mine,
+        (ROLE_OPERATOR, PURPOSE_CASE_HANDLING): "operator-1",
+        (ROLE_AUDITOR, PURPOSE_AUDIT): "auditor-1",
+    }
+    tokens = [world.signed(*standing, name) for standing, name in callers.items()]
+
+    async def read(token: Metadata) -> bytes:
+        request = pb.GetEvidencePackRequest(case_id=case_id)
+        return b"".join([each.chunk async for each in world.cases.GetEvidencePack(request, metadata=token)])
+
+    refused_one, *packs = await asyncio.gather(*map(read, [world.subscriber(other), *tokens]), return_exceptions=True)
+    assert isinstance(refused_one, grpc.aio.AioRpcError)
+    assert refused_one.code() is grpc.StatusCode.NOT_FOUND
+    assert [packs[0]] * 3 == packs
+    read_by = [r for r in await world.records() if r.evidence_pack_log.action == "READ"]
+    assert set(callers) == {(record.actor_role, record.purpose) for record in read_by}
+    assert 3 == len(read_by) == len({record.actor_ref for record in read_by})
 
 
 async def test_custody_is_the_same_before_and_after_the_crops_are_put_away(world: World) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from misuse.case.v1 import case_service_pb2 as pb
@@ -12,12 +14,20 @@ from misuse.case.v1 import events_pb2
 from misuse.case.v1 import review_service_pb2 as rv
 from misuse.case.v1 import subscriber_service_pb2 as sb
 from misuse.case.v1.case_pb2 import SUBSCRIBER_VERDICT_ME, CaseState, Resolution
+from misuse.common.v1.access_pb2 import (
+    PURPOSE_ENROLMENT,
+    PURPOSE_PROTECTION,
+    PURPOSE_RIGHTS,
+    ROLE_APP_BACKEND,
+    ROLE_PRIVACY_OFFICER,
+    ROLE_SUBSCRIBER,
+)
 from misuse.common.v1.signal_pb2 import CASE_KIND_FACE
 from misuse.removal.v1 import events_pb2 as removal
 from misuse.removal.v1.removal_service_pb2 import RemovalState
 from services.chassis.errors import NotFound
 from services.chassis.ids import uuid7
-from tests.integration.case.world import World, refused
+from tests.integration.case.world import Metadata, World, refused
 
 
 async def only(world: World) -> Any:
@@ -64,6 +74,29 @@ async def test_reading_a_subscriber_shows_the_profile_and_leaves_a_record(world:
     assert registered.entity_id == record.entity_id
     with refused("NOT_OWN_SUBJECT"):
         await world.people.GetSubscriber(request, metadata=world.subscriber(await world.person()))
+
+
+async def test_of_profiles_that_are_read_together_each_reading_has_its_own_right_name_and_purpose(world: World) -> None:
+    mine, other = [await world.person() for _ in range(2)]
+    callers = {
+        (ROLE_SUBSCRIBER, PURPOSE_PROTECTION): mine,
+        (ROLE_APP_BACKEND, PURPOSE_ENROLMENT): "app",
+        (ROLE_PRIVACY_OFFICER, PURPOSE_RIGHTS): "officer-1",
+    }
+    tokens = [world.signed(*standing, name) for standing, name in callers.items()]
+
+    async def read(person: str, token: Metadata) -> str:
+        request = sb.GetSubscriberRequest(subscriber_id=person)
+        return (await world.people.GetSubscriber(request, metadata=token)).subscriber.subscriber_id
+
+    calls = [read(mine, world.subscriber(other)), read(uuid7(), tokens[1]), *(read(mine, token) for token in tokens)]
+    foreign, unknown, *found = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(foreign, grpc.aio.AioRpcError)
+    assert isinstance(unknown, grpc.aio.AioRpcError)
+    assert [mine] * 3 == found
+    read_by = [r for r in await world.records() if r.access_log.method == "GetSubscriber"]
+    assert set(callers) == {(record.actor_role, record.purpose) for record in read_by}
+    assert 3 == len(read_by) == len({record.actor_ref for record in read_by})
 
 
 async def test_every_change_of_a_subscriber_leaves_a_record_without_the_id(world: World) -> None:

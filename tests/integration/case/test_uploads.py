@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from misuse.case.v1 import case_pb2, case_service_pb2, subscriber_service_pb2
 from misuse.case.v1 import events_pb2 as told
 from misuse.common.v1.signal_pb2 import CASE_KIND_PRE_UPLOAD, CASE_KIND_REDACTION
-from misuse.detector.v1.events_pb2 import UploadResolved, UploadWarned
+from misuse.detector.v1.events_pb2 import SignalMatched, UploadResolved, UploadWarned
 from misuse.log.v1.record_pb2 import BlurApplyLog, LogRecord, PreUploadWarningLog
 from services.chassis.ids import uuid7
 from tests.integration.case.world import World, refused
@@ -128,3 +130,16 @@ def of(warned: UploadWarned, **body: PreUploadWarningLog | BlurApplyLog) -> LogR
         occur_time=warned.occur_time,
         **body,
     )
+
+
+async def test_answers_about_the_same_people_in_another_order_do_not_wait_for_each_other_in_a_circle(
+    world: World,
+) -> None:
+    people = [await world.person() for _ in range(12)]
+    for _ in range(3):
+        warned = [warning(world, who) for who in people]
+        matches = [SignalMatched(facts=world.facts(who)) for who in people]
+        await asyncio.gather(world.feed(*warned), world.feed(*warned[::-1]), world.feed(*matches))
+        answers = [answer(each, "BLUR") for each in warned]
+        await asyncio.gather(world.feed(*answers), world.feed(*answers[::-1]))
+    assert 36 == len(await world.events(told.CaseClosed))

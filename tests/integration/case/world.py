@@ -65,6 +65,8 @@ class FakeDetector:
 
     captures: dict[str, Capture] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    """What was fetched and released in turn: (FETCHED or RELEASED, decision)."""
     down: bool = False
     unable: set[str] = field(default_factory=set)
     """Decisions of which it cannot give the capture."""
@@ -72,12 +74,14 @@ class FakeDetector:
     async def fetch(self, decision_id: str, purpose: Purpose.ValueType) -> bytes | None:
         if self.down or decision_id in self.unable:
             raise Unavailable("PEER_DOWN", "The detector is down.")
+        self.calls.append(("FETCHED", decision_id))
         capture = self.captures.get(decision_id)
         return capture.SerializeToString(deterministic=True) if capture else None
 
     async def release(self, decision_ids: Collection[str], purpose: Purpose.ValueType) -> None:
         for decision_id in decision_ids:
             self.released.append(decision_id)
+            self.calls.append(("RELEASED", decision_id))
             self.captures.pop(decision_id, None)
 
 
@@ -99,8 +103,6 @@ class World:
     """Of the service, for clients of another kind."""
     taken: int = 0
     """Last outbox row that was fed back as a record."""
-    port: int = 0
-    """Where the service listens on 127.0.0.1."""
 
     # --- tokens ---
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,10 +13,13 @@ import pytest
 from sqlalchemy import text
 
 from misuse.common.v1 import signal_pb2 as common
+from services.chassis.clock import ManualClock
+from services.detector.domain.decisions import Decision
+from services.detector.domain.signals import Signal
 from services.detector.evaluate_dedup.texts import CHANGES
 from services.detector.evaluate_dedup.transforms import transforms
 from services.detector.handlers.remembering import PURGE_CONTENTS
-from services.detector.ports import Beginning, KnownContent
+from services.detector.ports import Analysis, Analyst, Beginning, Kept, KnownContent
 from tests.integration.detector.conftest import pictures_named
 
 MOBILE = common.IDENTIFIER_KIND_MOBILE_PHONE
@@ -116,6 +122,36 @@ async def test_contents_not_seen_for_a_year_are_purged_with_a_record_and_others_
     assert (0, 2) == (await world.count("content"), len(await world.records("purge_log")))
 
 
+class Slow:
+    """An analyst, or what it found, over which so much time passes that what was found holds no longer."""
+
+    def __init__(self, whole: Analyst | Analysis, clock: ManualClock) -> None:
+        self._whole, self._clock = whole, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def analyse(self, signals: Sequence[Signal]) -> list[Slow]:
+        return [Slow(analysis, self._clock) for analysis in self._whole.analyse(signals)]
+
+    def keep(self, decision: Decision) -> Kept:
+        self._clock.advance(timedelta(days=200))
+        return self._whole.keep(decision)
+
+
+async def test_a_find_that_holds_no_longer_has_no_content_kept_longer(world):
+    who = await world.register()
+    await world.watched(who, MOBILE, NUMBER)
+    await world.submit(world.signal(LEAK))
+    await world.decide()
+    world.clock.advance(timedelta(days=2))
+    await world.submit(world.signal(LEAK))
+    deciding = world.detector.deciding
+    world.detector = replace(world.detector, deciding=replace(deciding, analyst=Slow(deciding.analyst, world.clock)))
+    await world.decide()
+    assert (1, 0) == (len(await world.facts()), await world.count("content WHERE seen_time IS NOT NULL"))
+
+
 async def test_memory_holds_nothing_longer_than_the_table_may(world, heavy):
     who = await world.register()
     await world.watched(who, MOBILE, NUMBER)
@@ -161,3 +197,16 @@ async def due_time(world, who):
     async with world.database.begin() as session:
         query = text("SELECT due_time FROM due WHERE kind = :kind AND entity_id = :who")
         return await session.scalar(query, {"kind": PURGE_CONTENTS, "who": who})
+
+
+async def test_what_a_transaction_failed_to_schedule_the_next_one_schedules(world):
+    who, remembering = await world.register(), world.detector.deciding.remembering
+    async with world.detector.store.begin() as work:
+        first = await remembering.held(work, [who])
+        await remembering.catch_up(work, first, {}, world.detector.deciding._beside)
+        # The lock is given on with the rollback, before the first one notes that it failed.
+        next_one = await remembering.held(work, [who])
+        remembering.settled(first, committed=False)
+        assert {(PURGE_CONTENTS, who)} == set(remembering.purges(next_one))
+        remembering.settled(next_one, committed=True)
+        assert not remembering.purges(next_one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,10 +15,12 @@ from sqlalchemy import text
 from misuse.common.v1 import signal_pb2 as common
 from services.chassis.due import DueItem
 from services.detector.adapters.spool import SqlSpool
+from services.detector.domain.channels import Channel
 from services.detector.domain.clusters import Near
 from services.detector.domain.signals import Signal
 from services.detector.handlers.deciding import DECIDE_SIGNAL, PICTURES, TEXTS
-from services.detector.ports import Analysis, Analyst, Content, Likeness
+from services.detector.handlers.intake import KnownChannels
+from services.detector.ports import Analysis, Analyst, Content, Likeness, Work
 from tests.integration.detector.conftest import running
 
 MOBILE = common.IDENTIFIER_KIND_MOBILE_PHONE
@@ -167,6 +169,41 @@ async def test_two_deaths_over_a_signal_lose_nothing(empty_url, tmp_path, heavy)
     async with running(empty_url, tmp_path, heavy) as world:
         assert 1 == await world.decide()
         assert (1, 0) == (len(await world.facts()), await world.count("dead_letter"))
+
+
+async def test_a_signal_that_failed_before_has_its_turn_while_others_keep_coming(world):
+    who = await world.register()
+    await world.watched(who, MOBILE, "010-2345-6789")
+    await world.submit(world.signal(LEAK))
+    async with world.database.begin() as session:
+        await session.execute(text("UPDATE spool SET attempts = 1"))
+    for _ in range(2):
+        await world.submit(world.signal("날씨가 좋네요"))
+        await world.detector.deciding.batch(TEXTS)
+    assert (1, 1) == (len(await world.facts()), await world.count("spool"))
+
+
+class Channels(KnownChannels):
+    """Channels that cannot be read at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 1
+
+    async def known(self, work: Work) -> Mapping[str, Channel]:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionResetError("the store is away")
+        return await super().known(work)
+
+
+async def test_signals_are_free_at_once_where_the_store_goes_away_while_they_are_taken(world):
+    deciding = replace(world.detector.deciding, channels=Channels())
+    await world.submit(world.signal("글"))
+    with pytest.raises(ConnectionResetError):
+        await deciding.batch(TEXTS)
+    assert 1 == await deciding.batch(TEXTS)
+    assert 0 == await world.count("spool")
 
 
 async def test_a_signal_over_which_the_detector_died_again_and_again_is_kept_aside(world, heavy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -125,6 +126,20 @@ def test_a_face_that_only_a_later_frame_shows_is_found(
     kept = analysis.keep(decide(analysis.faces, (), RULES.review)[0])
     thumbnail = read_picture(kept.thumbnail).pixels.astype(int)
     assert np.abs(thumbnail - np.asarray(portrait.resize(thumbnail.shape[1::-1]))).mean() < 12
+
+
+def test_pictures_in_which_nobody_is_found_are_not_held_until_the_batch_is_decided(analyst: SignalAnalyst) -> None:
+    empty = saved(Image.fromarray(paint(3, 1200, 1600)), "PNG")
+    tracemalloc.start()
+    try:
+        before = analyst.analyse([post(empty)] * 4)
+        held = tracemalloc.get_traced_memory()[0]
+        analyses = [*before, *analyst.analyse([post(empty)] * 4)]
+        more = tracemalloc.get_traced_memory()[0] - held
+    finally:
+        tracemalloc.stop()
+    assert [0] * 8 == [analysis.faces_found for analysis in analyses]
+    assert more < 1200 * 1600 * 3
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(analyst: SignalAnalyst, portrait: Image.Image) -> None:
