@@ -104,7 +104,6 @@ class Event:
     partition: int
     position: int
     event_id: str
-    type_name: str
     traceparent: str
     message: Message = field(repr=False)
 
@@ -370,7 +369,6 @@ class Consumer:
             partition=envelope.partition,
             position=envelope.position,
             event_id=envelope.event_id,
-            type_name=message.DESCRIPTOR.full_name,
             traceparent=envelope.traceparent,
             message=message,
         )

@@ -57,8 +57,7 @@ async def told(world: World) -> list[PersonalDataRead]:
 async def keep(world: World, *readings: PersonalDataRead) -> None:
     """Brings readings into the log."""
     handler = world.service.following.readings(world.service.access)[PersonalDataRead]
-    name = PersonalDataRead.DESCRIPTOR.full_name
-    events = [Event("case", 0, number, uuid7(), name, "", each) for number, each in enumerate(readings, 1)]
+    events = [Event("case", 0, number, uuid7(), "", each) for number, each in enumerate(readings, 1)]
     async with world.database.begin() as session:
         await handler(session, events)
 

@@ -62,8 +62,7 @@ class Console:
             LogHeadAdvanced(chain_id=head.chain_id, sequence=head.sequence, head_hash=head.head_hash)
             for head in await kept_heads(self.world)
         ]
-        name = LogHeadAdvanced.DESCRIPTOR.full_name
-        events = [Event("case", 0, number, uuid7(), name, "", head) for number, head in enumerate(heads, 1)]
+        events = [Event("case", 0, number, uuid7(), "", head) for number, head in enumerate(heads, 1)]
         async with self.gate_database.begin() as session:
             await self.gate.intake.handlers_of("case")[LogHeadAdvanced](session, events)
 

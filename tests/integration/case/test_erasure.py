@@ -52,7 +52,7 @@ async def answer(world: World, person: str, round_number: int, *services: str) -
         [(kind, handler)] = world.service.following.erasures(world.service.erasing, service).items()
         assert ANSWERS[service] is kind
         message: Any = kind(subscriber_id=person, round=round_number)  # type: ignore[call-arg] # all have both
-        event = Event(service, 0, 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+        event = Event(service, 0, 1, uuid7(), "", message)
         async with world.database.begin() as session:
             await handler(session, [event])
 

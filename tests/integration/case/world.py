@@ -163,7 +163,7 @@ class World:
     def event(self, facts: MatchFacts) -> Event:
         """The detector's word that these facts match, as the consumer gets it."""
         message = SignalMatched(facts=facts)
-        return Event("detector", 0, 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+        return Event("detector", 0, 1, uuid7(), "", message)
 
     async def feed(self, *messages: Message, publisher: str = "detector") -> None:
         """Applies events of a publisher in one transaction, runs for one handler together as the consumer does."""
@@ -172,7 +172,7 @@ class World:
             **following.signals(), **following.removals(), **following.records(), **following.samples(),
         }  # fmt: skip
         events = [
-            Event(publisher, 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+            Event(publisher, 0, number + 1, uuid7(), "", message)
             for number, message in enumerate(messages)
         ]
         async with self.database.begin() as session:

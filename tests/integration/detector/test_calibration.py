@@ -94,8 +94,7 @@ async def labelled(world: World, decisions: list[str], verdict: str, sample_id: 
         for each in decisions
         for person in ("1" * 16, "2" * 16)
     ]
-    name = LogRecord.DESCRIPTOR.full_name
-    events = [Event("case", 4, at, uuid7(), name, "", record) for at, record in enumerate(records * 2, 1)]
+    events = [Event("case", 4, at, uuid7(), "", record) for at, record in enumerate(records * 2, 1)]
     async with world.database.begin() as session:
         await handler(session, events)
 

@@ -213,7 +213,7 @@ async def labelled(world, decision_id: str, verdict: str, reviewer: str = "r1", 
     detector = world.detector
     handler = label_handlers(detector.resolving, detector.calibrating, detector.store.within)[LogRecord]
     async with world.database.begin() as session:
-        await handler(session, [Event("case", 4, 1, uuid7(), LogRecord.DESCRIPTOR.full_name, "", record)])
+        await handler(session, [Event("case", 4, 1, uuid7(), "", record)])
 
 
 async def resolutions(world) -> list[str]:

@@ -24,7 +24,7 @@ async def asked(world, who: str, round_number: int, *, die: bool = False) -> Non
     event = case.SubscriberErasureRequested(subscriber_id=who, round=round_number)
     handler = case_handlers(world.detector.following, world.detector.store.within)[type(event)]
     async with world.database.begin() as session:
-        await handler(session, [Event("case", 0, 1, uuid7(), event.DESCRIPTOR.full_name, "", event)])
+        await handler(session, [Event("case", 0, 1, uuid7(), "", event)])
         if die:
             raise _Died
 

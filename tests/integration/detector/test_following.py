@@ -28,9 +28,8 @@ async def test_a_device_that_notify_registered_asks_for_proofs_again(world, heav
             )
             for name in names
         ]
-        name = notify.DeviceRegistered.DESCRIPTOR.full_name
         async with world.database.begin() as session:
-            await handler(session, [Event("notify", 0, n, uuid7(), name, "", e) for n, e in enumerate(events)])
+            await handler(session, [Event("notify", 0, n, uuid7(), "", e) for n, e in enumerate(events)])
 
     async def ends() -> datetime:
         async with world.detector.store.begin() as work:
@@ -56,7 +55,7 @@ async def test_devices_of_strangers_and_of_the_erased_harm_nothing(world):
     for who in (known, erased):
         event = notify.DeviceRegistered(subscriber_id=who, device_hash=b"h" * 32)
         async with world.database.begin() as session:
-            await handler(session, [Event("notify", 0, 1, uuid7(), event.DESCRIPTOR.full_name, "", event)])
+            await handler(session, [Event("notify", 0, 1, uuid7(), "", event)])
     assert 1 == await world.count("known_device")
 
 
@@ -72,7 +71,7 @@ async def test_a_batch_of_events_changes_the_projection(world):
     ]
     async with world.database.begin() as session:
         for position, message in enumerate(messages):
-            event = Event("case", 0, position, uuid7(), type(message).DESCRIPTOR.full_name, "", message)
+            event = Event("case", 0, position, uuid7(), "", message)
             await handlers[type(message)](session, [event])
     async with world.detector.store.begin() as work:
         found = await work.subscribers.get(who)
@@ -86,7 +85,7 @@ async def test_batches_about_the_same_people_in_another_order_do_not_wait_for_ea
     devices = notify_handlers(world.detector.devices, within)[notify.DeviceRegistered]
 
     async def follow(handler, messages) -> None:
-        events = [Event("", 0, n, uuid7(), type(m).DESCRIPTOR.full_name, "", m) for n, m in enumerate(messages)]
+        events = [Event("", 0, n, uuid7(), "", m) for n, m in enumerate(messages)]
         async with world.database.begin() as session:
             await handler(session, events)
 

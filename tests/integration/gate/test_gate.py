@@ -100,8 +100,7 @@ class World:
         """Applies events of one type, as the consumer would."""
         start = self.positions.get(publisher, 0)
         self.positions[publisher] = start + len(messages)
-        name = messages[0].DESCRIPTOR.full_name
-        events = [Event(publisher, 0, start + n, uuid7(), name, "", m) for n, m in enumerate(messages, 1)]
+        events = [Event(publisher, 0, start + n, uuid7(), "", m) for n, m in enumerate(messages, 1)]
         handler = self.gate.intake.handlers_of(publisher)[type(messages[0])]
         async with self.database.begin() as session:
             await handler(session, events)

@@ -70,15 +70,13 @@ class World:
         }
         async with self.database.begin() as session:
             for number, message in enumerate(messages):
-                name = message.DESCRIPTOR.full_name
-                event = Event("case", 0, number + 1, uuid7(), name, "", message)
+                event = Event("case", 0, number + 1, uuid7(), "", message)
                 await handlers[type(message)](session, [event])
 
     async def feed_at_once(self, *messages: Message) -> None:
         """Events of one kind, as one batch."""
         handlers = removal_handlers(self.notify.telling, self.notify.unit_of)
-        name = messages[0].DESCRIPTOR.full_name
-        events = [Event("removal", 0, n + 1, uuid7(), name, "", message) for n, message in enumerate(messages)]
+        events = [Event("removal", 0, n + 1, uuid7(), "", message) for n, message in enumerate(messages)]
         async with self.database.begin() as session:
             await handlers[type(messages[0])](session, events)
 

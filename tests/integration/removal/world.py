@@ -126,7 +126,7 @@ class World:
         handlers = case_handlers(self.removal.store.within, self.clock)
         async with self.database.begin() as session:
             for number, message in enumerate(messages):
-                event = Event("case", 0, number + 1, uuid7(), message.DESCRIPTOR.full_name, "", message)
+                event = Event("case", 0, number + 1, uuid7(), "", message)
                 await handlers[type(message)](session, [event])
 
     async def work(self) -> None:
