@@ -15,12 +15,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: load bench bench-faces bench-ocr bench-removal bench-uploads chaos demo eval help setup environments protos models ocr test test-slow test-all lint up down status lock clean dashboards observe prometheus triton bench-pii presidio eval-pii regression
-.PHONY: images-check manifests wheelhouse
+.PHONY: images-check manifests native wheelhouse
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: environments protos models ## Make .venv and .tools, the generated contracts, the model files
+setup: environments protos models native ## Make .venv and .tools, the generated contracts, the model files, the core of the scan
 	@$(VENV)/python -m compileall -q services protos/gen # five processes need not each compile at every start
 
 environments:
@@ -28,6 +28,9 @@ environments:
 
 protos: environments ## Generate the Python of protos/misuse (protos/gen)
 	@$(PYTHON) bootstrap/protos.py
+
+native: environments ## Compile the core of the scan of personal data, where a C compiler is at hand
+	@$(VENV)/python -m services.detector.adapters.pii_core.build
 
 models: environments ## Fetch and check the model files and the demo's pictures (.cache)
 	@$(PYTHON) bootstrap/assets.py models pictures
@@ -156,12 +159,12 @@ status: ## Show what runs
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m services.console.supervisor status; else echo "Nothing is set up yet."; fi
 
 lock: environments ## Resolve requirements/*.in anew into hash-pinned locks
-	@cd requirements && for name in installer runtime embedded dev tools triton load peers ocr presidio deploy detector_gpu; do \
+	@cd requirements && for name in installer runtime embedded dev tools triton load peers ocr presidio deploy detector_gpu compiler; do \
 		echo "$$name"; PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= ../$(LOCK) --output-file $$name.txt $$name.in || exit 1; done
 	@$(VENV)/python bootstrap/service_locks.py
 
 clean: down ## Remove everything that make made, downloads and JIKIMI_HOME excepted
-	@rm -rf .venv .tools .triton .load .peers .presidio .deploy protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .triton .load .peers .presidio .deploy protos/gen .cache/mypy .ruff_cache .pytest_cache .hypothesis services/detector/adapters/pii_core/*.so
 
 .PHONY: gate-histories
 gate-histories: setup ## Judge ten thousand random histories whose truth is known (about five minutes)

@@ -1,12 +1,12 @@
 """How the Python environments come to be: `.venv` (runtime, servers, tests), `.tools` (code generation,
 linters) and, for those who ask by name, `.triton` (a real Triton server for its tests), `.load` (what makes the load of
 `make load`), `.peers` and `.presidio` (what the benchmarks of faces and of personal data are compared with), `.deploy`
-(what checks Kubernetes files). What
-`.venv` holds on request only is an extra: `ocr` reads texts in pictures.
+(what checks Kubernetes files). What `.venv` holds on request only is an extra: `ocr` reads texts in pictures;
+`compiler` compiles the core of the scan on a machine that has no C compiler, and comes unasked there.
 
 Standard library only: it runs before anything is installed. Each environment is made from hash-pinned locks
 and carries a stamp of them; a second run with the same locks does nothing. Usage: `python3
-bootstrap/environments.py [triton|load|peers|presidio|deploy|ocr]`.
+bootstrap/environments.py [triton|load|peers|presidio|deploy|ocr|compiler]`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +99,7 @@ class Extra:
         return hashlib.sha256(self.environment.wanted().encode() + lock).hexdigest()
 
 
-EXTRAS = {"ocr": Extra(ENVIRONMENTS[0], "ocr")}
+EXTRAS = {name: Extra(ENVIRONMENTS[0], name) for name in ("ocr", "compiler")}
 
 
 def check_machine(wanted: Sequence[Environment]) -> None:
@@ -211,6 +213,16 @@ def add(extra: Extra) -> None:
     extra.stamp.write_text(extra.wanted())
 
 
+def add_compiler() -> None:
+    """Install a C compiler where there is none and one is of use. The system runs without: its absence stops nobody."""
+    if os.environ.get("CC") or shutil.which("cc") or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return
+    try:
+        add(EXTRAS["compiler"])
+    except CannotSetUp as error:
+        print(f"No C compiler was added: {error}", file=sys.stderr)
+
+
 def main(names: Sequence[str]) -> int:
     if not set(names) <= {*ON_REQUEST, *EXTRAS}:
         print(f"usage: environments.py [{'|'.join([*ON_REQUEST, *EXTRAS])}]", file=sys.stderr)
@@ -223,6 +235,8 @@ def main(names: Sequence[str]) -> int:
         with locked("environments"), ThreadPoolExecutor(len(wanted)) as pool:
             list(pool.map(make, wanted))
             list(map(add, extras))
+            if not names:
+                add_compiler()
     except CannotSetUp as error:
         print(f"Set-up stopped: {error}", file=sys.stderr)
         return 2

@@ -1,9 +1,9 @@
 """How do the wheels of each service's image come together, with a bill of materials?
 
-`.venv/bin/python bootstrap/wheelhouse.py [IMAGE…]` puts every wheel that a lock of requirements/services (or
-requirements/load.txt, for Locust) names into var/wheelhouse/IMAGE and a CycloneDX bill of materials into var/sbom. An
-image is built from these alone, so the folder is also what is carried to a place without a network. Needs `.deploy` for
-the bills.
+`.venv/bin/python bootstrap/wheelhouse.py [IMAGE…]` puts every wheel that a lock of requirements/services (or of
+requirements, for Locust and for the compiler of the detector's build) names into var/wheelhouse/IMAGE and a CycloneDX
+bill of materials into var/sbom. An image is built from these alone, so the folder is also what is carried to a place
+without a network. Needs `.deploy` for the bills.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements" / "services"
-LOAD = ROOT / "requirements" / "load.txt"
+BESIDE = {name: ROOT / "requirements" / f"{name}.txt" for name in ("load", "compiler")}
+"""Locks of what belongs to no service: Locust's image, and the compiler that the detector's image is built with."""
+BUILT_WITH = {"detector": "compiler", "detector-gpu": "compiler"}
 WHEELS, BILLS = ROOT / "var" / "wheelhouse", ROOT / "var" / "sbom"
 SECONDS = 1800
 
 
 def main(names: list[str]) -> int:
     """Fills the wheelhouses of the images named, or of all but the GPU variant, which is large."""
-    known = sorted(file.stem for file in [*LOCKS.glob("*.txt"), LOAD])
+    known = sorted(file.stem for file in [*LOCKS.glob("*.txt"), *BESIDE.values()])
     if not set(names) <= set(known):
         print(f"usage: wheelhouse.py [{'|'.join(known)}]…", file=sys.stderr)
         return 2
-    for name in names or [name for name in known if not name.endswith("-gpu")]:
+    asked = names or [name for name in known if not name.endswith("-gpu")]
+    for name in sorted({*asked, *(BUILT_WITH[name] for name in asked if name in BUILT_WITH)}):
         fill(name)
         write_bill(name)
         wheels = list((WHEELS / name).glob("*.whl"))
@@ -37,7 +40,7 @@ def main(names: list[str]) -> int:
 
 def lock(name: str) -> Path:
     """The hash-pinned list of an image's packages."""
-    return LOAD if name == LOAD.stem else LOCKS / f"{name}.txt"
+    return BESIDE.get(name, LOCKS / f"{name}.txt")
 
 
 def fill(name: str) -> None:

@@ -1,7 +1,7 @@
 """How does a small file get written so that no crash and no second process can spoil it?
 
 The content goes to a temporary file, is synced, takes its name in one step, and then the folder is synced.
-Files and folders made here are readable by their owner only.
+Files and folders made here are readable by their owner only, unless somebody asks for more.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ def write_once(file: Path, content: bytes) -> bytes:
     return content
 
 
-def replace_file(file: Path, content: bytes) -> None:
-    """Creates or replaces `file`: a reader sees the old content or the new, never a part."""
-    _temporary(file, content).replace(file)
+def replace_file(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Creates or replaces `file`: a reader sees the old content or the new, never a part. Of `mode` the process's umask
+    takes away what it always does."""
+    _temporary(file, content, mode).replace(file)
     sync_folder(file.parent)
 
 
@@ -49,11 +50,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _temporary(file: Path, content: bytes) -> Path:
+def _temporary(file: Path, content: bytes, mode: int = 0o600) -> Path:
     new = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+    except BaseException:  # a full disk, an interruption: a part of a file is of no use to anybody
+        new.unlink()
+        raise
     return new

@@ -86,13 +86,16 @@ from services.detector.servicer import (
     UploadServicer,
 )
 
-log = logger(__name__)
+# Run as a program this module has another name, below which lines are not asked for.
+log = logger("services.detector.__main__")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIB = 1024 * 1024
 LARGEST_MESSAGE = 24 * MIB
 TEXTS_IN_PICTURES = "detector.ocr"
 """What health answers for: SERVING where texts in pictures are read."""
+FAST_SCAN = "detector.fast_scan"
+"""What health answers for: SERVING where texts are scanned by the compiled engine, not by the slower reference."""
 FOLLOW_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REEMBED_SECONDS = 3600.0
@@ -447,6 +450,8 @@ async def _serve(fetcher: Fetcher | None) -> None:
         ThreadPoolExecutor(tuning.threads, "heavy", initializer=_step_back) as executor,
         ThreadPoolExecutor(tuning.uploads, "upload") as for_uploads,
     ):
+        scanner = rules.scanner()
+        tell_scan_engine(scanner)
         faces = await calibrated(rules.faces, runtime.database)
         detector = wire(
             config,
@@ -456,7 +461,7 @@ async def _serve(fetcher: Fetcher | None) -> None:
             runtime.keys,
             runtime.clock,
             models,
-            rules.scanner(),
+            scanner,
             executor,
             tuning.spool_bytes,
             remote.ready if remote else lambda: True,
@@ -485,7 +490,7 @@ async def _serve(fetcher: Fetcher | None) -> None:
             detector.register,
             ready=ready,
             index=detector.feed,
-            parts={TEXTS_IN_PICTURES: reader is not None},
+            parts={TEXTS_IN_PICTURES: reader is not None, FAST_SCAN: not scanner.fallback_reason},
         )
 
 
@@ -529,6 +534,14 @@ def text_reader(models_dir: Path, tuning: Tuning, rules: Rules) -> TextReader | 
         return None
     log.info("texts_in_pictures_read", reader=reader.reader_id)
     return reader
+
+
+def tell_scan_engine(scanner: Scanner) -> None:
+    """Says once which engine scans texts, and why where it is the slower one."""
+    if scanner.fallback_reason:
+        log.warning("scan_engine", engine="reference", reason=scanner.fallback_reason)
+    else:
+        log.info("scan_engine", engine="compiled")
 
 
 def _workers(detector: Detector, database: Database, each: int) -> list[Loop]:

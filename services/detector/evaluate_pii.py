@@ -16,6 +16,7 @@ from typing import Any, Final
 from services.chassis import yaml_text
 from services.detector.adapters.pii_hyperscan import build_scanner
 from services.detector.domain.pii import Confidence, Kind, Scanner, TextPart
+from services.detector.scan_command import warn_of_fallback
 from services.detector.text_rows import BrokenRow, Row, read_rows
 
 ROOT: Final = Path(__file__).parents[2]
@@ -184,6 +185,7 @@ def run(argv: Sequence[str]) -> int:
 def evaluate(data: Path, *, show: bool = False, presidio: bool = False) -> dict[str, Any]:
     """Judges every set with the service's scanner and, where asked, with Presidio. Raises OSError."""
     scanner = build_scanner()
+    warn_of_fallback(scanner)
     reading = Reading.parse(RULES_FILE.read_text(encoding="utf-8"))
     report: dict[str, Any] = {"rules_version": scanner.rules.version, "engine": type(scanner.engine).__name__}
     report["sets"] = {}

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -52,10 +52,18 @@ def run(
         return 2
     try:
         source = stdin or sys.stdin.buffer
-        return _rows(build(), given, source) if given.jsonl else _files(build(), given, source)
+        scanner = build()
+        warn_of_fallback(scanner)
+        return _rows(scanner, given, source) if given.jsonl else _files(scanner, given, source)
     except BrokenPipeError:  # the reader had enough
         sys.stderr.close()
         return 0
+
+
+def warn_of_fallback(scanner: Scanner) -> None:
+    """Says on standard error that the reference engine looks, which takes longer, and why."""
+    if scanner.fallback_reason:
+        print(f"Scanned by the reference engine, same hits, slower: {scanner.fallback_reason}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +97,7 @@ def scan_texts(scanner: Scanner, texts: Iterable[str]) -> Iterator[Scanned]:
     combinations: dict[Combination, None] = {}
     for result in scanner.scan_each(portions()):
         text, start = begun.popleft()
-        hits += (replace(hit, start=hit.start + start, end=hit.end + start) for hit in result.hits)
+        hits += (hit._replace(start=hit.start + start, end=hit.end + start) for hit in result.hits)
         combinations |= dict.fromkeys(result.combinations)
         if not begun or begun[0][1] == 0:
             yield Scanned(text, tuple(hits), tuple(combinations))

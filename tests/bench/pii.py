@@ -97,9 +97,7 @@ class BarePass:
     its matches told to Python: (expression, end)."""
 
     def __init__(self) -> None:
-        few = {anchor for each in RECOGNISERS if not each.many_digits for anchor in each.anchors}
-        many = {anchor for each in RECOGNISERS if each.many_digits for anchor in each.anchors}
-        self._databases = [_compiled(sorted(anchors)) for anchors in (few, many)]
+        self._database = _compiled(sorted({anchor for each in RECOGNISERS for anchor in each.anchors}))
 
     def matches(self, text: str) -> list[tuple[int, int]]:
         """Every match in one text."""
@@ -109,8 +107,7 @@ class BarePass:
         def collect(expression: int, _start: int, end: int, _flags: int, _context: object) -> None:
             found.append((expression, end))
 
-        for database in self._databases:
-            database.scan(data, match_event_handler=collect)
+        self._database.scan(data, match_event_handler=collect)
         return found
 
 

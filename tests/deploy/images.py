@@ -70,6 +70,12 @@ class Rehearsal:
         """The root of the image."""
         return self._folder / self._last
 
+    def variables(self, stage: str = "") -> dict[str, str]:
+        """What ENV sets in a stage, or in the one that is shipped: places in the image, as paths of this machine."""
+        stage = stage or self._last
+        pairs = [step.words.partition("=") for step in self._steps if step.verb == "ENV" and step.stage == stage]
+        return {name: re.sub(r"(^|:)/", rf"\1{self._folder / stage}/", value) for name, _, value in pairs}
+
     def command(self) -> list[str]:
         """ENTRYPOINT and CMD, as paths of this machine."""
         root = self.root
@@ -83,7 +89,7 @@ class Rehearsal:
     def _copy(self, step: Step) -> None:
         words = step.words.split()
         source, target = words[-2:]
-        begin, left_out = self._context, ["__pycache__", "README.md"]  # as .dockerignore says
+        begin, left_out = self._context, ["__pycache__", "README.md", "*.so"]  # as .dockerignore says
         if words[0].startswith("--from="):
             begin, left_out = self._folder / words[0].removeprefix("--from="), []
         goal = self._folder / step.stage / target.lstrip("/")
@@ -106,6 +112,7 @@ class Rehearsal:
         # No network may be needed: whoever asks for one finds no way.
         nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
         clean = {"PATH": os.environ.get("PATH", ""), "PIP_CONFIG_FILE": "/dev/null", "HOME": str(root), **nowhere}
+        clean |= self.variables(step.stage)
         subprocess.run(moved, check=True, cwd=root, env=clean, timeout=600)
 
 

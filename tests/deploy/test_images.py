@@ -31,6 +31,8 @@ ARGUMENTS = {"VERSION": "0.0.0", "REVISION": "none", "BASE": "base"}
 PROGRAMS = {"console": "deploy/images/console.Dockerfile", "load": "deploy/images/load.Dockerfile"}
 """Images beside those of the services."""
 IMAGES = (*SERVICES, *PROGRAMS)
+COMPILERS = {"detector": ("var/wheelhouse/compiler", "requirements/compiler.txt")}
+"""What a service's build takes besides, and does not ship."""
 MODELS = ROOT / ".cache" / "models"
 
 
@@ -43,7 +45,8 @@ def lock(image: str) -> Path:
 
 
 def needs_wheels(image: str) -> None:
-    if not (ROOT / "var/wheelhouse" / image).exists():
+    wanted = [image, *(["compiler"] if image.startswith("detector") else [])]
+    if not all((ROOT / "var/wheelhouse" / name).exists() for name in wanted):
         pytest.skip(f"No wheels to build {image} from: make wheelhouse")
 
 
@@ -82,6 +85,7 @@ def test_an_image_holds_its_service_alone(service: str) -> None:
     expected = [
         f"var/wheelhouse/{service}",
         f"requirements/services/{service}.txt",
+        *COMPILERS.get(service, ()),
         "services/__init__.py",
         "services/chassis",
         f"services/{service}",
@@ -106,7 +110,7 @@ def test_an_image_runs_without_rights_and_builds_without_a_network(image: str) -
     assert f"{USER}:{USER}" == by_verb["USER"]
     assert f'org.opencontainers.image.title="jikimi/{image}"' in by_verb["LABEL"].split()
     assert f"var/sbom/{image}.cdx.json" in [step.words.split()[0] for step in told if step.verb == "COPY"]
-    assert [True] == [{"--no-index", "--require-hashes", "--only-binary"} <= set(words.split()) for words in installs]
+    assert {True} == {{"--no-index", "--require-hashes", "--only-binary"} <= set(words.split()) for words in installs}
     assert not [step for step in told if step.verb == "ADD" or "curl" in step.words or "apt-get" in step.words]
 
 
@@ -172,6 +176,19 @@ def test_a_service_starts_from_its_image(
 
 
 @pytest.mark.slow
+def test_the_detectors_image_holds_the_core_of_its_scan_and_no_compiler(
+    tmp_path: Path, nats: Nats, database_url: Callable[[str], str]
+) -> None:
+    needs_wheels("detector")
+    with running("detector", tmp_path, nats, database_url("detector")) as (root, process, environment):
+        assert health_pb2.HealthCheckResponse.SERVING == _health(environment["JIKIMI_PROBE_LISTEN"], process)
+        assert 1 == len(list(root.glob("srv/jikimi/app/services/detector/adapters/pii_core/_core.*.so")))
+        assert [] == list(root.rglob("ziglang*"))
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    assert ["compiled"] == [line["engine"] for line in lines if line["event"] == "scan_engine"]
+
+
+@pytest.mark.slow
 def test_the_gpu_variant_starts_where_there_is_no_gpu(
     tmp_path: Path, nats: Nats, database_url: Callable[[str], str]
 ) -> None:
@@ -231,10 +248,8 @@ def test_locust_knows_its_users_in_its_image(tmp_path: Path) -> None:
     needs_wheels("load")
     rehearsal = Rehearsal(dockerfile("load"), tmp_path / "image", ARGUMENTS)
     place = rehearsal.build() / "srv/jikimi/app"
-    name, _, value = rehearsal.last("ENV").partition("=")
-    paths = os.pathsep.join(f"{rehearsal.root}{part}" for part in value.split(":"))
     command = [*rehearsal.command()[:-1], "--list"]
-    environment = {"PATH": os.environ.get("PATH", ""), name: paths, "HOME": str(tmp_path)}
+    environment = {"PATH": os.environ.get("PATH", ""), **rehearsal.variables(), "HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False)
     assert (0, True) == (done.returncode, "Source" in done.stdout + done.stderr), done.stderr
 
@@ -285,17 +300,14 @@ def _make_read_only(root: Path) -> None:
             place.chmod(place.stat().st_mode & ~0o222)
 
 
-def _told(
-    service: str, tmp_path: Path, nats: Nats, database: str, rehearsal: Rehearsal, root: Path
-) -> dict[str, str]:
+def _told(service: str, tmp_path: Path, nats: Nats, database: str, rehearsal: Rehearsal, root: Path) -> dict[str, str]:
     """What the pod would be told, with places of this machine."""
     create_master_key(tmp_path / "keys" / "master.key")
     create_key_pair(tmp_path / "private", tmp_path / "public", service)
-    name, _, value = rehearsal.last("ENV").partition("=")
     doors = [_free_port() for _ in range(2)]
     return {
         "PATH": os.environ.get("PATH", ""),
-        name: str(root) + value,
+        **rehearsal.variables(),
         "PYTHONDONTWRITEBYTECODE": "1",
         "JIKIMI_HOME": str(tmp_path / "state"),
         "JIKIMI_SERVICE": service,

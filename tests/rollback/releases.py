@@ -16,6 +16,8 @@ from services.console.home import SERVICES, Home
 from tests.scenario.system import ROOT
 
 MIGRATIONS = [f"services/{service}/migrations/versions" for service in SERVICES]
+CORE = Path("services/detector/adapters/pii_core/build.py")
+"""What compiles the scan's core, in releases that have one."""
 LINKS = (".venv", ".tools", ".cache")
 
 
@@ -63,7 +65,15 @@ def lay_out(folder: Path, chosen: str = "") -> Release:
     for link in LINKS:
         (folder / link).symlink_to((ROOT / link).resolve())
     subprocess.run([sys.executable, str(folder / "bootstrap" / "protos.py")], cwd=folder, check=True)
-    return Release(name, commit, folder)
+    release = Release(name, commit, folder)
+    if (folder / CORE).exists():  # else its scan is slower than the one that runs in the field
+        subprocess.run(
+            [sys.executable, "-m", ".".join(CORE.with_suffix("").parts)],
+            cwd=folder,
+            env=release.environment(os.environ),
+            check=True,
+        )
+    return release
 
 
 def remove(release: Release) -> None:

@@ -25,8 +25,7 @@ Characters: TypeAlias = tuple[Span, ...]
 Kind: TypeAlias = frozenset[Characters]
 """The parts of expressions that a character satisfies: two of a kind are never told apart."""
 
-LINE_END: Final = "\n"
-_ALL: Final = 0x10FFFF
+ALL: Final = 0x10FFFF
 _SYLLABLES: Final = range(0xAC00, 0xD7A4)
 _SHARED: Final = 40
 """Bytes for the rarest syllables, several to each."""
@@ -55,13 +54,13 @@ class Alphabet:
     """
 
     def __init__(self, expressions: Iterable[str]) -> None:
-        used: Counter[Characters] = Counter({_spans([(10, 10)]): 1})
+        used: Counter[Characters] = Counter({as_spans([(10, 10)]): 1})
         for each in expressions:
             for leaf, weight in _leaves(_sre.parse(each)):
                 used[leaf] += weight
         kinds = _kinds(used)
         code_of = _coded(kinds, used)
-        self._table = np.zeros(_ALL + 1, np.uint8)
+        self._table = np.zeros(ALL + 1, np.uint8)
         self._codes: dict[Characters, set[int]] = {leaf: set() for leaf in used}
         for kind, spans in kinds.items():
             for low, high in spans:
@@ -73,6 +72,16 @@ class Alphabet:
         """The text in this alphabet: one byte for each character."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         return self._table.take(points).tobytes()
+
+    def table(self) -> bytes:
+        """The byte of each code point."""
+        return self._table.tobytes()
+
+    def codes(self, expression: str) -> frozenset[int]:
+        """The bytes of the characters of a class, and of those that share one with them. The class is among the
+        expressions."""
+        [(leaf, _)] = _leaves(_sre.parse(expression))
+        return frozenset(self._codes[leaf])
 
     def expressions(self, expression: str) -> list[str]:
         """What finds, in a written text, the expression's matches: its alternatives, each by itself, since Hyperscan
@@ -145,9 +154,9 @@ def _leaves(parsed: Sequence[tuple[Any, Any]]) -> Iterator[tuple[Characters, int
 def _leaf(op: Any, of: Any) -> Characters | None:
     """The characters that a part of an expression stands for; None for a part that has parts."""
     if op is _op.LITERAL:
-        return _spans(_cased(of, of))
+        return as_spans(_cased(of, of))
     if op is _op.NOT_LITERAL:
-        return _others(_spans(_cased(of, of)))
+        return complement(as_spans(_cased(of, of)))
     if op is not _op.IN:
         return None
     spans: list[Span] = []
@@ -158,8 +167,8 @@ def _leaf(op: Any, of: Any) -> Characters | None:
             spans += _cased(*value)
         elif kind is _op.CATEGORY:
             spans += _CATEGORIES[value]
-    found = _spans(spans)
-    return _others(found) if of[0][0] is _op.NEGATE else found
+    found = as_spans(spans)
+    return complement(found) if of[0][0] is _op.NEGATE else found
 
 
 def _cased(low: int, high: int) -> list[Span]:
@@ -169,7 +178,8 @@ def _cased(low: int, high: int) -> list[Span]:
     return [(low, high), *((ord(other), ord(other)) for other in others)]
 
 
-def _spans(spans: Iterable[Span]) -> Characters:
+def as_spans(spans: Iterable[Span]) -> Characters:
+    """The same characters as ascending disjoint spans."""
     joined: list[Span] = []
     for low, high in sorted(spans):
         if joined and low <= joined[-1][1] + 1:
@@ -179,15 +189,16 @@ def _spans(spans: Iterable[Span]) -> Characters:
     return tuple(joined)
 
 
-def _others(spans: Characters) -> Characters:
-    edges = [-1, *(edge for span in spans for edge in span), _ALL + 1]
+def complement(spans: Characters) -> Characters:
+    """All other characters."""
+    edges = [-1, *(edge for span in spans for edge in span), ALL + 1]
     return tuple((low + 1, high - 1) for low, high in zip(edges[::2], edges[1::2], strict=True) if low + 1 < high)
 
 
 def _kinds(leaves: Iterable[Characters]) -> dict[Kind, list[Span]]:
     """Which characters no leaf tells apart: for each set of leaves, the spans that lie in exactly those."""
     wanted = list(leaves)
-    cuts = sorted({0, _ALL + 1, *(edge for spans in wanted for low, high in spans for edge in (low, high + 1))})
+    cuts = sorted({0, ALL + 1, *(edge for spans in wanted for low, high in spans for edge in (low, high + 1))})
     inside: list[list[Characters]] = [[] for _ in cuts]
     for leaf in wanted:
         for low, high in leaf:

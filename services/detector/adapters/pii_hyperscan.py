@@ -7,164 +7,98 @@ and looked through again. Many texts are passed over at once, as lines of one.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from services.detector.adapters.kept import keep, kept_file, read_kept
-from services.detector.adapters.pii_alphabet import LINE_END, Alphabet
-from services.detector.domain.pii import RECOGNISERS, Rules, Scanner, WholeText
+from services.detector.adapters.pii_alphabet import Alphabet
+from services.detector.adapters.pii_core import load
+from services.detector.adapters.pii_core.generate import Expression, expressions, expressions_of
+from services.detector.domain.pii import RECOGNISERS, Check, Confidence, Hit, Kind, Rules, Scanner, WholeText, checks
 from services.detector.domain.pii.normalise import (
     FOREIGN,
     HARMLESS,
-    HARMLESS_CHARACTER,
-    SIGNS_OF_FOLDING,
     SIGNS_OF_VEILING,
     View,
     fold,
     unveil,
 )
-from services.detector.domain.pii.recogniser import END_OF_MANY_DIGITS, Recogniser
-from services.detector.domain.pii.scan import Sight, Windows
+from services.detector.domain.pii.recogniser import (
+    LONGEST_LINK,
+    Nearby,
+    Recogniser,
+    never,
+    unknown,
+)
+
+if TYPE_CHECKING:  # it may not be built
+    from services.detector.adapters.pii_core._core import Core
 
 RULES_FILE: Final = Path(__file__).parents[1] / "rules" / "pii.yaml"
-Found: TypeAlias = list[tuple[int, int]]
 Plan: TypeAlias = tuple[tuple[str, ...], ...]
 """For each number that is reported the expressions that report it: all that decides what a database is."""
-_DIGITS, _HARMLESS, _FOLDING, _VEILING = 1, 2, 4, 8
-_DISGUISED: Final = _FOLDING | _VEILING
-_REACH: Final = 64
-"""Characters beyond a window that words nearby may reach."""
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What the first pass tells of a text."""
-
-    text: str
-    written: bytes
-    signs: int = 0
-    """Of `_DIGITS` and the others those that stand in it."""
-    ends: list[tuple[int, Sequence[int]]] = field(default_factory=list)
-    """(characters before the end of an anchor, recognisers that have it)."""
+_FOLDING, _VEILING = 1, 2
+"""Signs that a text is disguised."""
 
 
 class HyperscanEngine:
-    """Passes over many texts at once with the recognisers' anchors; yields merged windows around their matches.
+    """Passes over many texts at once with the recognisers' anchors; the compiled core looks around their matches.
 
     Not to be shared between threads: one scratch space, guarded by Hyperscan against concurrent use.
-    Raises ImportError where the hyperscan package does not load on this machine.
+    Raises ImportError where the hyperscan package does not load on this machine, or the core is not built.
     """
 
-    def __init__(self, recognisers: Sequence[Recogniser] = RECOGNISERS) -> None:
-        self._recognisers = recognisers
-        few = sorted({anchor for each in recognisers if not each.many_digits for anchor in each.anchors})
-        many = sorted({anchor for each in recognisers if each.many_digits for anchor in each.anchors})
-        signs = (END_OF_MANY_DIGITS, HARMLESS, "|".join((*SIGNS_OF_FOLDING, FOREIGN)), "|".join(SIGNS_OF_VEILING))
-        self._alphabet = Alphabet([*few, *many, *signs])
-        self._users = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in few]
-        self._users_of_many = [[i for i, each in enumerate(recognisers) if anchor in each.anchors] for anchor in many]
-        self._places = self._opened(*few, *signs)
-        self._many = self._opened(*many)
+    def __init__(self, rules: Rules, recognisers: Sequence[Recogniser] = RECOGNISERS) -> None:
+        anchors = sorted({anchor for each in recognisers for anchor in each.anchors})
+        veiling = "|".join(SIGNS_OF_VEILING)
+        self._alphabet = Alphabet([*anchors, veiling, FOREIGN, HARMLESS])
+        self._database = self._opened(*anchors, veiling)
+        core = load()
+        self._core: Core = core.Core(
+            alphabet=self._alphabet.table(),
+            marks=self._marks(),
+            recognisers=[_row(each, rules, core.CHECKS) for each in recognisers],
+            anchors=[bytes(at for at, each in enumerate(recognisers) if anchor in each.anchors) for anchor in anchors],
+            scan=self._database.scan,
+            fold=fold,
+            hit=Hit,
+            levels=(Confidence.LOW, Confidence.HIGH),
+            checks=(Check.UNKNOWN, Check.YES),
+            longest_link=LONGEST_LINK,
+        )
 
-    def look(self, texts: Sequence[str]) -> Mapping[int, Sight]:
-        """See the port. Texts without any place are not normalised, nor those without a sign of disguise."""
-        sights: dict[int, Sight] = {}
-        plain: dict[int, _Seen] = {}
-        disguised: dict[int, _Seen] = {}
-        for at, each in self._seen(texts).items():
-            if each.signs & _DISGUISED:
-                disguised[at] = each
-            elif each.ends or each.signs & _DIGITS:
-                plain[at] = each
-        for at, windows in self._windows(plain):
-            if plain[at].signs & _HARMLESS and _touched(texts[at], windows):
-                disguised[at] = plain[at]
-            else:
-                sights[at] = View(texts[at]), windows
-        if disguised:
-            sights |= self._undone(disguised)
-        return sights
+    def find(self, texts: Sequence[str], fields: Sequence[str]) -> Mapping[int, list[Hit]]:
+        """See the port. Texts are folded and unveiled only where a sign says that this may matter."""
+        found, disguised = self._core.look(texts, fields, 0, None)
+        if not disguised:
+            return found
+        touched = {at: fold(texts[at]) for at, (signs, _) in disguised.items() if not signs & _VEILING}
+        veiled = {at: view or fold(texts[at]) for at, (signs, view) in disguised.items() if signs & _VEILING}
+        veiled |= self._judged_again(touched, fields, _FOLDING, found)
+        unveiled = {at: unveil(view) for at, view in veiled.items()}
+        self._judged_again(unveiled, fields, _FOLDING | _VEILING, found)
+        return found
 
-    def _undone(self, disguised: Mapping[int, _Seen]) -> Iterator[tuple[int, Sight]]:
-        """What is to be seen of texts in which a sign of disguise stands."""
-        views = {
-            at: fold(each.text) if each.signs & (_HARMLESS | _FOLDING) else View(each.text)
-            for at, each in disguised.items()
-        }
-        seen = self._seen_again(disguised, views)
-        views |= {at: unveil(views[at]) for at, each in seen.items() if each.signs & _VEILING}
-        seen = self._seen_again(seen, views)
-        for at, windows in self._windows(seen):
-            yield at, (views[at], windows)
+    def _marks(self) -> bytes:
+        """For each byte of the alphabet whether a character that it stands for may have to be folded."""
+        marked = self._alphabet.codes(FOREIGN) | self._alphabet.codes(HARMLESS)
+        return bytes(code in marked for code in range(256))
 
-    def _seen_again(self, seen: Mapping[int, _Seen], views: Mapping[int, View]) -> Mapping[int, _Seen]:
-        """The same, looked at anew where the view is another text than was seen."""
-        changed = [at for at, each in seen.items() if views[at].text != each.text]
-        if not changed:
-            return seen
-        anew = self._seen([views[at].text for at in changed])
-        return {
-            **{at: each for at, each in seen.items() if views[at].text == each.text},
-            **{changed[number]: each for number, each in anew.items()},
-        }
-
-    def _seen(self, texts: Sequence[str]) -> dict[int, _Seen]:
-        """What the first pass finds, by the number of the text; texts without any match are left out."""
-        written = self._written(texts)
-        limits = list(accumulate([len(text) + 1 for text in texts]))
-        anchors = len(self._users)
-        seen: dict[int, _Seen] = {}
-        for expression, end in _pass(self._places, written):
-            number = bisect_left(limits, end)
-            text = texts[number]
-            start = limits[number] - len(text) - 1
-            each = seen.get(number)
-            if each is None:
-                each = seen[number] = _Seen(text, written[start : start + len(text)])
-            if expression < anchors:
-                each.ends.append((min(end - start, len(text)), self._users[expression]))
-            else:
-                each.signs |= 1 << expression - anchors
-        return seen
-
-    def _windows(self, seen: Mapping[int, _Seen]) -> Iterator[tuple[int, Sequence[tuple[int, Windows]]]]:
-        """Windows of the recognisers that have an anchor in a text, in the recognisers' order; texts without any are
-        left out."""
-        self._find_many([each for each in seen.values() if each.signs & _DIGITS])
-        for at, each in seen.items():
-            if each.ends:
-                yield at, self._windows_around(each.ends, len(each.text))
-
-    def _windows_around(self, ends: list[tuple[int, Sequence[int]]], length: int) -> Sequence[tuple[int, Windows]]:
-        if len(ends) == 1:
-            [(at, users)] = ends
-            return [(user, _merged((at,), self._recognisers[user], length)) for user in users]
-        ends.sort(key=_by_end)
-        places = _places(ends)
-        return [(user, _merged(places[user], self._recognisers[user], length)) for user in sorted(places)]
-
-    def _find_many(self, seen: Sequence[_Seen]) -> None:
-        """Adds the anchors of recognisers that need many digits."""
-        if not seen:
-            return
-        written = b"\n".join([*(each.written for each in seen), b""])
-        limits = list(accumulate(len(each.written) + 1 for each in seen))
-        for expression, end in _pass(self._many, written):
-            number = bisect_left(limits, end)
-            each = seen[number]
-            at = end - limits[number] + len(each.written) + 1
-            each.ends.append((min(at, len(each.written)), self._users_of_many[expression]))
-
-    def _written(self, texts: Sequence[str]) -> bytes:
-        """Texts as lines: what finds an expression at the end of a text finds it at a line's."""
-        return self._alphabet.written(LINE_END.join([*texts, ""]))
+    def _judged_again(
+        self, views: Mapping[int, View], fields: Sequence[str], undone: int, found: dict[int, list[Hit]]
+    ) -> dict[int, View]:
+        """Adds what is to be seen of texts once those signs are undone; returns those in which another stands."""
+        order = list(views)
+        if not order:
+            return {}
+        texts = [views[at].text for at in order]
+        seen, disguised = self._core.look(texts, [fields[at] for at in order], undone, list(views.values()))
+        found |= {order[number]: hits for number, hits in seen.items()}
+        return {order[number]: views[order[number]] for number in disguised}
 
     def _opened(self, *expressions: str) -> Any:
         """A database of expressions all whose matches are reported, with a scratch space of its own. Compiling takes
@@ -212,56 +146,47 @@ def _compiled(plan: Plan) -> bytes:
     return data
 
 
-def _pass(database: Any, data: bytes) -> Found:
-    """(expression, end) of every match."""
-    found: Found = []
-
-    def collect(expression: int, _start: int, end: int, _flags: int, _context: object) -> None:
-        found.append((expression, end))
-
-    database.scan(data, match_event_handler=collect)
-    return found
-
-
-def _touched(text: str, places: Iterable[tuple[int, Windows]]) -> bool:
-    """Whether a character that folding changes stands in sight of a window."""
-    return any(
-        HARMLESS_CHARACTER.search(text, max(0, low - _REACH), high + _REACH)
-        for _, windows in places
-        for low, high in windows
+def _row(recogniser: Recogniser, rules: Rules, known: Set[str]) -> tuple[Any, ...]:
+    """What the core must know of a recogniser, in the order in which it reads it."""
+    rule = rules.rules[recogniser.rule_id]
+    return (
+        tuple(-1 if each is None else _numbers()[each] for each in expressions_of(recogniser)),
+        (recogniser.context.before, recogniser.context.after),
+        (recogniser.reach, recogniser.ahead or recogniser.reach),
+        _question(recogniser.check, unknown, known),
+        _question(recogniser.lookalike, never, known),
+        *(tuple(int(rule.confidence(check, nearby) or 0) for nearby in Nearby) for check in (Check.UNKNOWN, Check.YES)),
+        int(rule.whole or 0),
+        recogniser.kind is Kind.CREDENTIAL,
+        recogniser.watchable,
+        (
+            recogniser.kind,
+            recogniser.rule_id,
+            rule.version,
+            recogniser.mask,
+            recogniser.national,
+            recogniser.personal,
+        ),
     )
 
 
-def _by_end(place: tuple[int, Sequence[int]]) -> int:
-    return place[0]
+@cache
+def _numbers() -> Mapping[Expression, int]:
+    return {each: number for number, each in enumerate(expressions())}
 
 
-def _places(ends: Sequence[tuple[int, Sequence[int]]]) -> dict[int, list[int]]:
-    """For each recogniser the characters before each of its anchors' ends, ascending as `ends` are."""
-    places: dict[int, list[int]] = {}
-    for at, users in ends:
-        for user in users:
-            places.setdefault(user, []).append(at)
-    return places
-
-
-def _merged(places: Sequence[int], recogniser: Recogniser, length: int) -> Windows:
-    back, ahead = recogniser.reach, recogniser.ahead or recogniser.reach
-    merged: list[tuple[int, int]] = []
-    low, high = max(0, places[0] - back), places[0] + ahead
-    for place in places:
-        if place - back > high:
-            merged.append((low, high))
-            low = place - back
-        high = place + ahead
-    merged.append((low, min(high, length)))
-    return merged
+def _question(asked: Callable[[str], bool | None], unasked: Callable[[str], bool | None], known: Set[str]) -> Any:
+    """The name of a check that has a form in C, else the check; None for what answers everything alike."""
+    if asked is unasked:
+        return None
+    is_known = asked.__module__ == checks.__name__ and asked.__name__ in known
+    return asked.__name__ if is_known else asked
 
 
 def build_scanner(rules_file: Path = RULES_FILE) -> Scanner:
-    """The scanner of the service: Hyperscan where it loads, the reference engine elsewhere (same hits, slower)."""
+    """The scanner of the service: Hyperscan where it loads; elsewhere the slower reference engine, with the reason."""
     rules = Rules.parse(rules_file.read_text(encoding="utf-8"))
     try:
-        return Scanner(rules, HyperscanEngine())
-    except ImportError:
-        return Scanner(rules, WholeText())
+        return Scanner(rules, HyperscanEngine)
+    except ImportError as error:
+        return Scanner(rules, WholeText, fallback_reason=str(error))

@@ -271,7 +271,7 @@ def heavy() -> Heavy:
         pytest.skip("the model files are not prepared: run `make setup`")
     rules = read_rules()
     scanner = rules.scanner()
-    return Heavy(rules, open_models(MODELS), scanner, Scanner(scanner.rules, WholeText()))
+    return Heavy(rules, open_models(MODELS), scanner, Scanner(scanner.rules, WholeText))
 
 
 @pytest.fixture(scope="session")

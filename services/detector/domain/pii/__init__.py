@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from services.detector.domain.pii.canonical import canonicalise
+from services.detector.domain.pii.hits import Combination, Hit, ScanResult
 from services.detector.domain.pii.mask import mask, snippet
 from services.detector.domain.pii.model import (
     Check,
-    Combination,
     Confidence,
-    Hit,
     Kind,
     MaskRule,
     NotWatchable,
-    ScanResult,
     TextPart,
     TextTooLong,
 )

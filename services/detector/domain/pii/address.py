@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from services.detector.domain.pii import canonical
 from services.detector.domain.pii.model import Kind, MaskRule
 from services.detector.domain.pii.recogniser import Context, Examples, Recogniser, words
 
@@ -116,7 +115,7 @@ KR = Recogniser(
     ),
     context=_HOME,
     mask=MaskRule.ADDRESS,
-    canonical=canonical.address,
+    watchable=True,
 )
 
 KR_UNIT = Recogniser(
@@ -145,7 +144,7 @@ KR_UNIT = Recogniser(
     ),
     context=_HOME,
     mask=MaskRule.ADDRESS,
-    canonical=canonical.address,
+    watchable=True,
 )
 
 KR_LABELLED = Recogniser(
@@ -155,7 +154,7 @@ KR_LABELLED = Recogniser(
         rf"(?:주소|거주지|배송지|사는\s?(?:곳|데)|자택|집)(?:[ ]?[:=]|은|는)[ ]{{0,3}}(?P<v>"
         f"(?:[가-힣]{{1,6}}[ ]{{1,2}}){{0,2}}(?:{_ROAD}{_NUMBER}|{_LOT}{_LOT_STOP}){_DETAIL})"
     ),
-    anchors=(r"(?:주소|거주지|배송지|곳|데|자택|집)(?:[ ]?[:=]|은|는)[ ]{0,3}[가-힣a-z0-9· ]*[0-9]",),
+    anchors=(r"(?:주소|거주지|배송지|곳|데|자택|집)(?:[ ]?[:=]|은|는)[ ]{0,3}[가-힣a-z· ]*[0-9]",),
     reach=360,
     source="as address.kr with fewer levels, told by its label",
     examples=Examples(
@@ -163,7 +162,7 @@ KR_LABELLED = Recogniser(
         invalid=("주소: 없음", "집은 3시에", "주소는 비공개"),
     ),
     mask=MaskRule.ADDRESS,
-    canonical=canonical.address,
+    watchable=True,
 )
 
 _WORD: Final = r"[A-ZÀ-Þ][A-Za-zÀ-ɏ'’.]{0,20}+"

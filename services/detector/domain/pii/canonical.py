@@ -36,6 +36,11 @@ def canonicalise(kind: Kind, value: str) -> str:
     return result
 
 
+def comparable(kind: Kind, value: str) -> str:
+    """The comparable form of a value as it was found, in normalised text; empty where it has none."""
+    return _FORMS[kind](value)
+
+
 def phone(value: str) -> str:
     """E.164 with '+'. A number without country code is Korean when it begins with 0, North American with ten digits."""
     value = re.split(r"(?<=\d)\s?(?:x|ext)", value, maxsplit=1, flags=re.IGNORECASE)[0]

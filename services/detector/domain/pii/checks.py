@@ -1,4 +1,7 @@
-"""Whether a candidate obeys the arithmetic of its format: True, False, or None where no rule can tell."""
+"""Whether a candidate obeys the arithmetic of its format: True, False, or None where no rule can tell.
+
+Every check answers for any text whatever. Digits are ASCII: normalisation leaves no others.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from typing import Final
 _NO_DIGIT: Final = re.compile(r"[^0-9]+")
 _DOUBLED: Final = str.maketrans("0123456789", "0246813579")
 """The digit sum of a digit taken twice."""
+
+
+def _table(text: str) -> list[str]:
+    return text.split()
 
 
 def digits_of(value: str) -> str:
@@ -24,7 +31,7 @@ def luhn(digits: str) -> bool:
 
 # (first, last, lengths): prefixes compared on as many digits as `first` has. ISO/IEC 7812 issuers' published ranges;
 # 9 is the range for national use, in Korea the domestic cards.
-_CARD_RANGES: Final = (
+CARD_RANGES: Final = (
     ("4", "4", {13, 16, 19}),
     ("51", "55", {16}),
     ("2221", "2720", {16}),
@@ -53,11 +60,11 @@ _CARD_RANGES: Final = (
 
 
 def card(value: str) -> bool | None:
-    """Luhn and an issuer's range: True; Luhn outside all ranges: None; otherwise False."""
+    """12 to 19 digits, Luhn and an issuer's range: True; Luhn outside all ranges: None; otherwise False."""
     digits = digits_of(value)
-    if not luhn(digits) or len(set(digits)) < 2:
+    if not 12 <= len(digits) <= 19 or not luhn(digits) or len(set(digits)) < 2:
         return False
-    for first, last, lengths in _CARD_RANGES:
+    for first, last, lengths in CARD_RANGES:
         if first <= digits[: len(first)] <= last and len(digits) in lengths:
             return True
     return None
@@ -65,6 +72,8 @@ def card(value: str) -> bool | None:
 
 def birth_date(six: str, century: int) -> bool:
     """Whether YYMMDD is a day of the calendar in the century (1900, 2000)."""
+    if len(six) != 6:
+        return False
     try:
         date(century + int(six[:2]), int(six[2:4]), int(six[4:6]))
     except ValueError:
@@ -72,7 +81,7 @@ def birth_date(six: str, century: int) -> bool:
     return True
 
 
-_RRN_WEIGHTS: Final = (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)
+RESIDENT_WEIGHTS: Final = (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)
 
 
 def resident_number(value: str) -> bool | None:
@@ -83,10 +92,12 @@ def resident_number(value: str) -> bool | None:
     Foreigner numbers use the same sum, older ones shifted by two.
     """
     digits = digits_of(value)
+    if len(digits) != 13:
+        return False
     century = 2000 if digits[6] in "3478" else 1900
     if not birth_date(digits[:6], century):
         return False
-    total = sum(int(char) * weight for char, weight in zip(digits, _RRN_WEIGHTS, strict=False))
+    total = sum(int(char) * weight for char, weight in zip(digits, RESIDENT_WEIGHTS, strict=False))
     expected = {(11 - total % 11) % 10}
     if digits[6] in "5678":
         expected.add((13 - total % 11) % 10)
@@ -97,50 +108,61 @@ def resident_number(value: str) -> bool | None:
 
 def article_or_moment(value: str) -> bool:
     """Thirteen bare digits that could as well be an article number or milliseconds since 1970 (2014 to 2026)."""
-    return (ean13(value) and not resident_number(value)) or ("14" <= value[:2] <= "17" and value[6] not in "12")
+    if len(value) != 13 or digits_of(value) != value:
+        return False
+    return (_ean13(value) and not resident_number(value)) or ("14" <= value[:2] <= "17" and value[6] not in "12")
 
 
-def ean13(digits: str) -> bool:
+def _ean13(digits: str) -> bool:
     """GS1 check digit of a 13-digit article number (ISBN-13 included)."""
     total = sum(int(char) * (1 + 2 * (position % 2)) for position, char in enumerate(digits[:12]))
     return (10 - total % 10) % 10 == int(digits[12])
 
 
-_BUSINESS_WEIGHTS: Final = (1, 3, 7, 1, 3, 7, 1, 3, 5)
+BUSINESS_WEIGHTS: Final = (1, 3, 7, 1, 3, 7, 1, 3, 5)
 
 
 def business_number(value: str) -> bool:
     """National Tax Service registration number: weights 1 3 7 1 3 7 1 3 5, the ninth product's tens added."""
     digits = digits_of(value)
-    total = sum(int(char) * weight for char, weight in zip(digits, _BUSINESS_WEIGHTS, strict=False))
+    if len(digits) != 10:
+        return False
+    total = sum(int(char) * weight for char, weight in zip(digits, BUSINESS_WEIGHTS, strict=False))
     total += int(digits[8]) * 5 // 10
     return (10 - total % 10) % 10 == int(digits[9]) and digits[:3] >= "101"
 
 
+def no_hyphen(value: str) -> bool:
+    """Ten bare digits are as likely a number of any other register."""
+    return "-" not in value
+
+
 def driver_license(value: str) -> bool | None:
     """Region 11-26 or 28, twelve digits, a print with separators: True; bare digits: None; bare time stamps: False."""
-    digits = digits_of(value)
-    if value == digits and digits[:2] == "20" and _compact_date(digits[:8]):
-        return False
-    return None if value == digits else True
-
-
-def _compact_date(eight: str) -> bool:
-    return birth_date(eight[2:8], int(eight[:2]) * 100)
+    if value != digits_of(value):
+        return True
+    return False if value[:2] == "20" and birth_date(value[2:8], 2000) else None
 
 
 def korean_mobile(value: str) -> bool | None:
     """010 + 8 digits from 2 on, or an old 01X code: True; 010-0/1 (never allotted, used as examples): None."""
     digits = domestic(value)
-    if not re.fullmatch(r"010\d{8}|01[16789]\d{7,8}", digits):
+    if not re.fullmatch("010[0-9]{8}|01[16789][0-9]{7,8}", digits):
         return False
     return None if digits[:3] == "010" and digits[3] in "01" else True
 
 
+# Numbering plan for telecommunications: Seoul, provinces, internet telephony, personal numbers. None begins another.
+AREA_CODES: Final = _table("""
+    02 031 032 033 041 042 043 044 051 052 053 054 055 061 062 063 064 070
+    0502 0503 0504 0505 0506 0507 0508
+    """)
+_LANDLINE: Final = re.compile(f"(?:{'|'.join(AREA_CODES)})([0-9]{{3,4}})[0-9]{{4}}")
+
+
 def korean_landline(value: str) -> bool | None:
     """Area code 02, 031-064 or 070/050x and an exchange; exchanges do not begin with 0 or 1 (None when one does)."""
-    digits = domestic(value)
-    match = re.fullmatch(r"(?:02|0(?:3[1-3]|4[1-4]|5[1-5]|6[1-4])|070|050[2-8])(\d{3,4})\d{4}", digits)
+    match = _LANDLINE.fullmatch(domestic(value))
     if match is None:
         return False
     return None if match[1][0] in "01" else True
@@ -150,36 +172,41 @@ def domestic(value: str) -> str:
     """A Korean number's digits with the leading zero in place of +82 or 0082."""
     digits = digits_of(value)
     international = value.lstrip(" (").startswith(("+", "00")) or digits.startswith("82")
-    if international and (code := re.match(r"(?:00\d{0,3}?)?82(?=[1-9]|0)", digits)):
+    if international and (code := re.match("(?:00[0-9]{0,3}?)?82(?=[0-9])", digits)):
         return "0" + digits[code.end() :].lstrip("0")
     return digits
 
 
-# ITU-T E.164 assigned country codes, as prefixes.
-_COUNTRY_CODES: Final = re.compile(
-    r"1|7|2[07]|2[1-69]\d|3[0-469]|3[578]\d|4[013-9]|42\d|5[1-8]|5[09]\d|6[0-6]|6[7-9]\d"
-    r"|8[1246]|8[0578]\d|9[0-58]|9[679]\d"
-)
+# ITU-T E.164: what no country code begins with, the Korean trunk zero included.
+UNASSIGNED_CODES: Final = ("0", "28", "83", "89")
 
 
-def e164(value: str) -> bool | None:
+def _without_extension(value: str) -> str:
+    """The digits before an extension ("x12", "ext. 12")."""
+    return digits_of(re.split("[xX]", value, maxsplit=1)[0])
+
+
+def e164(value: str) -> bool:
     """An assigned country code and 8 to 15 digits, an extension aside."""
-    digits = digits_of(re.split(r"[xX]|ext", value)[0])
-    return 8 <= len(digits) <= 15 and _COUNTRY_CODES.match(digits) is not None
+    digits = _without_extension(value)
+    return 8 <= len(digits) <= 15 and not digits.startswith(UNASSIGNED_CODES)
 
 
 def nanp(value: str) -> bool | None:
-    """North American plan: area and exchange begin with 2-9 (None otherwise: often an example number)."""
-    digits = digits_of(re.split(r"[xX]|ext", value)[0])[-10:]
-    return True if digits[0] in "23456789" and digits[3] in "23456789" else None
+    """North American plan, ten digits behind 1 or 001: area and exchange begin with 2-9, None otherwise (often an
+    example number)."""
+    digits = _without_extension(value)
+    if not 10 <= len(digits) <= 13:
+        return False
+    return True if digits[-10] in "23456789" and digits[-7] in "23456789" else None
 
 
 def loose_phone(value: str) -> bool | None:
     """What a label calls a phone: 7 to 15 digits that are no business line (15xx, 16xx, 18xx), date or clock time."""
-    digits = digits_of(re.split(r"[xX]|ext", value)[0])
-    if not 7 <= len(digits) <= 15 or re.fullmatch(r"1[568]\d{6}", digits) or re.match(r"\(?080[-. )]", value):
+    digits = _without_extension(value)
+    if not 7 <= len(digits) <= 15 or re.fullmatch("1[568][0-9]{6}", digits) or re.match(r"\(?080[-. )]", value):
         return False
-    if re.match(r"\D*(?:19|20)\d\d[-./ ]{1,2}\d{1,2}[-./ ]{1,2}\d{1,2}(?!\d)", value):
+    if re.match("[^0-9]*(?:19|20)[0-9]{2}[-./ ]{1,2}[0-9]{1,2}[-./ ]{1,2}[0-9]{1,2}(?![0-9])", value):
         return False
     return None
 
@@ -187,11 +214,9 @@ def loose_phone(value: str) -> bool | None:
 def us_ssn(value: str) -> bool:
     """Social Security Administration: area not 000, 666 or 9xx, group and serial not zero."""
     digits = digits_of(value)
-    return digits[:3] not in {"000", "666"} and digits[0] != "9" and digits[3:5] != "00" and digits[5:] != "0000"
-
-
-def _table(text: str) -> list[str]:
-    return text.split()
+    if len(digits) != 9 or digits[0] == "9":
+        return False
+    return digits[:3] not in {"000", "666"} and digits[3:5] != "00" and digits[5:] != "0000"
 
 
 # Length and BBAN structure of each country: n digits, a letters, c either (SWIFT IBAN registry).
@@ -210,7 +235,7 @@ IBAN_FORMATS: Final = {
 }
 _CLASSES: Final = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
 _BBAN: Final = {
-    country: re.compile("".join(f"{_CLASSES[c]}{{{n}}}" for n, c in re.findall(r"(\d+)([nac])", spec)))
+    country: re.compile("[0-9]{2}" + "".join(f"{_CLASSES[c]}{{{n}}}" for n, c in re.findall(r"(\d+)([nac])", spec)))
     for country, spec in IBAN_FORMATS.items()
 }
 
@@ -218,16 +243,16 @@ _BBAN: Final = {
 def iban(value: str) -> bool:
     """ISO 13616: the country's structure, then mod 97 = 1. Mixed case is refuted, all lower case is read as upper."""
     compact = re.sub(r"[ -]", "", value)
-    if compact != compact.upper() and compact != compact.lower():
+    if not compact.isascii() or (compact != compact.upper() and compact != compact.lower()):
         return False
     compact = compact.upper()
     pattern = _BBAN.get(compact[:2])
-    if pattern is None or not pattern.fullmatch(compact, 4):
+    if pattern is None or not pattern.fullmatch(compact, 2):
         return False
     return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1
 
 
-_ACCOUNT_GROUPS: Final = frozenset(
+ACCOUNT_GROUPS: Final = frozenset(
     _table("""
     6-2-6 3-6-2-3 4-3-6 3-3-6 3-4-4-2 3-2-6 4-2-7 3-6-5 3-6-3 4-3-6 3-8-3 4-4-4-1 6-2-6 3-2-6-1
     3-2-5-1 3-6-2-1 3-4-6 3-2-7 4-4-5 3-3-5 3-3-6-1 3-5-5 3-2-8 3-4-4 4-4-4 6-6 4-9
@@ -238,14 +263,14 @@ _ACCOUNT_GROUPS: Final = frozenset(
 def korean_account(value: str) -> bool | None:
     """10 to 16 digits in a known bank's grouping: True; another grouping: None; a phone or a date: False."""
     digits = digits_of(value)
-    if not 10 <= len(digits) <= 16 or (re.match(r"01[016789]", digits) and len(digits) <= 11):
+    if not 10 <= len(digits) <= 16 or (re.match("01[016789]", digits) and len(digits) <= 11):
         return False
     if len(digits) == 10 and "-" in value and business_number(digits):
         return False
-    if re.fullmatch(r"0\d{1,2}[- ]\d{3,4}[- ]\d{4}", value) and korean_landline(value) is not False:
+    if re.fullmatch("0[0-9]{1,2}[- ][0-9]{3,4}[- ][0-9]{4}", value) and korean_landline(value) is not False:
         return False
     groups = "-".join(str(len(group)) for group in re.split(r"[- ]", value))
-    return True if groups in _ACCOUNT_GROUPS else None
+    return True if groups in ACCOUNT_GROUPS else None
 
 
 def ip_address(value: str) -> bool | None:
@@ -257,7 +282,7 @@ def ip_address(value: str) -> bool | None:
     return address.is_global and not address.is_multicast
 
 
-_FILE_ENDINGS: Final = frozenset(
+FILE_ENDINGS: Final = frozenset(
     _table("""
     png jpg jpeg gif svg webp bmp ico js css html htm php json xml pdf mp4 zip
     """)
@@ -269,17 +294,17 @@ def email(value: str) -> bool | None:
     local, _, host = value.rpartition("@")
     if ".." in value or local.endswith(".") or len(value) > 254:
         return False
-    return host.rsplit(".", 1)[-1].lower() not in _FILE_ENDINGS
+    return host.rsplit(".", 1)[-1].lower() not in FILE_ENDINGS
 
 
 # Letters of Korean plates that are also everyday counters after a number (30도, 100조, 12호, 3부, 2주 …).
-_AMBIGUOUS_PLATE: Final = frozenset("도조로오수호주부고하구무")
+AMBIGUOUS_PLATE: Final = frozenset("도조로오수호주부고하구무")
 
 
 def plate(value: str) -> bool | None:
     """Letters that never follow a number in prose: True; those that do: None."""
-    letter = re.search(r"\d([가-힣])", value)
-    return None if letter is None or letter[1] in _AMBIGUOUS_PLATE else True
+    letter = re.search("[0-9]([가-힣])", value)
+    return None if letter is None or letter[1] in AMBIGUOUS_PLATE else True
 
 
 def ipv6_shape(value: str) -> bool | None:
@@ -305,6 +330,24 @@ def parcel_length(value: str) -> bool:
 
 def labelled_account(value: str) -> bool | None:
     """What a label calls an account: at least six digits that are no date."""
-    if sum(char.isdigit() for char in value) < 6 or re.fullmatch(r"(?:19|20)\d\d-\d{1,2}-\d{1,2}", value):
+    if len(digits_of(value)) < 6 or re.fullmatch("(?:19|20)[0-9]{2}-[0-9]{1,2}-[0-9]{1,2}", value):
         return False
     return None
+
+
+_SECRET_SIGN: Final = re.compile(r"[!-@\[-`{-~]")
+
+
+def secret(value: str) -> bool | None:
+    """What a label calls a password: letters alone are the next word of a sentence (False)."""
+    return None if _SECRET_SIGN.search(value) else False
+
+
+def dumped_secret(value: str) -> bool | None:
+    """What stands behind an address in a dump: as `secret`, and no second address."""
+    return None if _SECRET_SIGN.search(value) and "@" not in value else False
+
+
+def url_login(_value: str) -> bool:
+    """User and password before a host stand for nothing else."""
+    return True

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from services.detector.domain.pii import canonical, checks
+from services.detector.domain.pii import checks
 from services.detector.domain.pii.model import Kind, MaskRule
-from services.detector.domain.pii.recogniser import OTHER_NUMBERS, Context, Examples, Recogniser
+from services.detector.domain.pii.recogniser import NINE_DIGITS, OTHER_NUMBERS, Context, Examples, Recogniser
 
 # Between the groups of a phone number: up to three signs of any sort (010★1234★5678, 010 - 1234), no line break.
 _GAP: Final = r"(?:[^\w\n+@#]|_){0,3}+"
@@ -38,7 +38,6 @@ KR_MOBILE = Recogniser(
         r"82[^0-9\n]{0,9}0?[^0-9\n]{0,5}1(?:[^0-9\n]{0,3}[0-9]){8}",
     ),
     reach=56,
-    many_digits=True,
     ahead=14,
     source="Numbering plan for telecommunications, Ministry of Science and ICT notice; ITU-T E.164 (+82)",
     examples=Examples(
@@ -66,7 +65,7 @@ KR_MOBILE = Recogniser(
     check=checks.korean_mobile,
     context=_PHONE,
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 KR_MOBILE_PLAIN = Recogniser(
@@ -76,9 +75,8 @@ KR_MOBILE_PLAIN = Recogniser(
         "(?:(?<![0-9A-Za-z.,])|(?<=[Tt][Ee][Ll])|(?<=[HhCc][Pp])|"
         r"(?<=[^0-9][.,]))01[016789]\d{7,8}(?![0-9A-Za-z])"
     ),
-    anchors=(r"01[016789][0-9]{7,8}(?:[^0-9a-z]|$)",),
+    anchors=(r"01[016789][0-9]{7}",),
     reach=24,
-    many_digits=True,
     ahead=6,
     source="as phone.kr_mobile, written without separators",
     examples=Examples(
@@ -94,7 +92,7 @@ KR_MOBILE_PLAIN = Recogniser(
     check=checks.korean_mobile,
     context=_PHONE,
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 _AREA: Final = r"(?:2|3[1-3]|4[1-4]|5[1-5]|6[1-4]|70|50[2-8])"
@@ -110,7 +108,6 @@ KR_LANDLINE = Recogniser(
         r"82[^0-9\n]{0,9}0?[^0-9\n]{0,5}[2-7](?:[^0-9\n]{0,5}[0-9]){7}",
     ),
     reach=48,
-    many_digits=True,
     ahead=20,
     source="Numbering plan: area codes 02, 031-064; 070 internet, 050x personal numbers",
     examples=Examples(
@@ -135,16 +132,15 @@ KR_LANDLINE = Recogniser(
     check=checks.korean_landline,
     context=_PHONE,
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 KR_LANDLINE_PLAIN = Recogniser(
     rule_id="phone.kr_landline_plain",
     kind=Kind.PHONE,
     pattern=re.compile(rf"(?<![0-9A-Za-z.,-])0{_AREA}\d{{7,8}}(?![0-9A-Za-z])"),
-    anchors=(r"(?:^|[^0-9a-z.,-])0[2-7][0-9]{7,10}(?:[^0-9a-z]|$)",),
+    anchors=(NINE_DIGITS,),
     reach=24,
-    many_digits=True,
     ahead=6,
     source="as phone.kr_landline, written without separators",
     examples=Examples(
@@ -153,7 +149,7 @@ KR_LANDLINE_PLAIN = Recogniser(
     check=checks.korean_landline,
     context=_PHONE,
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 E164 = Recogniser(
@@ -172,7 +168,7 @@ E164 = Recogniser(
     check=checks.e164,
     context=_PHONE,
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 NANP = Recogniser(
@@ -185,7 +181,6 @@ NANP = Recogniser(
     ),
     anchors=(r"\d{3}\)?[. -]{1,2}\d{3}[. -]\d{4}", r"\)\d{3}[. -]\d{4}"),
     reach=48,
-    many_digits=True,
     ahead=18,
     source="North American Numbering Plan, ATIS-0300051",
     examples=Examples(
@@ -202,7 +197,7 @@ NANP = Recogniser(
     check=checks.nanp,
     context=_PHONE,
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 TOLL_FREE = Recogniser(
@@ -214,7 +209,6 @@ TOLL_FREE = Recogniser(
     ),
     anchors=(r"8[0-8]{2}\)?[. -]{1,2}\d{3}[. -]",),
     reach=32,
-    many_digits=True,
     ahead=14,
     source="North American toll-free codes: lines of businesses",
     examples=Examples(valid=("⟦1-800-123-4567⟧", "⟦(888) 123-4567⟧"), invalid=("order 1-800-123-4567",)),
@@ -242,7 +236,6 @@ LABELLED = Recogniser(
         r"(?:전화|연락처|휴대|핸드폰|폰|모바일|팩스|연락해|phone|tel|mobile|cell|fax|desk|whatsapp)"
         r"[^0-9]{0,24}(?:[0-9]{1,2}[).:][^0-9]{0,9})?[0-9](?:[ ().-]{0,3}[0-9]){6}",
     ),
-    many_digits=True,
     source="international numbers in national form, told by their label only",
     examples=Examples(
         valid=(
@@ -257,7 +250,7 @@ LABELLED = Recogniser(
     check=checks.loose_phone,
     context=Context(against=OTHER_NUMBERS, before=12),
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 LABEL_AFTER = Recogniser(
@@ -274,7 +267,6 @@ LABEL_AFTER = Recogniser(
         # Vectorscan 5.4.12 misses matches of a repeated group that holds a repeated class: the class alone says enough.
         r"[0-9][ \t]{0,2}[)]?[ ]?(?:으로|로)[ ]?[가-힣 ]{0,10}(?:전화|연락|문자|문의|콜|톡)",
     ),
-    many_digits=True,
     ahead=6,
     source="as phone.labelled, with the label behind the number",
     examples=Examples(
@@ -284,7 +276,7 @@ LABEL_AFTER = Recogniser(
     check=checks.loose_phone,
     context=Context(against=OTHER_NUMBERS),
     mask=MaskRule.PHONE,
-    canonical=canonical.phone,
+    watchable=True,
 )
 
 _LATIN: Final = "A-Za-z0-9À-ɏ"
@@ -320,7 +312,7 @@ EMAIL = Recogniser(
     ),
     check=checks.email,
     mask=MaskRule.EMAIL,
-    canonical=canonical.email,
+    watchable=True,
 )
 
 _KOREAN_APPS: Final = (
@@ -360,7 +352,7 @@ MESSENGER = Recogniser(
     ),
     context=Context(against=r"채널톡|고객센터"),
     mask=MaskRule.KEEP_FIRST,
-    canonical=canonical.messenger,
+    watchable=True,
 )
 
 MESSENGER_LINK = Recogniser(
@@ -379,7 +371,7 @@ MESSENGER_LINK = Recogniser(
         invalid=("not.me/abcd", "instagram.com/p/abcdef"),
     ),
     mask=MaskRule.KEEP_FIRST,
-    canonical=canonical.messenger,
+    watchable=True,
 )
 
 _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from services.detector.domain.pii import canonical, checks
+from services.detector.domain.pii import checks
 from services.detector.domain.pii.model import Kind, MaskRule
 from services.detector.domain.pii.recogniser import Context, Examples, Recogniser, words
 
@@ -93,7 +93,6 @@ KR_BESIDE_NUMBER = Recogniser(
         r"(?:\+?82[ -]?1|01)[016789][-. )]{0,2}[0-9]{3}",
     ),
     reach=60,
-    many_digits=True,
     ahead=28,
     source="a name directly before a mobile number, as in dumps and doxing posts",
     examples=Examples(
@@ -156,7 +155,7 @@ PLATE = Recogniser(
         near=r"차량|번호판|차\s?번호|차넘버|차주|승용차|자동차|주차|\bplate\b|뺑소니",
         against=r"아파트|버스|노선|지하철",
     ),
-    canonical=canonical.plate,
+    watchable=True,
     mask=MaskRule.KEEP_FIRST,
 )
 

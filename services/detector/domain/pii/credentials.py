@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from services.detector.domain.pii import checks
 from services.detector.domain.pii.model import Kind, MaskRule
 from services.detector.domain.pii.recogniser import Context, Examples, Recogniser
 
@@ -43,7 +44,7 @@ PASSWORD = Recogniser(
             "the password is required",
         ),
     ),
-    check=lambda value: None if re.search(r"[0-9!-/:-@\[-`{-~]", value) else False,
+    check=checks.secret,
     context=Context(),
     mask=MaskRule.ALL,
 )
@@ -63,7 +64,7 @@ DUMP_LINE = Recogniser(
         valid=("hong@example.com:⟦hunter22⟧", "hong@example.com|⟦Passw0rd!⟧"),
         invalid=("hong@example.com: 안녕", "hong@example.com"),
     ),
-    check=lambda value: None if re.search(r"[0-9!-/:-@\[-`{-~]", value) and "@" not in value else False,
+    check=checks.dumped_secret,
 )
 
 URL_LOGIN = Recogniser(
@@ -74,7 +75,7 @@ URL_LOGIN = Recogniser(
     reach=420,
     source="RFC 3986 §3.2.1 user information",
     examples=Examples(valid=("ftp://⟦hong:secret1⟧@example.com/x",), invalid=("https://example.com:80/@user",)),
-    check=lambda _value: True,
+    check=checks.url_login,
 )
 
 RECOGNISERS: Final = (URL_LOGIN, PASSWORD, DUMP_LINE)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from services.detector.domain.pii import canonical, checks
+from services.detector.domain.pii import checks
 from services.detector.domain.pii.model import Kind, MaskRule
-from services.detector.domain.pii.recogniser import OTHER_NUMBERS, Context, Examples, Recogniser, words
+from services.detector.domain.pii.recogniser import NINE_DIGITS, OTHER_NUMBERS, Context, Examples, Recogniser, words
 
 _CARD_WORDS: Final = Context(
     near=r"카드|신용|체크|결제|\bcredit|\bcard\b|\bdebit|\bvisa\b|master\s?card|\bamex\b"
@@ -25,7 +25,6 @@ CARD = Recogniser(
     ),
     anchors=(r"[0-9]{4}[ ./·_-]{1,3}(?:[0-9]{4}|[0-9]{6})[ ./·_-]{1,3}[0-9]{4}",),
     reach=48,
-    many_digits=True,
     ahead=24,
     source="ISO/IEC 7812-1, issuers' ranges, printed groups 4-4-4-4, 4-6-5, 4-6-4",
     examples=Examples(
@@ -40,17 +39,16 @@ CARD = Recogniser(
     check=checks.card,
     context=_CARD_WORDS,
     mask=MaskRule.CARD,
-    canonical=canonical.card,
+    watchable=True,
 )
 
 CARD_PLAIN = Recogniser(
     rule_id="card.plain",
     kind=Kind.CARD,
     pattern=re.compile(r"(?<![0-9A-Za-z])(?<![0-9][-.,])(?:\d{14,19}|\d{12,13})(?![0-9A-Za-z])(?![-.][0-9])"),
-    anchors=(r"(?:^|[^0-9a-z])[0-9]{12,19}(?:[^0-9a-z]|$)",),
+    anchors=(NINE_DIGITS,),
     reach=28,
-    many_digits=True,
-    ahead=6,
+    ahead=14,
     source="ISO/IEC 7812-1, without separators",
     examples=Examples(
         valid=("⟦5555555555554444⟧", "⟦371449635398431⟧", "card ⟦503890547220⟧", "⟦30569309025904⟧"),
@@ -60,7 +58,7 @@ CARD_PLAIN = Recogniser(
     lookalike=checks.parcel_length,
     context=_CARD_WORDS,
     mask=MaskRule.CARD,
-    canonical=canonical.card,
+    watchable=True,
 )
 
 _BANKS: Final = words(
@@ -87,12 +85,11 @@ ACCOUNT = Recogniser(
         r"(?![0-9A-Za-z])(?![-.,][0-9])"
     ),
     anchors=(
-        rf"(?:{_ACCOUNT_NEAR})(?s:.){{0,32}}[0-9](?:-?[0-9]){{9}}",
-        rf"[0-9](?:-?[0-9]){{9}}(?s:.){{0,20}}(?:{_ACCOUNT_NEAR})",
+        rf"(?:{_ACCOUNT_NEAR})(?:(?s:.){{0,31}}[^0-9a-z])?[0-9](?:-?[0-9]){{9}}",
+        rf"(?:^|[^0-9a-z])[0-9](?:-?[0-9]){{9}}(?s:.){{0,20}}(?:{_ACCOUNT_NEAR})",
     ),
     in_context_only=True,
     reach=96,
-    many_digits=True,
     source="Korea Financial Telecommunications and Clearings Institute: 10 to 16 digits, groups per bank",
     examples=Examples(
         valid=(
@@ -106,7 +103,7 @@ ACCOUNT = Recogniser(
     check=checks.korean_account,
     context=_ACCOUNT_WORDS,
     mask=MaskRule.KEEP_LAST_THREE,
-    canonical=canonical.account,
+    watchable=True,
 )
 
 ACCOUNT_BESIDE_BANK = Recogniser(
@@ -123,7 +120,6 @@ ACCOUNT_BESIDE_BANK = Recogniser(
         rf"[0-9](?:[- ]?[0-9]){{9}}[^0-9a-z\n]{{1,2}}(?:{_BANKS})",
     ),
     reach=64,
-    many_digits=True,
     ahead=48,
     source="as account.kr, with the bank's short name directly beside the number",
     examples=Examples(
@@ -137,7 +133,7 @@ ACCOUNT_BESIDE_BANK = Recogniser(
     ),
     check=checks.korean_account,
     mask=MaskRule.KEEP_LAST_THREE,
-    canonical=canonical.account,
+    watchable=True,
 )
 
 _IBAN: Final = "|".join(
@@ -165,7 +161,7 @@ IBAN = Recogniser(
     ),
     check=checks.iban,
     mask=MaskRule.KEEP_LAST_THREE,
-    canonical=canonical.account,
+    watchable=True,
 )
 
 ACCOUNT_LABELLED = Recogniser(
@@ -180,7 +176,7 @@ ACCOUNT_LABELLED = Recogniser(
         re.IGNORECASE,
     ),
     anchors=(
-        r"(?:계좌[^가-힣]?번호|[ib]ban|[비이]반|account[^a-z]?(?:number|no|num|#))(?s:.){0,20}[0-9]",
+        r"(?:계좌[^가-힣]?번호|[ib]ban|[비이]반|account[^a-z]?(?:number|no|num|#))[^0-9]{0,20}[0-9]",
     ),
     source="domestic account numbers of other countries (BBAN): told by their label",
     examples=Examples(
@@ -189,7 +185,7 @@ ACCOUNT_LABELLED = Recogniser(
     ),
     check=checks.labelled_account,
     mask=MaskRule.KEEP_LAST_THREE,
-    canonical=canonical.account,
+    watchable=True,
 )
 
 RECOGNISERS: Final = (CARD, CARD_PLAIN, IBAN, ACCOUNT, ACCOUNT_BESIDE_BANK, ACCOUNT_LABELLED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from services.detector.domain.pii.model import Hit, Kind, MaskRule
+from services.detector.domain.pii.hits import Hit
+from services.detector.domain.pii.model import Kind, MaskRule
 
 STAR: Final = "*"
 _LONGEST_SNIPPET: Final = 1_000

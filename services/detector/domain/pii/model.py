@@ -1,15 +1,9 @@
-"""What a scan for personal data takes and gives back."""
+"""The words of the scan for personal data: kinds, levels, checks, mask rules, texts."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, NamedTuple
-
-DOXING: Final = "DOXING"
-"""Name of the combinations that expose one person."""
+from typing import NamedTuple
 
 
 class Kind(enum.StrEnum):
@@ -74,63 +68,6 @@ class TextPart(NamedTuple):
     def __repr__(self) -> str:
         """Without the text."""
         return f"TextPart(field={self.field!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One piece of personal data found in one field.
-
-    `start` and `end` count characters of the original text. `canonical` is the comparable form for watched
-    identifiers; it is empty for national identifiers, credentials and kinds that cannot be watched, and never
-    part of the repr. `personal` is false for what is recognised only to be set aside (business numbers).
-    """
-
-    kind: Kind
-    rule_id: str
-    rule_version: int
-    field: str
-    start: int
-    end: int
-    confidence: Confidence
-    check: Check
-    mask_rule: MaskRule
-    national: bool
-    personal: bool
-    canonical: str = dataclasses.field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """Kinds that say more together than each alone: one hit of every kind in `all_of`, each at least `at_least`.
-
-    `level` is that of the combination itself, whatever the levels of its hits.
-    """
-
-    name: str
-    level: Confidence
-    all_of: frozenset[Kind]
-    at_least: Confidence
-
-    def holds(self, hits: Iterable[Hit]) -> bool:
-        """Whether these hits, all of one post, make it up."""
-        return self.all_of <= {hit.kind for hit in hits if hit.personal and hit.confidence >= self.at_least}
-
-
-@dataclass(frozen=True, slots=True)
-class ScanResult:
-    """All hits of a signal in field order, then by position, and the combinations that they make up."""
-
-    hits: tuple[Hit, ...]
-    combinations: tuple[Combination, ...] = ()
-
-    @property
-    def doxing(self) -> bool:
-        """Whether the hits together expose one person."""
-        return any(each.name == DOXING and each.level is Confidence.HIGH for each in self.combinations)
-
-    def of(self, field: str) -> tuple[Hit, ...]:
-        """The hits in one field, for masking that field's text."""
-        return tuple(hit for hit in self.hits if hit.field == field)
 
 
 class NotWatchable(ValueError):

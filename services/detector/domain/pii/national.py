@@ -7,7 +7,7 @@ from typing import Final
 
 from services.detector.domain.pii import checks
 from services.detector.domain.pii.model import Kind, MaskRule
-from services.detector.domain.pii.recogniser import OTHER_NUMBERS, Context, Examples, Recogniser
+from services.detector.domain.pii.recogniser import NINE_DIGITS, OTHER_NUMBERS, Context, Examples, Recogniser
 
 _START: Final = r"(?<![0-9A-Za-z])(?<![0-9][-.,])"
 _STOP: Final = r"(?![0-9A-Za-z])(?!-[0-9])"
@@ -25,7 +25,6 @@ RRN = Recogniser(
     pattern=re.compile(rf"{_START}{_BIRTH}{_HYPHEN}[1-4]\d{{6}}{_STOP}"),
     anchors=(r"[0-9]{6}[^0-9a-z]{1,7}[1-4][0-9]{6}",),
     reach=32,
-    many_digits=True,
     ahead=6,
     source="Resident Registration Act, Enforcement Rule art. 2; check digit dropped from 2020-10-05",
     examples=Examples(
@@ -50,7 +49,6 @@ FOREIGNER = Recogniser(
     pattern=re.compile(rf"{_START}{_BIRTH}{_HYPHEN}[5-8]\d{{6}}{_STOP}"),
     anchors=(r"[0-9]{6}[^0-9a-z]{1,7}[5-8][0-9]{6}",),
     reach=32,
-    many_digits=True,
     ahead=6,
     source="Immigration Act, Enforcement Decree art. 40-2; gender digit 5 to 8",
     examples=Examples(valid=("외국인등록번호 ⟦911124-5678901⟧",), invalid=("911324-5678901", "911124+5678901")),
@@ -64,9 +62,8 @@ RRN_PLAIN = Recogniser(
     rule_id="national.rrn_plain",
     kind=Kind.RRN,
     pattern=re.compile(rf"{_START}{_BIRTH}[1-4]\d{{6}}{_STOP}"),
-    anchors=(r"(?:^|[^0-9a-z])[0-9]{2}[01][0-9][0-3][0-9][1-4][0-9]{6}(?:[^0-9a-z]|$)",),
+    anchors=(NINE_DIGITS,),
     reach=24,
-    many_digits=True,
     ahead=6,
     source="as national.rrn, without separator",
     examples=Examples(
@@ -83,9 +80,8 @@ FOREIGNER_PLAIN = Recogniser(
     rule_id="national.foreigner_plain",
     kind=Kind.FRN,
     pattern=re.compile(rf"{_START}{_BIRTH}[5-8]\d{{6}}{_STOP}"),
-    anchors=(r"(?:^|[^0-9a-z])[0-9]{2}[01][0-9][0-3][0-9][5-8][0-9]{6}(?:[^0-9a-z]|$)",),
+    anchors=(NINE_DIGITS,),
     reach=24,
-    many_digits=True,
     ahead=6,
     source="as national.foreigner, without separator",
     examples=Examples(
@@ -123,7 +119,7 @@ PASSPORT_LABELLED = Recogniser(
         "(?![0-9A-Za-z])",
         re.IGNORECASE,
     ),
-    anchors=(r"(?:여권|passport)(?s:.){0,30}[0-9]{3}",),
+    anchors=(r"(?:여권|passport)[^0-9]{0,30}[0-9]{3}",),
     source="ICAO Doc 9303-4: up to nine characters; told by its label",
     examples=Examples(
         valid=("여권 번호: ⟦T87959798⟧", 'passport_number: "⟦620144743⟧"'), invalid=("여권 사진 2장", "passport 2023")
@@ -141,7 +137,6 @@ DRIVER_LICENCE = Recogniser(
     ),
     anchors=(r"[0-9]{2}[ .-][0-9]{6}[ .-][0-9]{2}",),
     reach=32,
-    many_digits=True,
     ahead=6,
     source="Korean National Police Agency: region 11-26 or 28, year, serial, check and reissue digits",
     examples=Examples(
@@ -157,9 +152,8 @@ DRIVER_LICENCE_PLAIN = Recogniser(
     rule_id="national.driver_licence_plain",
     kind=Kind.DRIVER_LICENCE,
     pattern=re.compile(rf"{_START}(?:1[1-9]|2[0-6]|28)\d{{10}}{_STOP}"),
-    anchors=(r"(?:^|[^0-9a-z])[12][0-9]{11}(?:[^0-9a-z]|$)",),
+    anchors=(NINE_DIGITS,),
     reach=24,
-    many_digits=True,
     ahead=6,
     source="as national.driver_licence, without separators",
     examples=Examples(valid=("운전면허 ⟦112212345612⟧",), invalid=("운송장 112212345612", "면허 202311210001")),
@@ -177,7 +171,7 @@ DRIVER_LICENCE_LABELLED = Recogniser(
         "(?:[A-Za-z-]{0,6}+[0-9-]){6})[A-Za-z0-9][A-Za-z0-9-]{5,17}+)",
         re.IGNORECASE,
     ),
-    anchors=(r"(?:면허|licen[cs]e)(?s:.){0,30}[0-9]",),
+    anchors=(r"(?:면허|licen[cs]e)[^0-9]{0,30}[0-9]",),
     source="foreign licences: 6 to 18 letters and digits; told by their label",
     examples=Examples(
         valid=("운전면허 번호: ⟦J69-2716-488-88⟧", "driver's license number is ⟦U62928788557186⟧"),
@@ -193,7 +187,6 @@ SSN = Recogniser(
     pattern=re.compile(rf"(?<![0-9A-Za-z])(?<![0-9][-.,])\d{{3}}-\d\d-\d{{4}}{_STOP}"),
     anchors=(r"\d{3}-\d\d-\d{4}",),
     reach=20,
-    many_digits=True,
     ahead=6,
     source="Social Security Administration, randomised since 2011",
     examples=Examples(
@@ -217,7 +210,7 @@ SSN_LABELLED = Recogniser(
     ),
     anchors=(
         r"(?:사회[^가-힣]?보장|국민[^가-힣]?보험|납세자|세금[^가-힣]?등록|social security|ssn|tax[^a-z]?id)"
-        r"(?s:.){0,40}[0-9]",
+        r"[^0-9]{0,40}[0-9]",
     ),
     source="national insurance numbers of other countries; told by their label",
     examples=Examples(
@@ -231,9 +224,8 @@ BUSINESS = Recogniser(
     rule_id="business.brn",
     kind=Kind.BUSINESS_NUMBER,
     pattern=re.compile(rf"{_START}\d{{3}}(?P<s>-?)\d\d(?P=s)\d{{5}}{_STOP}"),
-    anchors=(r"[0-9]{3}-[0-9]{2}-[0-9]{5}", r"(?:^|[^0-9a-z])[0-9]{10}(?:[^0-9a-z]|$)"),
+    anchors=(r"[0-9]{3}-[0-9]{2}-[0-9]{5}", NINE_DIGITS),
     reach=20,
-    many_digits=True,
     ahead=6,
     source="National Tax Service registration number",
     examples=Examples(
@@ -249,7 +241,7 @@ BUSINESS = Recogniser(
     ),
     check=checks.business_number,
     context=Context(near=r"사업자|등록\s?번호|\bbrn\b|business", against=OTHER_NUMBERS),
-    lookalike=lambda value: "-" not in value,
+    lookalike=checks.no_hyphen,
     mask=MaskRule.NONE,
     personal=False,
 )

@@ -376,13 +376,13 @@ _GAPS: Final = f"[ .,_/·){_HARMLESS}-]{{0,5}}"
 FOREIGN: Final = f"[^{_PLAIN}{KEPT}{_HARMLESS}]"
 """A sign of folding: every character that folding may change and that is not harmless."""
 HARMLESS: Final = f"[{_HARMLESS}]"
-"""Folding changes it, but nothing by which a text without any place could have one."""
-HARMLESS_CHARACTER: Final = re.compile(HARMLESS)
-SIGNS_OF_FOLDING: Final = (
-    f"[{_HARMLESS}][^0-9a-z@]{{0,8}}[0-9a-z@]",
-    f"[0-9a-z@][^0-9a-z@]{{0,8}}[{_HARMLESS}]",
-    f"[^{_SYMBOLS}\ufe0f\u200d][\ufe0f\u200d]",
-)
+"""Folding changes it, but matters only beside `SENSITIVE` characters, or where a match is near."""
+SENSITIVE: Final = "[0-9a-z@]"
+SENSITIVE_REACH: Final = 9
+"""Characters from a harmless one to a sensitive one at which folding matters."""
+JOINER: Final = "[\ufe0f\u200d]"
+"""Harmless behind a symbol or another joiner; elsewhere a sign of folding."""
+JOINED: Final = f"[{_SYMBOLS}\ufe0f\u200d]"
 SIGNS_OF_VEILING: Final = (
     *_SPELLED_SIGNS,
     rf"{_SAID}[ ,.{_HARMLESS}-]{{0,5}}(?:[0-9][ ,.{_HARMLESS}-]{{0,5}}){{0,11}}{_SAID}",

@@ -12,6 +12,10 @@ from services.detector.domain.pii.model import Kind, MaskRule
 
 _MARGIN: Final = 16
 """Characters beyond a window that look-around of context words may need."""
+LINK: Final = re.compile(r"https?://|www\.")
+"""What the word before a number begins with where the number is part of a link, in small letters."""
+LONGEST_LINK: Final = 120
+"""Characters before a number in which a link is sought."""
 
 
 class Nearby(enum.StrEnum):
@@ -41,6 +45,10 @@ class Context:
         for name, alternatives in (("_near", self.near), ("_against", self.against)):
             if alternatives:
                 object.__setattr__(self, name, re.compile(_guarded(alternatives), re.ASCII))
+
+    def expressions(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+        """Of the words that speak for and against; both are sought in small letters."""
+        return self._near, self._against
 
     def verdict(self, text: str, start: int, end: int) -> Nearby:
         """What stands before [start, end), else what stands after it on the same line."""
@@ -112,11 +120,10 @@ def _last(pattern: re.Pattern[str] | None, text: str, low: int, high: int) -> in
 
 def _in_link(text: str, start: int) -> bool:
     """Numbers inside a link are identifiers of pages, orders, articles."""
-    before = text[max(0, start - 120) : start]
+    before = text[max(0, start - LONGEST_LINK) : start]
     if not before or before[-1].isspace():
         return False
-    word = before.split()[-1].lower()
-    return "http://" in word or "https://" in word or "www." in word
+    return LINK.search(before.split()[-1].lower()) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +134,8 @@ class Examples:
     invalid: tuple[str, ...] = ()
 
 
-_SIGN: Final = r"[^0-9a-z가-힣\n]"
-MANY_DIGITS: Final = rf"[0-9](?:{_SIGN}{{0,5}}[0-9]){{6}}"
-"""Seven digits with at most five signs between two of them."""
-END_OF_MANY_DIGITS: Final = rf"{MANY_DIGITS}(?:{_SIGN}{{0,5}}[a-z가-힣\n]|{_SIGN}{{6}})"
-"""The same where it ends, in a text that a line end follows: told once, however many digits there are."""
+NINE_DIGITS: Final = r"(?:^|[^0-9a-z])[0-9]{9}"
+"""The anchor of every number of nine digits or more without separators: told once for each."""
 
 
 def unknown(_value: str) -> bool | None:
@@ -142,11 +146,6 @@ def unknown(_value: str) -> bool | None:
 def never(_value: str) -> bool:
     """The format resembles nothing else."""
     return False
-
-
-def no_canonical(_value: str) -> str:
-    """Kinds that are never watched have no comparable form."""
-    return ""
 
 
 # Labels of numbers that are not personal data. The nearest label before a candidate decides.
@@ -173,9 +172,10 @@ class Recogniser:
     `anchors`: simple expressions (no look-around, at least one ASCII or Hangul literal or class); every match of
     `pattern` holds a match of one of them, at most `reach` characters from either end, look-around included.
     `ahead`: characters beyond an anchor's end that a match and its look-around may take; 0 stands for `reach`.
+    `watchable`: a value has a comparable form (canonical.py), so that a person can have it watched; never for national
+    identifiers and credentials.
     `lookalike`: true when the value is as likely something else, so that words nearby must speak for it.
     `in_context_only`: the anchors demand the context's words too, so no rule may count a candidate without them.
-    `many_digits`: every match holds MANY_DIGITS; a text without such a place need not be asked for the anchors.
     `source`: where the format is laid down.
     """
 
@@ -188,14 +188,13 @@ class Recogniser:
     check: Callable[[str], bool | None] = unknown
     context: Context = Context()
     mask: MaskRule = MaskRule.ALL
-    canonical: Callable[[str], str] = no_canonical
+    watchable: bool = False
     lookalike: Callable[[str], bool] = never
     national: bool = False
     personal: bool = True
     reach: int = 120
     ahead: int = 0
     in_context_only: bool = False
-    many_digits: bool = False
 
 
 def words(text: str) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 from services.chassis import yaml_text
-from services.detector.domain.pii.model import Check, Combination, Confidence, Kind
+from services.detector.domain.pii.hits import Combination, Hit
+from services.detector.domain.pii.model import Check, Confidence, Kind
 from services.detector.domain.pii.recogniser import Nearby
 
 _ORDER: Final = (Nearby.AGAINST, Nearby.ALONE, Nearby.NEAR)
+_KIND: Final = itemgetter(*map(Hit._fields.index, ("kind", "confidence", "personal")))
+"""Of a hit what combinations ask for; posts that hold much are asked often."""
+_MOST_KEPT: Final = 4_096
 _CHECKS: Final = {"verified": Check.YES, "unverified": Check.UNKNOWN}
 
 
@@ -39,6 +44,21 @@ class Rules:
     max_chars: int
     rules: Mapping[str, Rule]
     combinations: tuple[Combination, ...]
+
+    _made_up: dict[frozenset[Any], tuple[Combination, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def combinations_of(self, hits: Iterable[Hit]) -> tuple[Combination, ...]:
+        """What the hits of one post say together."""
+        kinds = frozenset(map(_KIND, hits))
+        made_up = self._made_up.get(kinds)
+        if made_up is None:
+            if len(self._made_up) >= _MOST_KEPT:
+                self._made_up.clear()
+            found = {(kind, confidence) for kind, confidence, personal in kinds if personal}
+            made_up = self._made_up[kinds] = tuple(each for each in self.combinations if each.holds(found))
+        return made_up
 
     @classmethod
     def parse(cls, text: str) -> Rules:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
 from services.detector.domain.pii import address, contact, context, credentials, financial, national
-from services.detector.domain.pii.model import Check, Confidence, Hit, Kind, ScanResult, TextPart, TextTooLong
+from services.detector.domain.pii.hits import Hit, ScanResult
+from services.detector.domain.pii.model import Check, Confidence, Kind, TextPart, TextTooLong
 from services.detector.domain.pii.normalise import View, normalise
 from services.detector.domain.pii.recogniser import Nearby, Recogniser
 from services.detector.domain.pii.rules import Rule, Rules
@@ -23,33 +24,55 @@ RECOGNISERS: Final[tuple[Recogniser, ...]] = (
     *address.RECOGNISERS,
     *context.RECOGNISERS,
 )
-Windows: TypeAlias = Sequence[tuple[int, int]]
-Sight: TypeAlias = tuple[View, Sequence[tuple[int, Windows]]]
 MOST_AT_ONCE: Final = 65_536
 """Characters that the engine looks at together, one longer text aside."""
 _NOTHING: Final = ScanResult(())
 
 
 class Engine(Protocol):
-    """Where in a text a recogniser's pattern can match at all."""
+    """What finds personal data in texts; made for a set of rules. Engines differ in speed alone."""
 
-    def look(self, texts: Sequence[str]) -> Mapping[int, Sight]:
-        """By the number of each text in which anything can match: the text as patterns must see it, and pairs of (index
-        into the recognisers, ascending disjoint windows that hold all of its matches). The view may be the text itself
-        where normalisation would change no match."""
+    def find(self, texts: Sequence[str], fields: Sequence[str]) -> Mapping[int, list[Hit]]:
+        """By the number of each text in which there is any: its hits, which do not overlap, by their place in the text
+        as it came. `fields`: what each text is called in its hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class WholeText:
-    """The reference engine: every recogniser looks at everything."""
+    """The reference engine: every recogniser looks at everything, with `re`."""
 
+    rules: Rules
     recognisers: Sequence[Recogniser] = RECOGNISERS
 
-    def look(self, texts: Sequence[str]) -> Mapping[int, Sight]:
-        """The whole text, normalised, for each recogniser."""
-        views = enumerate(map(normalise, texts))
-        every = range(len(self.recognisers))
-        return {number: (view, [(index, ((0, len(view.text)),)) for index in every]) for number, view in views}
+    def find(self, texts: Sequence[str], fields: Sequence[str]) -> Mapping[int, list[Hit]]:
+        """See the port."""
+        found: dict[int, list[Hit]] = {}
+        for number, (text, field) in enumerate(zip(texts, fields, strict=True)):
+            view = normalise(text)
+            if candidates := list(self._candidates(view.text)):
+                found[number] = [_hit(each, field, view) for each in _without_overlaps(candidates)]
+        return found
+
+    def _candidates(self, text: str) -> Iterator[_Candidate]:
+        for rank, recogniser in enumerate(self.recognisers):
+            for match in recogniser.pattern.finditer(text):
+                if candidate := self._judge(recogniser, rank, match):
+                    yield candidate
+
+    def _judge(self, recogniser: Recogniser, rank: int, match: re.Match[str]) -> _Candidate | None:
+        start, end = _value_span(match) if match.re.groups else match.span()
+        answer = recogniser.check(match.string[start:end])
+        if answer is False:
+            return None
+        check = Check.UNKNOWN if answer is None else Check.YES
+        rule = self.rules.rules[recogniser.rule_id]
+        nearby = recogniser.context.verdict(match.string, start, end)
+        confidence = rule.confidence(check, nearby)
+        if nearby is Nearby.ALONE and (confidence is None or recogniser.lookalike(match.string[start:end])):
+            confidence = rule.whole if _is_whole(match.string, start, end) else None
+        if confidence is None:
+            return None
+        return _Candidate(start, end, recogniser, rule, check, confidence, rank)
 
 
 class _Candidate(NamedTuple):
@@ -72,24 +95,23 @@ class _Candidate(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Scanner:
     """Finds personal data; pure, safe to share between threads as far as its engine is.
 
-    Every recogniser needs a rule in `rules`; raises ValueError otherwise.
+    Every recogniser needs a rule in `rules`; raises ValueError otherwise. `fallback_reason`: why a slower engine than
+    the one that was wanted looks, which finds the same; empty where none does.
     """
 
-    rules: Rules
-    engine: Engine
-    recognisers: Sequence[Recogniser] = RECOGNISERS
-
-    def __post_init__(self) -> None:
-        ids = {recogniser.rule_id for recogniser in self.recognisers}
-        if ids != set(self.rules.rules):
-            raise ValueError(f"pii rules and recognisers differ: {sorted(ids ^ set(self.rules.rules))}")
-        for recogniser in self.recognisers:
-            if recogniser.in_context_only and self.rules.rules[recogniser.rule_id].counts_alone():
+    def __init__(self, rules: Rules, engine: Callable[[Rules], Engine], fallback_reason: str = "") -> None:
+        ids = {recogniser.rule_id for recogniser in RECOGNISERS}
+        if ids != set(rules.rules):
+            raise ValueError(f"pii rules and recognisers differ: {sorted(ids ^ set(rules.rules))}")
+        for recogniser in RECOGNISERS:
+            if recogniser.in_context_only and rules.rules[recogniser.rule_id].counts_alone():
                 raise ValueError(f"pii rules: {recogniser.rule_id} is found in context only")
+        self.rules = rules
+        self.fallback_reason = fallback_reason
+        self.engine = engine(rules)
 
     def scan(self, parts: Sequence[TextPart]) -> ScanResult:
         """All hits of all parts. Raises TextTooLong when the parts together exceed the rules' `max_chars`."""
@@ -98,46 +120,20 @@ class Scanner:
     def scan_each(self, signals: Iterable[Sequence[TextPart]]) -> Iterator[ScanResult]:
         """What `scan` finds in each of several signals, in their order. Costs less: the engine sees many at once."""
         for batch in _batches(signals, self.rules.max_chars):
-            parts = [part for signal in batch for part in signal]
-            owners = [number for number, signal in enumerate(batch) for _ in signal]
-            results = [_NOTHING] * len(batch)
-            found: dict[int, list[Hit]] = {}
-            for number, sight in sorted(self.engine.look([part.text for part in parts]).items()):
-                if hits := self._hits(parts[number], *sight):
-                    found.setdefault(owners[number], []).extend(hits)
-            for number, hits in found.items():
-                results[number] = self._result(tuple(hits))
-            yield from results
-
-    def _result(self, hits: tuple[Hit, ...]) -> ScanResult:
-        return ScanResult(hits, tuple([each for each in self.rules.combinations if each.holds(hits)]))
-
-    def _hits(self, part: TextPart, view: View, places: Sequence[tuple[int, Windows]]) -> list[Hit]:
-        candidates = list(self._candidates(view.text, places))
-        return [_hit(candidate, part, view) for candidate in _without_overlaps(candidates)] if candidates else []
-
-    def _candidates(self, text: str, places: Iterable[tuple[int, Windows]]) -> Iterator[_Candidate]:
-        for index, windows in places:
-            recogniser = self.recognisers[index]
-            for low, high in windows:
-                for match in recogniser.pattern.finditer(text, low, high):
-                    if candidate := self._judge(recogniser, index, match):
-                        yield candidate
-
-    def _judge(self, recogniser: Recogniser, rank: int, match: re.Match[str]) -> _Candidate | None:
-        start, end = _value_span(match) if match.re.groups else match.span()
-        answer = recogniser.check(match.string[start:end])
-        if answer is False:
-            return None
-        check = Check.UNKNOWN if answer is None else Check.YES
-        rule = self.rules.rules[recogniser.rule_id]
-        nearby = recogniser.context.verdict(match.string, start, end)
-        confidence = rule.confidence(check, nearby)
-        if nearby is Nearby.ALONE and (confidence is None or recogniser.lookalike(match.string[start:end])):
-            confidence = rule.whole if _is_whole(match.string, start, end) else None
-        if confidence is None:
-            return None
-        return _Candidate(start, end, recogniser, rule, check, confidence, rank)
+            fields = [part.field for signal in batch for part in signal]
+            texts = [part.text for signal in batch for part in signal]
+            found = self.engine.find(texts, fields)
+            if not found:
+                yield from [_NOTHING] * len(batch)
+                continue
+            number = 0
+            for signal in batch:
+                hits: list[Hit] = []
+                for _ in signal:
+                    if number in found:
+                        hits += found[number]
+                    number += 1
+                yield ScanResult(tuple(hits), self.rules.combinations_of(hits)) if hits else _NOTHING
 
 
 def _batches(signals: Iterable[Sequence[TextPart]], most: int) -> Iterator[list[Sequence[TextPart]]]:
@@ -180,15 +176,14 @@ def _without_overlaps(candidates: Iterable[_Candidate]) -> list[_Candidate]:
     return sorted(chosen, key=lambda candidate: candidate.start)
 
 
-def _hit(candidate: _Candidate, part: TextPart, view: View) -> Hit:
+def _hit(candidate: _Candidate, field: str, view: View) -> Hit:
     recogniser = candidate.recogniser
     start, end = view.origin(candidate.start, candidate.end)
-    watchable = not recogniser.national and recogniser.kind is not Kind.CREDENTIAL
     return Hit(
         kind=recogniser.kind,
         rule_id=recogniser.rule_id,
         rule_version=candidate.rule.version,
-        field=part.field,
+        field=field,
         start=start,
         end=end,
         confidence=candidate.confidence,
@@ -196,5 +191,5 @@ def _hit(candidate: _Candidate, part: TextPart, view: View) -> Hit:
         mask_rule=recogniser.mask,
         national=recogniser.national,
         personal=recogniser.personal,
-        canonical=recogniser.canonical(view.text[candidate.start : candidate.end]) if watchable else "",
+        value=view.text[candidate.start : candidate.end] if recogniser.watchable else "",
     )

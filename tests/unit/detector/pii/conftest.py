@@ -18,4 +18,4 @@ def rules() -> pii.Rules:
 
 @pytest.fixture(scope="session")
 def scanner(rules: pii.Rules) -> pii.Scanner:
-    return pii.Scanner(rules, pii.WholeText())
+    return pii.Scanner(rules, pii.WholeText)

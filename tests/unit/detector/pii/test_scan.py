@@ -98,7 +98,7 @@ def test_a_password_in_a_link_is_no_mail_address(scanner: Scanner) -> None:
 def test_rules_that_do_not_fit_the_recognisers_are_refused(rules: Rules) -> None:
     short = Rules(rules.version, rules.max_chars, dict(list(rules.rules.items())[1:]), rules.combinations)
     with pytest.raises(ValueError, match="differ"):
-        Scanner(short, WholeText())
+        Scanner(short, WholeText)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.detector import scan_command
-from services.detector.domain.pii import Scanner
+from services.detector.domain.pii import Scanner, WholeText
 from services.detector.scan_command import run, scan_text
 from services.detector.text_rows import BrokenRow, Row, read_rows
 
@@ -105,7 +105,7 @@ def test_files_or_rows_must_be_named(arguments: list[str]) -> None:
 
 
 def test_a_long_text_is_scanned_in_portions_with_places_in_the_whole(scanner: Scanner) -> None:
-    small = replace(scanner, rules=replace(scanner.rules, max_chars=100))
+    small = Scanner(replace(scanner.rules, max_chars=100), WholeText)
     line = "아무 일도 없는 줄입니다 그냥 글입니다.\n"
     text = line * 9 + "번호 010-2345-6789 끝\n" + line * 3
     (hit,) = scan_text(small, text).hits

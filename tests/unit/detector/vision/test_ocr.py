@@ -220,7 +220,7 @@ def test_the_evaluation_tells_what_is_covered_read_and_found(tmp_path: Path) -> 
         {"file": "a.png", "kind": "screen", "lines": [{"text": said[1], "quad": missed}]},
     ]
     (tmp_path / "labels.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    scanner = Scanner(Rules.parse(RULES.pii_file.read_text(encoding="utf-8")), WholeText())
+    scanner = Scanner(Rules.parse(RULES.pii_file.read_text(encoding="utf-8")), WholeText)
     report = evaluate(read_labels(tmp_path), StripReader(), scanner, 0.25)
     total = report["total"]
     assert report["kinds"]["screen"] == total
