@@ -3,7 +3,8 @@
     python -m tests.bench.pii [--posts 2000] [--rounds 5] [--out var/bench/pii.json]
 
 Processor seconds of one thread throughout. Ours and Presidio take turns over the same posts, so that what else the
-machine does meets both. Posts are scanned one after the other as `jikimi scan --jsonl` does it, many in a pass.
+machine does meets both. Posts are scanned one after the other as `jikimi scan --jsonl` does it, many in a pass; the
+comparable form of a value is made where somebody asks for it, and not here.
 """
 
 from __future__ import annotations

@@ -204,8 +204,8 @@ def name_of_reader(reader: TextReader) -> str:
 class SignalAnalyst:
     """See the port Analyst.
 
-    One scanner serves all threads, one signal at a time: Hyperscan's scratch space is not shared, compiling a
-    scanner takes a second, and a scan holds the GIL anyway.
+    One scanner serves all threads, one signal at a time: Hyperscan's scratch space is not shared, and compiling
+    a scanner takes a second.
     """
 
     def __init__(

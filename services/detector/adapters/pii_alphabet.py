@@ -68,11 +68,6 @@ class Alphabet:
             for leaf in kind:
                 self._codes[leaf].add(code_of[kind])
 
-    def written(self, text: str) -> bytes:
-        """The text in this alphabet: one byte for each character."""
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        return self._table.take(points).tobytes()
-
     def table(self) -> bytes:
         """The byte of each code point."""
         return self._table.tobytes()

@@ -549,20 +549,6 @@ static int check_url_login(const uint32_t *value, int length)
     return CHECK_YES;
 }
 
-/* --- what every recogniser has that names none (recogniser.py) ------------------------------------------------ */
-
-static int check_unknown(const uint32_t *value, int length)
-{
-    (void)value, (void)length;
-    return CHECK_UNKNOWN;
-}
-
-static int check_never(const uint32_t *value, int length)
-{
-    (void)value, (void)length;
-    return CHECK_NO;
-}
-
 /* The checks by the names of their Python functions. */
 static const struct {
     const char *name;
@@ -582,13 +568,11 @@ static const struct {
     {"labelled_account", check_labelled_account},
     {"loose_phone", check_loose_phone},
     {"nanp", check_nanp},
-    {"never", check_never},
     {"no_hyphen", check_no_hyphen},
     {"parcel_length", check_parcel_length},
     {"plate", check_plate},
     {"resident_number", check_resident_number},
     {"secret", check_secret},
-    {"unknown", check_unknown},
     {"url_login", check_url_login},
     {"us_ssn", check_us_ssn},
 };

@@ -842,8 +842,8 @@ static PyObject *core_new(PyTypeObject *type, PyObject *arguments, PyObject *nam
                             "longest_link", NULL};
     PyObject *alphabet, *marks, *recognisers, *anchors, *scan, *fold, *hit, *low, *high, *unknown, *yes;
     int link;
-    if (!PyArg_ParseTupleAndKeywords(arguments, named, "SSOOOOO(OO)(OO)i", names, &alphabet, &marks, &recognisers, &anchors, &scan, &fold, &hit,
-                                     &low, &high, &unknown, &yes, &link))
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "SSOOOOO(OO)(OO)i", names, &alphabet, &marks, &recognisers,
+                                     &anchors, &scan, &fold, &hit, &low, &high, &unknown, &yes, &link))
         return NULL;
     if (PyBytes_GET_SIZE(alphabet) != 0x110000 || PyBytes_GET_SIZE(marks) != 256 || link < 0 || !PyType_Check(hit) ||
         !PyType_IsSubtype((PyTypeObject *)hit, &PyTuple_Type))
@@ -910,6 +910,7 @@ static PyObject *module_check(PyObject *module, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "sU", &name, &value)) return NULL;
     check_function check = check_named(name);
     if (!check) return PyErr_Format(PyExc_ValueError, "no check has the name %s", name);
+    if (PyUnicode_GET_LENGTH(value) > INT32_MAX) return PyErr_Format(PyExc_ValueError, "a value that is too long");
     Py_UCS4 *points = PyUnicode_AsUCS4Copy(value);
     if (!points) return NULL;
     int answer = check(points, (int)PyUnicode_GET_LENGTH(value));
